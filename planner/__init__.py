@@ -1,0 +1,1 @@
+"""Cost and performance of Mixture-of-Experts inference."""

@@ -1,0 +1,1 @@
+"""Requests through a serving cluster, one event per stretch of engine steps."""

@@ -1,0 +1,104 @@
+"""The one seam between physics and clock: what a step costs, as the event loop sees it."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class RankLoad:
+    """What one attention rank brings to the next step.  Totals, never lists of sequences.
+
+    Without attention data parallelism a replica has one rank.
+    """
+
+    sequences: int = 0
+    """Sequences that decode one token in this step."""
+    context_tokens: int = 0
+    """Sum of their contexts (the KV tokens read, before the new one). [tokens]"""
+    capped_tokens: int = 0
+    """Sum of min(context, cap) where the model caps attention; else equal to context. [tokens]"""
+    growing: int = 0
+    """Decoding sequences whose capped context still grows (== sequences without a cap)."""
+    prefill_tokens: int = 0
+    """Prompt tokens computed in this step. [tokens]"""
+    prefill_pairs: float = 0.0
+    """(query, context) pairs of those tokens, causal, earlier chunks and cached prefix included."""
+    prefill_capped_pairs: float = 0.0
+    """The same with the context capped."""
+    prompts_finished: int = 0
+    """Prompts whose last token is computed in this step (rows for the output head)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Time of a stretch of steps during which composition does not change.
+
+    Step ``i`` (from 0) takes ``first_step_s + i * slope_s_per_step``, for ``i < valid_steps``.
+    """
+
+    first_step_s: float
+    slope_s_per_step: float = 0.0
+    valid_steps: int = 1 << 62
+    occupancy_s: float = 0.0
+    """Time the first pipeline stage is taken; 0: the whole step (no pipelining across steps)."""
+    prefill_s: float = 0.0
+    """Part of the first step that is there because of prefill (the marginal time). [s]"""
+    power_w: float = 0.0
+    """Mean power of the whole replica during the stretch. [W]"""
+
+    def elapsed_s(self, steps: int) -> float:
+        """Time of the first ``steps`` steps.  Both engines use this one function. [s]"""
+        return steps * self.first_step_s + self.slope_s_per_step * (0.5 * steps * (steps - 1))
+
+
+class Timing(Protocol):
+    """Answers what a step costs.  ``epoch`` changes when the answer for equal loads may change.
+
+    A stretch is asked for with the loads of its first step; each rank then gains one token a
+    sequence a step.  Any prefill or finished prompt makes a stretch of one step.
+    """
+
+    def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
+        """Return the stretch that starts with these loads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AffineTiming:
+    """A timing with constant coefficients: for tests and for queueing theory. [s]"""
+
+    base_s: float = 0.0
+    per_sequence_s: float = 0.0
+    per_context_token_s: float = 0.0
+    per_prefill_token_s: float = 0.0
+    per_prefill_pair_s: float = 0.0
+    power_w: float = 0.0
+    ranks: int = field(default=1)
+
+    def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
+        """Return ``base + max over ranks of its own affine time``."""
+        best, slope, prefill, valid = 0.0, 0.0, 0.0, 1 << 62
+        times = []
+        for load in ranks:
+            decode = (
+                self.per_sequence_s * load.sequences + self.per_context_token_s * load.capped_tokens
+            )
+            extra = (
+                self.per_prefill_token_s * load.prefill_tokens
+                + self.per_prefill_pair_s * load.prefill_capped_pairs
+            )
+            times.append((decode + extra, self.per_context_token_s * load.growing, decode))
+        best, slope, _ = max(times)
+        prefill = best - max(decode for _, _, decode in times)
+        for time, own, _ in times:
+            if own > slope:
+                valid = min(valid, overtaking_steps(best - time, own - slope))
+        return Segment(self.base_s + best, slope, valid, prefill_s=prefill, power_w=self.power_w)
+
+
+def overtaking_steps(gap_s: float, closing_s_per_step: float) -> int:
+    """Steps until a rank that is ``gap_s`` behind and closes by that much a step is ahead.
+
+    At least 1: the first step's time is right whatever follows.
+    """
+    return max(1, int(gap_s / closing_s_per_step) + 1)

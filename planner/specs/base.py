@@ -1,0 +1,25 @@
+"""The one base class of everything read from a file."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from planner.sourced import Sourced
+
+
+class Spec(BaseModel):
+    """Frozen and strict about names: a misspelt field is an error, not a default."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+Positive = Annotated[Sourced, Field(gt=0)]
+"""A sourced fact above zero."""
+
+Share = Annotated[Sourced, Field(gt=0, le=1)]
+"""A sourced share of a peak, in (0, 1]."""
+
+Count = Annotated[int, Field(ge=1)]
+"""A choice or an architecture fact that counts something."""

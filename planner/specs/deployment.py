@@ -1,0 +1,85 @@
+"""What is run on what: parallelism, precision, limits of one pool of replicas."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from planner.specs.base import Count, Spec
+from planner.specs.model import WeightFormat
+
+KvFormat = Literal["bf16", "fp8"]
+
+
+class Parallelism(Spec):
+    """How one replica is divided over devices.
+
+    ``devices = attention_tp * attention_dp * context_parallel * pp = moe_tp * moe_ep * pp``.
+    """
+
+    attention_tp: Count = 1
+    attention_dp: Count = 1
+    context_parallel: Count = 1
+    """Ranks the KV cache of one sequence is divided over, beside attention_tp."""
+    moe_tp: Count = 1
+    moe_ep: Count = 1
+    pp: Count = 1
+
+    @property
+    def devices(self) -> int:
+        """Devices of one replica."""
+        return self.attention_tp * self.attention_dp * self.context_parallel * self.pp
+
+    @model_validator(mode="after")
+    def _same_devices(self) -> Self:
+        attention = self.attention_tp * self.attention_dp * self.context_parallel
+        if attention != self.moe_tp * self.moe_ep:
+            raise ValueError(
+                f"attention_tp * attention_dp * context_parallel = {attention} and "
+                f"moe_tp * moe_ep = {self.moe_tp * self.moe_ep} must be the same devices"
+            )
+        return self
+
+    def label(self) -> str:
+        """Short name as the field writes it: ``DP8 EP8``, ``TP8``, ``TP8 PP2``."""
+        parts = [
+            f"{word}{size}"
+            for word, size in (
+                ("TP", self.attention_tp),
+                ("DP", self.attention_dp),
+                ("CP", self.context_parallel),
+                ("EP", self.moe_ep),
+                ("PP", self.pp),
+            )
+            if size > 1
+        ]
+        if self.moe_tp > 1 and self.moe_tp != self.attention_tp:
+            parts.append(f"MoE-TP{self.moe_tp}")
+        return " ".join(parts) or "1 device"
+
+
+class Limits(Spec):
+    """What the serving engine allows itself.  Choices, not facts."""
+
+    max_sequences: Count = 512
+    """Sequences one attention rank runs at once."""
+    max_step_tokens: Count = 8192
+    """Tokens one attention rank computes in one step (decode tokens included)."""
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of device memory the engine may use."""
+    kv_tokens: Count | None = None
+    """KV capacity of one attention rank as an engine's log states it; overrides the computed."""
+
+
+class Pool(Spec):
+    """Identical replicas behind one router."""
+
+    replicas: Count = 1
+    parallelism: Parallelism
+    weights: WeightFormat
+    kv: KvFormat = "bf16"
+    redundant_experts: Annotated[int, Field(ge=0)] = 0
+    """Extra copies of hot experts a layer; expert slots = experts + redundant."""
+    router: Literal["round_robin", "least_requests"] = "least_requests"
+    overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of expert communication hidden behind computation: an assumption, listed as one."""
+    limits: Limits = Limits()
