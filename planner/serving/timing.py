@@ -1,5 +1,6 @@
 """The one seam between physics and clock: what a step costs, as the event loop sees it."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +55,9 @@ class Segment:
 class Timing(Protocol):
     """Answers what a step costs.  ``epoch`` changes when the answer for equal loads may change.
 
+    The engines pass the same list of the same objects every time and change them in place: read
+    them, keep none.  Times are above 0 and slopes not below.
+
     A stretch is asked for with the loads of its first step; each rank then gains one token a
     sequence a step.  Any prefill or finished prompt makes a stretch of one step.
     """
@@ -102,3 +106,24 @@ def overtaking_steps(gap_s: float, closing_s_per_step: float) -> int:
     At least 1: the first step's time is right whatever follows.
     """
     return max(1, int(gap_s / closing_s_per_step) + 1)
+
+
+def steps_beyond(segment: Segment, start_s: float, time_s: float) -> int:
+    """Fewest steps (at least 1) with which a stretch begun at ``start_s`` ends after ``time_s``.
+
+    The root of ``elapsed_s(k) = time_s - start_s``, quadratic in ``k``, moved to the first whole
+    number for which ``start_s + elapsed_s(k) > time_s`` holds exactly as the engines compute it.
+    """
+    gap_s = time_s - start_s
+    steps = 1
+    if gap_s >= segment.first_step_s:
+        half_slope = 0.5 * segment.slope_s_per_step
+        linear = segment.first_step_s - half_slope
+        # the form of the root without a difference of near-equal numbers: right for slope 0, too
+        root = 2.0 * gap_s / (linear + math.sqrt(linear * linear + 4.0 * half_slope * gap_s))
+        steps = math.floor(root) + 1
+    while steps > 1 and start_s + segment.elapsed_s(steps - 1) > time_s:
+        steps -= 1
+    while start_s + segment.elapsed_s(steps) <= time_s:
+        steps += 1
+    return steps

@@ -13,13 +13,14 @@ KvFormat = Literal["bf16", "fp8"]
 class Parallelism(Spec):
     """How one replica is divided over devices.
 
-    ``devices = attention_tp * attention_dp * context_parallel * pp = moe_tp * moe_ep * pp``.
+    ``devices = attention_tp * attention_dp * pp = moe_tp * moe_ep * pp``.
     """
 
     attention_tp: Count = 1
     attention_dp: Count = 1
     context_parallel: Count = 1
-    """Ranks the KV cache of one sequence is divided over, beside attention_tp."""
+    """Ranks *within* attention_tp that share out one sequence's KV cache instead of copying it
+    (decode context parallelism); adds no devices."""
     moe_tp: Count = 1
     moe_ep: Count = 1
     pp: Count = 1
@@ -27,15 +28,20 @@ class Parallelism(Spec):
     @property
     def devices(self) -> int:
         """Devices of one replica."""
-        return self.attention_tp * self.attention_dp * self.context_parallel * self.pp
+        return self.attention_tp * self.attention_dp * self.pp
 
     @model_validator(mode="after")
     def _same_devices(self) -> Self:
-        attention = self.attention_tp * self.attention_dp * self.context_parallel
-        if attention != self.moe_tp * self.moe_ep:
+        attention, moe = self.attention_tp * self.attention_dp, self.moe_tp * self.moe_ep
+        if attention != moe:
             raise ValueError(
-                f"attention_tp * attention_dp * context_parallel = {attention} and "
-                f"moe_tp * moe_ep = {self.moe_tp * self.moe_ep} must be the same devices"
+                f"attention_tp * attention_dp = {attention} and moe_tp * moe_ep = {moe} "
+                "must be the same devices"
+            )
+        if self.attention_tp % self.context_parallel:
+            raise ValueError(
+                f"context_parallel {self.context_parallel} must divide "
+                f"attention_tp {self.attention_tp}"
             )
         return self
 

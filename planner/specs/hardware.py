@@ -1,12 +1,65 @@
 """What a part and a system are, as their makers state it.  Never what was measured on them."""
 
-from typing import Annotated, Literal
+from math import prod
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.base import Count, Positive, Share, Spec
+from planner.specs.base import Count, Share, Spec
+
+
+def _within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
+    """Refuse a number that no part has: nearly always a forgotten power of ten."""
+
+    def check(value: Sourced) -> Sourced:
+        if not low <= value <= high:
+            raise ValueError(
+                f"{float(value):g} is not {quantity} (expected {low:g} to {high:g}); {example}"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+FlopPerS = Annotated[
+    Sourced, _within(1e11, 1e17, "a rate in FLOP/s", "989 TFLOP/s is written 989e12")
+]
+"""Rate of a matrix unit. [FLOP/s]"""
+
+BytesPerS = Annotated[
+    Sourced, _within(1e8, 1e15, "a bandwidth in bytes/s", "4.8 TB/s is written 4.8e12")
+]
+"""Bandwidth of a memory or a link. [bytes/s]"""
+
+MemoryBytes = Annotated[
+    Sourced, _within(1e9, 1e13, "a memory size in bytes", "141 GB is written 141e9")
+]
+"""Memory of one device. [bytes]"""
+
+LatencyS = Annotated[Sourced, _within(1e-8, 1e-2, "a latency in seconds", "2 us is written 2e-6")]
+"""Time of one message at zero size. [s]"""
+
+OverheadS = Annotated[Sourced, _within(0, 1e-1, "a fixed time in seconds", "3 us is written 3e-6")]
+"""Fixed time that may be nothing. [s]"""
+
+PowerW = Annotated[Sourced, _within(10, 1e5, "a power in watts", "0.7 kW is written 700")]
+"""Power of one device or of its share of a server. [W]"""
+
+UsdPerHour = Annotated[
+    Sourced, _within(0.01, 200, "a price in USD per device-hour", "2.69 USD/h is written 2.69")
+]
+"""Price of one device for one hour. [USD/h]"""
+
+UsdPerMillionTokens = Annotated[
+    Sourced,
+    _within(1e-4, 1e4, "a price in USD per million tokens", "2.19 USD/M is written 2.19"),
+]
+"""Price of a hosted model's tokens. [USD per million tokens]"""
+
+Usd = Annotated[Sourced, _within(100, 1e9, "a price in USD", "25 kUSD is written 25000")]
+"""Purchase price of a device or a node. [USD]"""
 
 Precision = Literal["bf16", "fp8", "fp4", "int8"]
 """Number format a matrix unit multiplies in."""
@@ -15,10 +68,10 @@ Precision = Literal["bf16", "fp8", "fp4", "int8"]
 class PeakRates(Spec):
     """Dense (no structured sparsity) matrix-unit peaks. [FLOP/s]"""
 
-    bf16: Positive
-    fp8: Positive | None = None
-    fp4: Positive | None = None
-    int8: Positive | None = None
+    bf16: FlopPerS
+    fp8: FlopPerS | None = None
+    fp4: FlopPerS | None = None
+    int8: FlopPerS | None = None
 
     def precisions(self) -> tuple[str, ...]:
         """Name the precisions this part multiplies in."""
@@ -33,14 +86,14 @@ class AcceleratorSpec(Spec):
     vendor: str
     architecture: str = ""
     dense_flop_per_s: PeakRates
-    memory_bytes: Positive
+    memory_bytes: MemoryBytes
     """As the driver reports it where known, else nominal (the note says which). [bytes]"""
-    memory_bytes_per_s: Positive
+    memory_bytes_per_s: BytesPerS
     """Datasheet peak of HBM (or GDDR, LPDDR) bandwidth. [bytes/s]"""
-    host_link_bytes_per_s: Positive | None = None
+    host_link_bytes_per_s: BytesPerS | None = None
     """PCIe or chip-to-chip link to the host, one direction. [bytes/s]"""
-    max_power_w: Positive | None = None
-    purchase_usd: Positive | None = None
+    max_power_w: PowerW | None = None
+    purchase_usd: Usd | None = None
     """Price of one device, mid of the range where a range is known. [USD]"""
     notes: str = ""
 
@@ -65,21 +118,37 @@ class ScaleUp(Spec):
     devices: Count
     """Devices in one domain of this system."""
     topology: Topology
-    bytes_per_s: Positive
+    bytes_per_s: BytesPerS
     """All links of one device together, one direction. [bytes/s]"""
-    peer_bytes_per_s: Positive | None = None
+    peer_bytes_per_s: BytesPerS | None = None
     """One direction to a single peer where that is less (mesh, torus link). [bytes/s]"""
-    latency_s: Positive
+    latency_s: LatencyS
     """One message, start to end, at zero size. [s]"""
+    torus: Annotated[tuple[Count, ...], Field(max_length=3)] = ()
+    """Devices along each axis of a torus; empty elsewhere, or where it is not known."""
+
+    @model_validator(mode="after")
+    def _axes_multiply_to_devices(self) -> Self:
+        if self.torus and self.topology != f"torus{len(self.torus)}d":
+            raise ValueError(f"torus: {len(self.torus)} axes do not make a {self.topology}")
+        if self.torus and prod(self.torus) != self.devices:
+            raise ValueError(
+                f"torus: {self.torus} is {prod(self.torus)} devices, not {self.devices}"
+            )
+        if self.peer_bytes_per_s is not None and self.peer_bytes_per_s > self.bytes_per_s:
+            raise ValueError(
+                "peer_bytes_per_s: one peer gets at most bytes_per_s, all links together"
+            )
+        return self
 
 
 class ScaleOut(Spec):
     """The network between domains."""
 
     technology: str
-    bytes_per_s: Positive
+    bytes_per_s: BytesPerS
     """Per device, one direction. [bytes/s]"""
-    latency_s: Positive
+    latency_s: LatencyS
 
 
 class SystemSpec(Spec):
@@ -94,11 +163,11 @@ class SystemSpec(Spec):
     scale_up: ScaleUp
     scale_out: ScaleOut | None = None
     """``None``: single domain only."""
-    server_power_w_per_device: Positive | None = None
+    server_power_w_per_device: PowerW | None = None
     """All-in server power a device: device, CPUs, NICs, fans. [W]"""
     max_nodes: Count | None = None
     """Nodes one deployment can join, where the fabric bounds it."""
-    purchase_usd: Positive | None = None
+    purchase_usd: Usd | None = None
     """Price of one node. [USD]"""
     notes: str = ""
 
@@ -111,6 +180,7 @@ class Price(Spec):
     term: Literal[
         "on-demand",
         "spot",
+        "flex",
         "market",
         "reserved-1yr",
         "reserved-3yr",
@@ -122,7 +192,7 @@ class Price(Spec):
         "procurement",
         "projection",
     ]
-    usd_per_device_hour: Positive
+    usd_per_device_hour: UsdPerHour
     retrieved: str
     """When the price was read: ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``."""
 
@@ -132,9 +202,9 @@ class ApiPrice(Spec):
 
     name: str
     title: str
-    input_usd_per_million_tokens: Positive
-    cached_input_usd_per_million_tokens: Positive | None = None
-    output_usd_per_million_tokens: Positive
+    input_usd_per_million_tokens: UsdPerMillionTokens
+    cached_input_usd_per_million_tokens: UsdPerMillionTokens | None = None
+    output_usd_per_million_tokens: UsdPerMillionTokens
     valid: str
     """When this price held."""
 
@@ -157,7 +227,7 @@ class Achieved(Spec):
 
     compute_share: Share
     memory_share: Share
-    floor_s: Annotated[Sourced, Field(ge=0)]
+    floor_s: OverheadS
     """Fixed cost of one kernel inside a captured graph. [s]"""
 
 
@@ -168,6 +238,10 @@ class LinkShares(Spec):
     scale_out_share: Share
     all_to_all_scale_up_share: Share
     all_to_all_scale_out_share: Share
+    collective_floor_s: OverheadS | None = None
+    """Fixed time of one collective beside ``latency_s`` a step: launch, flags. [s]"""
+    all_to_all_floor_s: OverheadS | None = None
+    """The same of one expert dispatch or combine. [s]"""
 
 
 class CalibrationSpec(Spec):
@@ -184,7 +258,7 @@ class CalibrationSpec(Spec):
     links: LinkShares
     idle_power_share: Share
     """Idle power over maximum power of the device."""
-    step_overhead_s: Annotated[Sourced, Field(ge=0)]
+    step_overhead_s: OverheadS
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
 
 

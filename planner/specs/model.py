@@ -20,8 +20,8 @@ class Indexer(Spec):
     head_dim: Count
     top_k_tokens: Count
     """Context tokens the main attention then attends to."""
-    layers: Annotated[int, Field(ge=0)] | None = None
-    """Layers that own an indexer; ``None``: every layer of the group."""
+    shared: bool = False
+    """The layers reuse the choice of an earlier layer: a cap, but no weights, keys or scoring."""
 
 
 class Gqa(Spec):
@@ -81,6 +81,8 @@ class KimiDeltaAttention(Spec):
     heads: Count
     head_dim: Count
     conv_kernel: Count = 4
+    full_rank_gate: bool = False
+    """The output gate is one matrix (K3) instead of a product of two narrow ones."""
 
 
 class CompressedAttention(Spec):
@@ -154,8 +156,11 @@ class Moe(Spec):
         return self
 
 
-WeightFormat = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"]
-"""How the large matrices are stored; what stays bf16 is said in ``arch.storage_format``."""
+WeightFormat = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4", "mxfp4_fp8"]
+"""How the large matrices are stored; what stays bf16 is said in ``arch.storage_format``.
+
+``mxfp4_fp8`` is DeepSeek-V4's mixture: 4-bit routed experts, everything else as in ``fp8``.
+"""
 
 
 class Published(Spec):
@@ -187,12 +192,17 @@ class ModelSpec(Spec):
     tied_embeddings: bool = False
     max_context_tokens: Count
     attention: Annotated[tuple[Attention, ...], Field(min_length=1)]
+    """Groups of alike layers; a multi-token-prediction module repeats a layer of the first."""
     dense_mlp: DenseMlp | None = None
     moe: Moe | None = None
     mtp_layers: Annotated[int, Field(ge=0)] = 0
     """Multi-token-prediction modules; not part of the main model's count."""
-    extra_parameters: Annotated[int, Field(ge=0)] = 0
-    """Parameters of the published module that no other field describes (said in ``notes``)."""
+    mtp_copies_head: bool = False
+    """The checkpoint holds embedding, final norm and head once more for each of these modules."""
+    layer_vectors: Count = 2
+    """Vectors of ``hidden_size`` a layer beside attention and MLP: its norms, mostly two."""
+    hyper_connections: Annotated[int, Field(ge=0)] = 0
+    """Parallel residual streams mixed by learned matrices (DeepSeek-V4: 4); 0: a plain residual."""
     native_format: WeightFormat = "bf16"
     """Format of the published checkpoint."""
     published: Published = Published()

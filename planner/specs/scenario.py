@@ -1,6 +1,6 @@
-"""The whole question, with every name resolved: nothing is read after this."""
+"""The whole question: as it is written in a file, and with every name resolved."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ class Hardware(Spec):
     accelerator: AcceleratorSpec
     calibration: CalibrationSpec
     prices: tuple[Price, ...] = ()
+    """The first is the headline price."""
 
 
 class Steady(Spec):
@@ -31,28 +32,80 @@ class Steady(Spec):
 
 
 class Space(Spec):
-    """What the planner may choose from; empty: everything that fits one to ``max_nodes`` nodes."""
+    """What the planner may choose from."""
 
     weights: tuple[WeightFormat, ...] = ()
+    """Empty: the model's published format."""
     kv: tuple[KvFormat, ...] = ("bf16",)
     max_nodes_per_replica: Count = 2
+    """Nodes one replica may span."""
     max_nodes: Count = 512
+    """Nodes in all."""
     limits: Limits = Limits()
 
 
-class Scenario(Spec):
-    """One question."""
+class Claim(Spec):
+    """A published statement that the scenario is set beside the prediction."""
+
+    statement: str
+    quantity: Literal[
+        "hbm_bytes_needed", "saving_share", "training_usd", "decode_tokens_per_s_per_node"
+    ]
+    low: float
+    high: float
+    source: str
+    conditions: str = ""
+
+
+class Training(Spec):
+    """Pre-training run, for cost claims."""
+
+    accelerator_hours: Annotated[float, Field(gt=0)]
+    usd_per_accelerator_hour: Annotated[float, Field(gt=0)]
+    tokens: Annotated[float, Field(gt=0)]
+    sequence_tokens: Count
+    source: str
+
+
+class _Common(Spec):
+    """Fields a scenario has in its file and after names are resolved."""
 
     name: str
     title: str = ""
-    model: ModelSpec
-    hardware: tuple[Hardware, ...] = Field(min_length=1)
-    """The first is the one asked about; ``compare`` takes them all."""
     deployment: Pool | None = None
-    workload: Workload | None = None
+    """For `simulate` and `step`: exactly this runs."""
     steady: Steady | None = None
     run: Run = Run()
     slo: Slo = Slo()
     space: Space = Space()
-    api_prices: tuple[ApiPrice, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    training: Training | None = None
     notes: str = ""
+
+
+class ScenarioFile(_Common):
+    """A scenario as written: models, systems and prices by name or path."""
+
+    model: str
+    """Catalogue name, path of a model YAML, or of a Hugging Face config.json."""
+    baseline_model: str | None = None
+    """A second model on the same hardware, to compare with."""
+    system: str | None = None
+    systems: tuple[str, ...] = ()
+    """Several systems, for `compare`; the first is the default."""
+    workload: dict[str, Any] | str | None = None
+    """Written out, or the path of a workload file beside this one."""
+    prices: tuple[dict[str, Any] | str, ...] = ()
+    """Providers of the shipped price list, or prices written out; the first is the headline."""
+    api_prices: tuple[str, ...] = ()
+
+
+class Scenario(_Common):
+    """One question, complete: nothing is read after this."""
+
+    model: ModelSpec
+    baseline_model: ModelSpec | None = None
+    hardware: tuple[Hardware, ...] = Field(min_length=1)
+    """The first is the one asked about; `compare` takes them all."""
+    workload: Workload | None = None
+    api_prices: tuple[ApiPrice, ...] = ()

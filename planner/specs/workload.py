@@ -155,6 +155,9 @@ class Run(Spec):
     """Stop arrivals after this many requests."""
     duration_s: Rate | None = None
     """Stop arrivals after this time."""
+    window: Literal["peak_output", "peak_requests"] | Annotated[int, Field(ge=0)] | None = None
+    """Measure one window of a curve: by its number, or the busiest by output tokens or requests.
+    Its predecessors of ``warmup_s`` run before it."""
     start_s: Annotated[float, Field(ge=0)] = 0.0
     """Time of day at which a curve starts."""
     warmup_s: Annotated[float, Field(ge=0)] = 0.0

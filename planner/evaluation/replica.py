@@ -1,0 +1,124 @@
+"""One replica put together: shard, memory, step physics, tables."""
+
+import math
+from dataclasses import dataclass
+
+from planner import arch
+from planner.errors import InfeasibleError
+from planner.evaluation.timing import PowerModel, TableTiming
+from planner.memory import Memory, footprint
+from planner.serving import ReplicaConfig
+from planner.shard import Shard, shard
+from planner.specs.deployment import Pool
+from planner.specs.hardware import SystemSpec
+from planner.specs.model import ModelSpec
+from planner.specs.scenario import Hardware
+from planner.step import StepModel
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Everything the simulation and the reports need to know of one replica of a pool."""
+
+    model: ModelSpec
+    hardware: Hardware
+    pool: Pool
+    shard: Shard
+    memory: Memory
+    step: StepModel
+    cap_tokens: int | None
+
+    @property
+    def devices(self) -> int:
+        """Devices of one replica."""
+        return self.shard.devices
+
+    def power(self) -> PowerModel | None:
+        """Power of the devices and their hosts; None where no maximum is published."""
+        return power_model(self.hardware, self.devices)
+
+    def timing(self) -> TableTiming:
+        """Tables of step times.  Building them takes milliseconds; they are not kept."""
+        limits = self.pool.limits
+        return TableTiming(
+            self.step,
+            limits.max_step_tokens + limits.max_sequences,
+            self.pool.parallelism.attention_dp,
+            self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
+        )
+
+    def config(self, cached_input_share: float) -> ReplicaConfig:
+        """Limits as the event loop takes them."""
+        limits = self.pool.limits
+        return ReplicaConfig(
+            ranks=self.pool.parallelism.attention_dp,
+            max_sequences=limits.max_sequences,
+            max_step_tokens=limits.max_step_tokens,
+            kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
+            cap_tokens=self.cap_tokens,
+            cached_input_share=cached_input_share,
+        )
+
+
+def build(model: ModelSpec, hardware: Hardware, pool: Pool) -> Replica:
+    """Put one replica together.
+
+    Raises
+    ------
+    InfeasibleError
+        The parallelism does not divide the model, or joins more devices than the system can.
+    InputError
+        The part does not multiply in the format asked for.
+    """
+    local = shard(model, pool)
+    _require_network(hardware.system, local.devices)
+    step = StepModel(
+        local, hardware.system, hardware.accelerator, hardware.calibration, pool.overlap_share
+    )
+    step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
+    caps = [arch.attention_core(group).cap_tokens for group in model.attention]
+    known = [cap for cap in caps if cap is not None]
+    return Replica(
+        model=model,
+        hardware=hardware,
+        pool=pool,
+        shard=local,
+        memory=footprint(local, hardware.accelerator, pool.limits),
+        step=step,
+        cap_tokens=max(known) if known else None,
+    )
+
+
+def _require_network(system: SystemSpec, devices: int) -> None:
+    """Refuse a replica of more devices than the system can join."""
+    joined = system.scale_up.devices
+    if devices <= joined:
+        return
+    if system.scale_out is None:
+        raise InfeasibleError(
+            f"devices one replica can join on {system.name}", devices, joined, "devices",
+            "it has no network between domains",
+        )  # fmt: skip
+    most = (system.max_nodes or math.inf) * system.devices_per_node
+    if devices > most:
+        raise InfeasibleError(
+            f"devices one replica can join on {system.name}", devices, most, "devices"
+        )
+
+
+def power_model(hardware: Hardware, devices: int) -> PowerModel | None:
+    """Power of ``devices`` devices; None where the maker publishes no maximum power."""
+    part, system, shares = hardware.accelerator, hardware.system, hardware.calibration
+    if part.max_power_w is None:
+        return None
+    max_w = float(part.max_power_w)
+    server_w = float(system.server_power_w_per_device or max_w)
+    decode, prefill = shares.attention_decode, shares.attention_prefill
+    return PowerModel(
+        devices=devices,
+        idle_w=shares.idle_power_share * max_w,
+        max_w=max_w,
+        host_w=max(0.0, server_w - max_w),
+        decode_shares=(decode.compute_share, decode.memory_share),
+        prefill_shares=(prefill.compute_share, prefill.memory_share),
+    )

@@ -1,0 +1,184 @@
+"""The answer to one scenario: everything a reader, a plot or a script may want."""
+
+import math
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from planner.cost import ApiComparison, Cost
+from planner.evaluation.assumptions import Assumption
+from planner.evaluation.replica import Replica
+from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.specs.scenario import Scenario
+from planner.step import Step
+from planner.workloads import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Mean power of the fleet while it serves, and energy per token."""
+
+    fleet_w: float
+    wh_per_million_tokens: float
+    """Over input and output tokens."""
+    wh_per_million_output_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A whole day of the workload on this fleet, sized for the peak and always on."""
+
+    requests: float
+    input_tokens: float
+    output_tokens: float
+    costs: tuple[Cost, ...]
+    apis: tuple[ApiComparison, ...]
+    mean_load_share: float
+    """Day's mean output tokens over the peak's."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One deployment, simulated."""
+
+    scenario: Scenario
+    replica: Replica
+    replicas: int
+    traffic: Traffic
+    metrics: Metrics
+    records: Records
+    decode: Step
+    """A decode step at the mean load."""
+    prefill: Step
+    """A full prefill step."""
+    costs: tuple[Cost, ...]
+    energy: Energy | None
+    day: Day | None
+    assumptions: tuple[Assumption, ...]
+    sources: tuple[str, ...]
+    wall_s: float
+
+    @property
+    def devices(self) -> int:
+        """Devices of the whole fleet."""
+        return self.replicas * self.replica.devices
+
+    @property
+    def nodes(self) -> float:
+        """Nodes of the whole fleet; a fraction where a replica takes part of one."""
+        return self.devices / self.replica.hardware.system.devices_per_node
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; keys end in their unit."""
+        m, pool = self.metrics, self.replica.pool
+        return {
+            "scenario": self.scenario.name,
+            "model": self.replica.model.name,
+            "system": self.replica.hardware.system.name,
+            "deployment": {
+                "parallelism": pool.parallelism.model_dump(),
+                "label": pool.parallelism.label(),
+                "weights": pool.weights,
+                "kv": pool.kv,
+                "replicas": self.replicas,
+                "devices": self.devices,
+                "nodes": self.nodes,
+            },
+            "wall_s": self.wall_s,
+            "requests": m.arrived,
+            "finished": m.finished,
+            "rejected": m.rejected,
+            "unfinished": m.unfinished,
+            "ttft_s": percentiles(m.ttft_s),
+            "tpot_s": percentiles(m.tpot_s),
+            "itl_s": percentiles(m.itl_s),
+            "e2e_s": percentiles(m.e2e_s),
+            "queue_s": percentiles(m.queue_s),
+            "slo_met": m.slo_met,
+            "promises": [promise(p) for p in m.promises],
+            "good_share": m.good_share,
+            "goodput_requests_per_s": m.goodput_requests_per_s,
+            "requests_per_s": m.steady.requests_per_s,
+            "input_tokens_per_s": m.steady.input_tokens_per_s,
+            "output_tokens_per_s": m.steady.output_tokens_per_s,
+            "busy_share": m.busy_share,
+            "prefill_share": m.prefill_share,
+            "mean_running": m.mean_running,
+            "mean_queue": m.mean_queue,
+            "max_queue": m.max_queue,
+            "mean_kv_share": m.mean_kv_share,
+            "memory": self.replica.memory.to_dict(),
+            "decode_step": step_dict(self.decode),
+            "prefill_step": step_dict(self.prefill),
+            "costs": [cost_dict(c) for c in self.costs],
+            "energy": asdict(self.energy) if self.energy else None,
+            "day": _day_dict(self.day) if self.day else None,
+            "assumptions": [asdict(a) for a in self.assumptions],
+            "sources": list(self.sources),
+        }
+
+
+def percentiles(p: Percentiles) -> dict[str, Any]:
+    """Percentiles with their confidence half-widths; null where there is no value."""
+
+    def clean(value: float | None) -> float | None:
+        return None if value is None or math.isnan(value) else float(value)
+
+    result: dict[str, Any] = {
+        name: clean(getattr(p, name)) for name in ("mean", "p50", "p90", "p95", "p99")
+    }
+    result["count"] = p.count
+    result["half_width"] = {name: clean(v) for name, v in asdict(p.half_width).items()}
+    return result
+
+
+def promise(p: Promise) -> dict[str, Any]:
+    """One promise and what came of it; an endless latency is null."""
+    value = p.value_s if p.value_s < float("inf") else None
+    return {"name": p.name, "limit_s": p.limit_s, "value_s": value, "kept": p.kept}
+
+
+def step_dict(step: Step) -> dict[str, Any]:
+    """A step's time, its parts and its speed of light."""
+    return {
+        "time_s": step.time_s,
+        "bound_s": step.bound_s,
+        "bound_by": step.bound_by,
+        "by_component_s": step.by_component(),
+        "by_bound_s": step.by_bound(),
+        "parts": [asdict(p) for p in step.parts],
+    }
+
+
+def cost_dict(cost: Cost) -> dict[str, Any]:
+    """Cost with its price spelled out."""
+    values = {
+        name: getattr(cost, name)
+        for name in cost.__slots__
+        if not is_dataclass(getattr(cost, name)) and name != "price"
+    }
+    return {
+        "provider": cost.price.provider,
+        "term": cost.price.term,
+        "usd_per_device_hour": float(cost.price.usd_per_device_hour),
+        "retrieved": cost.price.retrieved,
+        **values,
+    }
+
+
+def _day_dict(day: Day) -> dict[str, Any]:
+    return {
+        "requests": day.requests,
+        "input_tokens": day.input_tokens,
+        "output_tokens": day.output_tokens,
+        "mean_load_share": day.mean_load_share,
+        "costs": [cost_dict(c) for c in day.costs],
+        "apis": [
+            {
+                "name": a.api.name,
+                "usd_per_day": a.usd_per_day,
+                "own_usd_per_day": a.own_usd_per_day,
+                "saving_share": a.saving_share,
+            }
+            for a in day.apis
+        ],
+    }

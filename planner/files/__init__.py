@@ -1,0 +1,42 @@
+"""The one place where files become specs."""
+
+from planner.files.profiles import (
+    accelerator_names,
+    api_prices,
+    catalogue_root,
+    data_root,
+    device_prices,
+    load_accelerator,
+    load_calibration,
+    load_model,
+    load_system,
+    model_names,
+    profile_root,
+    references,
+    system_names,
+)
+from planner.files.scenario import apply_overrides, load_hardware, load_scenario, scenario_root
+from planner.files.yaml_io import load_spec, read_yaml, validate
+
+__all__ = [
+    "accelerator_names",
+    "api_prices",
+    "apply_overrides",
+    "catalogue_root",
+    "data_root",
+    "device_prices",
+    "load_accelerator",
+    "load_calibration",
+    "load_hardware",
+    "load_model",
+    "load_scenario",
+    "load_spec",
+    "load_system",
+    "model_names",
+    "profile_root",
+    "read_yaml",
+    "references",
+    "scenario_root",
+    "system_names",
+    "validate",
+]

@@ -1,0 +1,220 @@
+"""Scenario files: names resolved, overrides applied, every error with its place."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from planner.errors import InputError
+from planner.files import profiles
+from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
+from planner.specs.hardware import ApiPrice, Price
+from planner.specs.scenario import Hardware, Scenario, ScenarioFile
+from planner.specs.workload import Workload
+
+RAW_FIELDS = ("model", "baseline_model", "system", "systems", "prices", "api_prices", "workload")
+"""Fields whose override replaces a name in the file; everything else changes resolved values."""
+
+
+def scenario_root() -> Path:
+    """Folder of the shipped scenarios."""
+    return profiles.data_root("scenarios")
+
+
+def find_scenario(name: str | Path) -> Path:
+    """Path of a scenario: as given, or a shipped one by name or relative path."""
+    given = Path(name)
+    shipped = scenario_root()
+    for path in (given, shipped / given.name, shipped / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = profiles.names_in(shipped)
+    raise InputError("", "scenario", f"{str(name)!r} is not a file" + suggestion(given.stem, known))
+
+
+def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario and everything it names.
+
+    Parameters
+    ----------
+    name : path of a scenario file, or the name of a shipped one.
+    overrides : dotted path -> value, as ``--set`` gives them.
+
+    Raises
+    ------
+    InputError
+        One message with file, line, field, value and what would do.
+    """
+    path = find_scenario(name)
+    document = read_yaml(path)
+    changes = dict(overrides or {})
+    data = dict(document.data)
+    for field in RAW_FIELDS:
+        if field in changes:
+            data[field] = changes.pop(field)
+            if field == "system":
+                data.pop("systems", None)
+    raw = validate(data, ScenarioFile, document)
+    scenario = _resolve(raw, document)
+    return apply_overrides(scenario, changes) if changes else scenario
+
+
+def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
+    def located(field: str, load: Any, *args: Any) -> Any:
+        """Run ``load``; an error without a place gets this field's line."""
+        try:
+            return load(*args)
+        except InputError as error:
+            if error.where:
+                raise
+            raise InputError(document.where((field,)), field, error.problem) from None
+
+    names = (raw.system,) if raw.system else raw.systems
+    if not names:
+        raise InputError(
+            document.where(()), "system", "is missing; name one, or several as systems"
+        )
+    hardware = tuple(
+        _with_prices(
+            located("system" if raw.system else "systems", load_hardware, n), raw, document
+        )
+        for n in names
+    )
+    common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
+    return Scenario(
+        **common,
+        model=located("model", profiles.load_model, raw.model),
+        baseline_model=raw.baseline_model
+        and located("baseline_model", profiles.load_model, raw.baseline_model),
+        hardware=hardware,
+        workload=_workload(raw, document),
+        api_prices=tuple(located("api_prices", _api_price, n) for n in raw.api_prices),
+    )
+
+
+_COMMON = set(ScenarioFile.model_fields) - set(RAW_FIELDS)
+
+
+def load_hardware(system_name: str) -> Hardware:
+    """Everything known of a system: accelerator, achieved shares, shipped prices."""
+    system = profiles.load_system(system_name)
+    accelerator = profiles.load_accelerator(system.accelerator)
+    return Hardware(
+        system=system,
+        accelerator=accelerator,
+        calibration=profiles.load_calibration(accelerator.name),
+        prices=profiles.device_prices(accelerator.name),
+    )
+
+
+def _with_prices(hardware: Hardware, raw: ScenarioFile, document: Document) -> Hardware:
+    """Put the prices the scenario names first; without names keep the shipped list."""
+    part = hardware.accelerator.name
+    chosen: list[Price] = []
+    for i, wish in enumerate(raw.prices):
+        where = document.where(("prices", i))
+        if isinstance(wish, str):
+            chosen += [p for p in hardware.prices if p.provider.lower() == wish.lower()]
+            continue
+        price = validate(wish, Price, document, ("prices", i))
+        if price.accelerator == part:
+            chosen.append(price)
+        elif not (raw.systems and len(raw.systems) > 1):
+            raise InputError(
+                where,
+                f"prices.{i}.accelerator",
+                f"this price is for {price.accelerator}; the scenario runs on {part}",
+            )
+    if raw.prices and not chosen and not (raw.systems and len(raw.systems) > 1):
+        known = sorted({p.provider for p in hardware.prices})
+        raise InputError(
+            document.where(("prices",)),
+            "prices",
+            f"no price of {part} from {', '.join(map(str, raw.prices))}; known: {', '.join(known)}",
+        )
+    rest = tuple(p for p in hardware.prices if p not in chosen)
+    return hardware.model_copy(update={"prices": (*chosen, *rest)})
+
+
+def _workload(raw: ScenarioFile, document: Document) -> Workload | None:
+    if raw.workload is None:
+        return None
+    if isinstance(raw.workload, dict):
+        return validate(raw.workload, Workload, document, ("workload",))
+    for folder in (document.path.parent, scenario_root()):
+        path = folder / raw.workload
+        if path.is_file():
+            file = read_yaml(path)
+            return validate(file.data, Workload, file)
+    raise InputError(
+        document.where(("workload",)), "workload", f"file {raw.workload!r} does not exist"
+    )
+
+
+def _api_price(name: str) -> ApiPrice:
+    known = {price.name: price for price in profiles.api_prices()}
+    if name not in known:
+        raise InputError(
+            "", "api_prices", f"{name!r} is not known" + suggestion(name, sorted(known))
+        )
+    return known[name]
+
+
+def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario:
+    """Return ``scenario`` with values replaced, validated as a whole.
+
+    Parameters
+    ----------
+    overrides : dotted path -> value.  ``system``, ``accelerator``, ``calibration`` lead into the
+        first hardware; a bare number given for a sourced fact becomes an assumption.
+
+    Raises
+    ------
+    InputError
+        An unknown path, or a value that does not validate; names the path and the value.
+    """
+    data = scenario.model_dump(mode="json")
+    for path, value in overrides.items():
+        _put(data, path, value)
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        given = "".join(f" {path}={value}" for path, value in overrides.items())
+        raise input_error(error, Scenario, lambda loc: f"--set{given}") from None
+
+
+def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    steps: list[str] = path.split(".")
+    if steps[0] in ("system", "accelerator", "calibration"):
+        steps = ["hardware", "0", *steps]
+    here: Any = data
+    for i, step in enumerate(steps):
+        key = _key(here, step, steps[:i], path)
+        if i == len(steps) - 1:
+            old = here[key]
+            is_fact = isinstance(old, Mapping) and "source" in old and "value" in old
+            if is_fact and isinstance(value, int | float):
+                value = {"value": value, "source": "override", "confidence": "assumed"}
+            here[key] = copy.deepcopy(value)
+        else:
+            if here[key] is None:
+                here[key] = {}
+            here = here[key]
+
+
+def _key(here: Any, step: str, done: Sequence[str], path: str) -> Any:
+    """The key or index that ``step`` means in ``here``."""
+    if isinstance(here, dict):
+        if step in here or not here:
+            return step
+        known = sorted(map(str, here))
+    elif isinstance(here, list | tuple):
+        if step.isdigit() and int(step) < len(here):
+            return int(step)
+        known = [str(i) for i in range(len(here))]
+    else:
+        known = []
+    place = ".".join(done) or "the scenario"
+    raise InputError("--set", path, f"{place} has no {step!r}" + suggestion(step, known))

@@ -1,0 +1,219 @@
+"""HBM footprint of one device, and the KV capacity that is left."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.errors import InfeasibleError
+from planner.ops.op import ELEMENT_BYTES
+from planner.shard import Shard
+from planner.sourced import Sourced
+from planner.specs.deployment import Limits
+from planner.specs.hardware import AcceleratorSpec
+
+RUNTIME_BYTES = Sourced(
+    3.0e9,
+    source="aiconfigurator (3.5 GB for all, incl. workspace); engines report 2-4 GB",
+    note="driver context, captured graphs, workspaces",
+    confidence="assumed",
+)
+COLLECTIVE_BUFFER_BYTES = Sourced(
+    0.392e9,
+    source="aiconfigurator, systems/*.yaml nccl_mem at 8 ranks",
+    note="buffers of the collective library",
+    confidence="assumed",
+)
+LOW_LATENCY_BATCH_TOKENS = Sourced(
+    128,
+    source="github deepseek-ai/DeepEP README (num_max_dispatch_tokens_per_rank)",
+    note="tokens a rank for which all-to-all buffers are laid out",
+    confidence="assumed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one device holds.  All sizes in bytes unless the name says otherwise."""
+
+    capacity_bytes: float
+    usable_bytes: float
+    """What the engine may use: ``memory_share`` of the capacity."""
+    weights: dict[str, float]
+    activations_bytes: float
+    communication_bytes: float
+    runtime_bytes: float
+    kv_bytes: float
+    """Left for the KV cache; 0 when nothing is left."""
+    kv_bytes_per_token: float
+    """Growing cache of one context token on this device."""
+    state_bytes_per_sequence: float
+    """Constant cache of one sequence on this device (windows, recurrent states)."""
+    kv_capacity_tokens_per_rank: int
+    """Context tokens one attention rank can hold."""
+    ranks: int
+    stated: bool
+    """Whether the capacity was given by the user instead of computed."""
+
+    @property
+    def weights_bytes(self) -> float:
+        """All weights of this device."""
+        return sum(self.weights.values())
+
+    @property
+    def fixed_bytes(self) -> float:
+        """Everything but the cache."""
+        return (
+            self.weights_bytes
+            + self.activations_bytes
+            + self.communication_bytes
+            + self.runtime_bytes
+        )
+
+    @property
+    def kv_capacity_tokens(self) -> int:
+        """Context tokens all attention ranks of a replica can hold together."""
+        return self.kv_capacity_tokens_per_rank * self.ranks
+
+    @property
+    def fits(self) -> bool:
+        """Whether weights and buffers leave room for at least one context token."""
+        return self.kv_capacity_tokens_per_rank > 0
+
+    @property
+    def short_by_bytes(self) -> float:
+        """Bytes a device lacks to hold weights, buffers and one token; 0 when it fits."""
+        if self.fits:
+            return 0.0
+        needed = self.fixed_bytes + self.kv_bytes_per_token + self.state_bytes_per_sequence
+        return max(0.0, needed - self.usable_bytes)
+
+    @property
+    def sequence_overhead_tokens(self) -> int:
+        """Constant cache of a sequence, counted in context tokens (rounded up)."""
+        if not self.kv_bytes_per_token:
+            return 0
+        return -int(-self.state_bytes_per_sequence // self.kv_bytes_per_token)
+
+    def require(self) -> None:
+        """Raise InfeasibleError when it does not fit."""
+        if not self.fits:
+            raise InfeasibleError(
+                "HBM per device",
+                self.usable_bytes + self.short_by_bytes,
+                self.usable_bytes,
+                "bytes",
+                "spread it over more devices, store weights in fewer bits, "
+                "or raise limits.memory_share",
+            )
+
+    def per_device_bytes(self) -> dict[str, float]:
+        """Every component, the cache and what stays free; adds up to the capacity when it fits."""
+        free = self.capacity_bytes - self.fixed_bytes - self.kv_bytes
+        return {
+            **self.weights,
+            "activations": self.activations_bytes,
+            "communication": self.communication_bytes,
+            "runtime": self.runtime_bytes,
+            "kv_cache": self.kv_bytes,
+            "reserve": max(0.0, free),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "fits": self.fits,
+            "short_by_bytes": self.short_by_bytes,
+            "kv_capacity_tokens": self.kv_capacity_tokens,
+            "kv_capacity_tokens_per_rank": self.kv_capacity_tokens_per_rank,
+            "capacity_bytes": self.capacity_bytes,
+            "usable_bytes": self.usable_bytes,
+            "weights_bytes": self.weights_bytes,
+            "kv_bytes_per_token": self.kv_bytes_per_token,
+            "state_bytes_per_sequence": self.state_bytes_per_sequence,
+            "per_device_bytes": self.per_device_bytes(),
+        }
+
+
+def footprint(shard: Shard, part: AcceleratorSpec, limits: Limits) -> Memory:
+    r"""Divide the HBM of one device.
+
+    .. math:: M_{KV} = u M - W - A - C - R, \qquad
+              tokens = \lfloor M_{KV} / b_{KV} \rfloor
+
+    with usable share ``u``, weights ``W``, activations ``A``, communication buffers ``C`` and
+    runtime ``R``.  Where every cache is a window or a state, a token counts as the cache of a
+    sequence over the window.
+
+    References
+    ----------
+    .. [1] W. Kwon et al., "PagedAttention", arXiv:2309.06180, section 2 (where HBM goes).
+    """
+    capacity = float(part.memory_bytes)
+    usable = capacity * limits.memory_share
+    weights = {name: size for name, size in shard.weight_bytes.items() if size}
+    activations = activation_bytes(shard, limits)
+    communication = communication_bytes(shard)
+    runtime = float(RUNTIME_BYTES)
+    left = usable - sum(weights.values()) - activations - communication - runtime
+    per_token = shard.kv_bytes_per_token
+    tokens = max(0, int(left // per_token)) if per_token else 0
+    if limits.kv_tokens is not None:
+        tokens = limits.kv_tokens
+    return Memory(
+        capacity_bytes=capacity,
+        usable_bytes=usable,
+        weights=weights,
+        activations_bytes=activations,
+        communication_bytes=communication,
+        runtime_bytes=runtime,
+        kv_bytes=tokens * per_token,
+        kv_bytes_per_token=per_token,
+        state_bytes_per_sequence=shard.state_bytes_per_sequence,
+        kv_capacity_tokens_per_rank=tokens,
+        ranks=shard.attention_dp,
+        stated=limits.kv_tokens is not None,
+    )
+
+
+def activation_bytes(shard: Shard, limits: Limits) -> float:
+    r"""Largest working set of a step: permuted expert inputs and outputs, residual, logits.
+
+    .. math:: P\,(h\,(a + 2) + m\,(4 + 1)) + 4 \cdot 2\,T h + 4\,S V
+
+    with ``P`` (token, expert) pairs of this device, ``m`` the local expert width, ``T`` tokens of
+    a full step of one rank, ``S`` sequences and ``V`` local vocabulary.
+
+    References
+    ----------
+    .. [1] sglang, python/sglang/srt/layers/moe (permuted layout); the sum of its buffers.
+    """
+    tokens = limits.max_step_tokens / shard.pp
+    working = 8.0 * tokens * shard.hidden_size
+    logits = 4.0 * min(limits.max_sequences, limits.max_step_tokens) * shard.head.n
+    if shard.dense:
+        working += 5.0 * tokens * shard.dense[0].n / 2
+    if shard.moe:
+        moe = shard.moe
+        pairs = tokens * shard.attention_dp * moe.top_k / shard.moe_ep
+        act = ELEMENT_BYTES["fp8" if moe.gate_up.storage == "fp8" else "bf16"]
+        working += pairs * (moe.message_elements * (act + 2.0) + 5.0 * moe.gate_up.n / 2)
+    return working + logits
+
+
+def communication_bytes(shard: Shard) -> float:
+    r"""Buffers of the collective library, and of low-latency all-to-all where it is used.
+
+    .. math:: 4\,E\,T_{max}\,(2 h + 4 h / 128)
+
+    two send and two receive buffers of ``T_max`` tokens for each of ``E`` expert slots.
+
+    References
+    ----------
+    .. [1] github deepseek-ai/DeepEP, csrc/config.hpp (LowLatencyLayout).
+    """
+    if shard.devices == 1:
+        return 0.0
+    total = float(COLLECTIVE_BUFFER_BYTES)
+    if shard.moe and shard.attention_dp > 1 and shard.moe_ep > 1:
+        h = shard.moe.message_elements
+        total += 4 * shard.moe.slots * float(LOW_LATENCY_BATCH_TOKENS) * (2 * h + 4 * h / 128)
+    return total

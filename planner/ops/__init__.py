@@ -1,0 +1,23 @@
+"""What one device must do in one step: work, not time."""
+
+from planner.ops.op import (
+    AttentionDecode,
+    AttentionPrefill,
+    Comm,
+    Elementwise,
+    Gemm,
+    GroupedGemm,
+    Op,
+    Real,
+)
+
+__all__ = [
+    "AttentionDecode",
+    "AttentionPrefill",
+    "Comm",
+    "Elementwise",
+    "Gemm",
+    "GroupedGemm",
+    "Op",
+    "Real",
+]

@@ -1,0 +1,250 @@
+"""The units of work.  Each keeps its real dimensions; FLOP and bytes are derived from them.
+
+Work says nothing about time.  ``flop`` and ``hbm_bytes`` are of one call; ``count`` calls are
+made in a step (one a layer).  Dimensions that depend on the batch may be arrays: every formula
+takes either.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.specs.hardware import OpFamily, Precision
+
+Real = float | NDArray[np.float64]
+"""A scalar for one case, or an array for many."""
+
+ELEMENT_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
+"""Size of one activation element. [bytes]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    r"""Activations ``[m, k]`` times weights ``[k, n]``, result in bf16.
+
+    .. math:: F = 2 m k n, \qquad B = a\,m k + w\,k n + 2\,m n
+
+    with ``a`` bytes an activation and ``w`` bytes a weight: every operand crosses HBM once, which
+    holds while a tile of the result stays on chip [1]_.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+
+    Examples
+    --------
+    >>> Gemm("qkv", 1.0, 4096, 4096, "bf16", 2.0).flop
+    33554432.0
+    """
+
+    name: str
+    m: Real
+    k: float
+    n: float
+    precision: Precision
+    weight_bytes: float
+    count: float = 1.0
+
+    @property
+    def family(self) -> OpFamily:
+        """Calibration family."""
+        return "gemm"
+
+    @property
+    def flop(self) -> Real:
+        """Work of one call. [FLOP]"""
+        return 2 * self.m * self.k * self.n
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        activations = self.m * self.k * ELEMENT_BYTES[self.precision] + 2 * self.m * self.n
+        return activations + self.k * self.n * self.weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedGemm:
+    r"""One matrix product per expert: ``pairs`` (token, expert) rows over ``touched`` experts.
+
+    .. math:: F = 2\,P k n, \qquad B = P\,(a k + 2 n) + w\,E_{touched}\,k n
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepGEMM", github.com/deepseek-ai/DeepGEMM, README (grouped GEMM).
+    """
+
+    name: str
+    pairs: Real
+    touched: Real
+    k: float
+    n: float
+    precision: Precision
+    weight_bytes: float
+    count: float = 1.0
+
+    @property
+    def family(self) -> OpFamily:
+        """Calibration family."""
+        return "grouped_gemm"
+
+    @property
+    def flop(self) -> Real:
+        """Work of one call. [FLOP]"""
+        return 2 * self.pairs * self.k * self.n
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        activations = self.pairs * (self.k * ELEMENT_BYTES[self.precision] + 2 * self.n)
+        return activations + self.touched * self.k * self.n * self.weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionDecode:
+    r"""One query a sequence against its cached context (MLA: absorbed).
+
+    .. math:: F = f C_c + f_i C + f_t S, \qquad B = b C_c + b_i C + 2\,(q + s) S
+
+    with ``C`` the summed context, ``C_c`` the summed capped context, ``S`` sequences, ``f`` FLOP a
+    (query, context) pair, ``b`` cache bytes a token, index ``i`` the sparse indexer, ``q`` query
+    plus output elements (bf16, once) and ``s`` bytes of recurrent state (read and written).
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1 and appendix C (absorption).
+    .. [2] DeepSeek-AI, "FlashMLA", github.com/deepseek-ai/FlashMLA, docs (bytes and FLOP a pair).
+    """
+
+    name: str
+    sequences: Real
+    context_tokens: Real
+    capped_tokens: Real
+    pair_flop: float
+    kv_bytes_per_token: float
+    query_elements: float
+    indexer_pair_flop: float = 0.0
+    indexer_bytes_per_token: float = 0.0
+    token_flop: float = 0.0
+    state_bytes: float = 0.0
+    count: float = 1.0
+    precision: Precision = "bf16"
+
+    @property
+    def family(self) -> OpFamily:
+        """Calibration family."""
+        return "attention_decode"
+
+    @property
+    def flop(self) -> Real:
+        """Work of one call. [FLOP]"""
+        return (
+            self.pair_flop * self.capped_tokens
+            + self.indexer_pair_flop * self.context_tokens
+            + self.token_flop * self.sequences
+        )
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        return (
+            self.kv_bytes_per_token * self.capped_tokens
+            + self.indexer_bytes_per_token * self.context_tokens
+            + (2 * self.query_elements + 2 * self.state_bytes) * self.sequences
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPrefill:
+    r"""Causal attention of new prompt tokens over their context (MLA: not absorbed).
+
+    .. math:: F = f P_c + f_i P + f_t T, \qquad B = 4 q T
+
+    with ``P`` the (query, context) pairs and ``P_c`` the capped ones; queries, keys, values and
+    outputs cross HBM once, in bf16.
+
+    References
+    ----------
+    .. [1] T. Dao et al., "FlashAttention", arXiv:2205.14135 (traffic linear in tokens).
+    """
+
+    name: str
+    tokens: Real
+    pairs: Real
+    capped_pairs: Real
+    pair_flop: float
+    query_elements: float
+    indexer_pair_flop: float = 0.0
+    token_flop: float = 0.0
+    count: float = 1.0
+    precision: Precision = "bf16"
+
+    @property
+    def family(self) -> OpFamily:
+        """Calibration family."""
+        return "attention_prefill"
+
+    @property
+    def flop(self) -> Real:
+        """Work of one call. [FLOP]"""
+        return (
+            self.pair_flop * self.capped_pairs
+            + self.indexer_pair_flop * self.pairs
+            + self.token_flop * self.tokens
+        )
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        return 4 * self.query_elements * self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise:
+    """A memory-bound kernel: norms, rotary embedding, quantisation, gating, sampling.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+    """
+
+    name: str
+    hbm_bytes: Real
+    count: float = 1.0
+    precision: Precision = "bf16"
+
+    @property
+    def family(self) -> OpFamily:
+        """Calibration family."""
+        return "elementwise"
+
+    @property
+    def flop(self) -> Real:
+        """Work of one call: too little to bind. [FLOP]"""
+        return 0.0
+
+
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
+
+Op = Gemm | GroupedGemm | AttentionDecode | AttentionPrefill | Elementwise
+
+
+@dataclass(frozen=True, slots=True)
+class Comm:
+    """One collective over a group of ranks.
+
+    ``bytes_per_rank`` is what each rank brings: its buffer (all-reduce), its part (all-gather,
+    reduce-scatter: the part each rank ends with), or what it sends in total (all-to-all, p2p).
+    All-to-all gives what leaves over scale-out apart; ``hideable`` is expert traffic that other
+    work can cover.
+    """
+
+    name: str
+    kind: Collective
+    ranks: int
+    ranks_in_domain: int
+    bytes_per_rank: Real
+    scale_out_bytes_per_rank: Real = 0.0
+    count: float = 1.0
+    hideable: bool = False

@@ -1,0 +1,1 @@
+"""Answers for people: terminal, figures, self-contained HTML."""

@@ -1,0 +1,230 @@
+"""One replica that jumps: an event per step with prefill, and one per stretch of pure decoding.
+
+Between two changes of composition (a sequence finishes, a context reaches the cap, a prompt is
+admitted) the time of ``k`` steps is closed form, so the replica sleeps through them.  A request
+that arrives meanwhile and can be admitted cuts the sleep at the next step boundary; one that has
+to wait for a slot or for KV changes nothing before a sequence finishes.
+
+What happens at one instant is ordered by priority, not by chance: steps end and the next begin,
+replicas by number; then requests arrive; then idle replicas wake.  So the router has heard of
+every answer, requests that arrive together at an idle replica are seen together, and an arrival
+exactly at a step boundary (a closed loop without think time has many) takes part one step later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappush
+from typing import Protocol
+
+import simpy
+
+from planner.serving.balance import balancer
+from planner.serving.meter import Meter
+from planner.serving.scheduler import NEVER, ReplicaConfig, Scheduler
+from planner.serving.timing import Segment, Timing, steps_beyond
+
+ARRIVAL = 1 << 30
+"""Priority of arrivals within an instant; the end of a step of replica ``r`` has ``r``."""
+WAKING = ARRIVAL + 1
+CLOSING = ARRIVAL + 2
+
+Callback = Callable[[simpy.Event], None]
+
+
+class Clock(simpy.Environment):
+    """SimPy's environment with events at absolute times.
+
+    ``Environment.schedule`` takes a delay, and ``now + (time - now)`` is not always ``time``: a
+    last bit would decide which of two simultaneous events comes first.
+    """
+
+    def at(self, time_s: float, priority: int, callback: Callback) -> simpy.Event:
+        """Call back at a time, by rising priority within one instant."""
+        event = simpy.Event(self)
+        event._ok, event._value = True, None
+        event.callbacks.append(callback)
+        heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
+        return event
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of every request, by number; ``nan`` until it happens. [s], [tokens]"""
+
+    arrival_s: list[float] = field(default_factory=list)
+    admitted_s: list[float] = field(default_factory=list)
+    first_token_s: list[float] = field(default_factory=list)
+    finish_s: list[float] = field(default_factory=list)
+    input_tokens: list[int] = field(default_factory=list)
+    output_tokens: list[int] = field(default_factory=list)
+    replica: list[int] = field(default_factory=list)
+    """Replica that took it, -1: rejected."""
+
+
+class ReplicaEngine(Protocol):
+    """What the router needs of a replica: the jumping one and the plain one have it."""
+
+    meter: Meter
+    now_s: float
+
+    def submit(self, request: int, now_s: float) -> None:
+        """Take a request that arrives now."""
+        ...
+
+    def stop(self, now_s: float) -> None:
+        """End the step in progress and do no other."""
+        ...
+
+    def produced(self) -> dict[int, int]:
+        """Tokens so far of each request that is decoding now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a replica works: clock, requests, timing, limits, and whom it tells of an answer."""
+
+    clock: Clock
+    ledger: Ledger
+    timing: Timing
+    config: ReplicaConfig
+    answered: Callable[[int, float], None]
+    """Called with the replica's number and the time [s] for every request it finishes."""
+
+
+class Replica:
+    """Attention ranks that share a step barrier.
+
+    Parameters
+    ----------
+    number : of this replica, from 0.
+    """
+
+    __slots__ = (
+        "_balancer",
+        "_cuttable",
+        "_held_tokens",
+        "_loads",
+        "_number",
+        "_rank_of",
+        "_ranks",
+        "_segment",
+        "_sequences",
+        "_site",
+        "_start_s",
+        "_step",
+        "_steps",
+        "_stopped",
+        "_timer",
+        "meter",
+        "now_s",
+    )
+
+    def __init__(self, number: int, site: Site) -> None:
+        self.meter = Meter()
+        self.now_s = 0.0
+        """End of the last stretch, or of the one in progress. [s]"""
+        self._number, self._site = number, site
+        ledger = site.ledger
+        self._ranks = [
+            Scheduler(site.config, ledger.input_tokens, ledger.output_tokens)
+            for _ in range(site.config.ranks)
+        ]
+        self._loads = [rank.load for rank in self._ranks]
+        self._balancer = balancer("least_requests", site.config.ranks)
+        self._rank_of: dict[int, int] = {}
+        self._step = 0
+        self._timer: simpy.Event | None = None  # None: nothing to do
+        self._segment: Segment | None = None
+        self._start_s, self._steps = 0.0, 0
+        self._sequences = self._held_tokens = 0
+        self._cuttable = self._stopped = False
+
+    def submit(self, request: int, now_s: float) -> None:
+        """Take a request that arrives now. [s]"""
+        member = self._rank_of[request] = self._balancer.take()
+        admissible = self._ranks[member].add(request)
+        if self._timer is None:
+            if not self._stopped:
+                self._timer = self._site.clock.at(now_s, WAKING, self._wake)
+        elif admissible and self._cuttable:
+            self._cut(now_s)
+
+    def stop(self, now_s: float) -> None:
+        """End the step in progress and do no other."""
+        self._stopped = True
+        if self._cuttable:
+            self._cut(now_s)
+
+    def produced(self) -> dict[int, int]:
+        """Tokens so far of each request that is decoding now."""
+        return {
+            request: tokens
+            for rank in self._ranks
+            for request, tokens in rank.produced(self._step).items()
+        }
+
+    def _wake(self, event: simpy.Event) -> None:
+        if event is self._timer:
+            self._begin(self._site.clock.now)
+
+    def _begin(self, now_s: float) -> None:
+        """Plan the next stretch, from now on."""
+        self._timer = None
+        self._cuttable = False
+        if self._stopped:
+            return
+        prefill = False
+        next_step = NEVER
+        sequences = held_tokens = 0
+        for rank in self._ranks:
+            if rank.waiting and rank.free_slots:
+                admitted_s = self._site.ledger.admitted_s
+                for request in rank.admit():
+                    admitted_s[request] = now_s
+            if rank.prompts:
+                rank.fill()
+                prefill = True
+            load = rank.load
+            sequences += load.sequences
+            held_tokens += load.context_tokens + rank.held_prompt_tokens
+            next_step = min(next_step, rank.next_step)
+        if not (prefill or sequences):
+            return
+        segment = self._segment = self._site.timing.segment(self._loads)
+        steps = 1 if prefill else min(next_step - self._step, segment.valid_steps)
+        self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
+        self._sequences, self._held_tokens = sequences, held_tokens
+        self._arm(segment, steps)
+
+    def _arm(self, segment: Segment, steps: int) -> None:
+        self.now_s = end_s = self._start_s + segment.elapsed_s(steps)
+        self._timer = self._site.clock.at(end_s, self._number, self._end)
+
+    def _cut(self, time_s: float) -> None:
+        """End the stretch at the first step boundary after ``time_s``."""
+        segment = self._segment
+        assert segment is not None
+        if time_s < self.now_s:
+            steps = steps_beyond(segment, self._start_s, time_s)
+            if steps < self._steps:
+                self._steps = steps
+                self._arm(segment, steps)
+        self._cuttable = False
+
+    def _end(self, event: simpy.Event) -> None:
+        if event is not self._timer:  # a timer from before a cut
+            return
+        now_s, steps, segment, ledger = self.now_s, self._steps, self._segment, self._site.ledger
+        assert segment is not None
+        self.meter.add(segment, self._start_s, steps, self._sequences, self._held_tokens)
+        self._step = step = self._step + steps
+        for rank in self._ranks:
+            started, finished = rank.advance(steps, step)
+            for request in started:
+                ledger.first_token_s[request] = now_s
+            for request in finished:
+                ledger.finish_s[request] = now_s
+                self._balancer.release(self._rank_of.pop(request))
+                self._site.answered(self._number, now_s)
+        self._begin(now_s)

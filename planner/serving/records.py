@@ -1,0 +1,201 @@
+"""What a simulation leaves behind: a row a request, and sums over the replicas' steps."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.serving.meter import Meter
+
+if TYPE_CHECKING:
+    from planner.serving.engine import Ledger
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Requests in order of arrival, as columns; a time is ``nan`` where it was not reached."""
+
+    arrival_s: Floats
+    admitted_s: Floats
+    """Got a slot and KV; the wait before is the queue. [s]"""
+    first_token_s: Floats
+    finish_s: Floats
+    input_tokens: Integers
+    output_tokens: Integers
+    produced_tokens: Integers
+    """Below ``output_tokens`` only where the horizon stopped the run."""
+    replica: Integers
+    """Replica that took the request, -1: rejected as longer than a rank's KV capacity."""
+    counted: Mask
+    """Arrived after the warm-up."""
+    end_s: float
+    """Last arrival or end of the last step, whichever is later. [s]"""
+    kv_capacity_tokens: int
+    """Of all ranks of all replicas. [tokens]"""
+    busy_s: Floats
+    """By replica: time in steps. [s]"""
+    prefill_s: Floats
+    """By replica: part of ``busy_s`` that is there because of prefill. [s]"""
+    energy_j: Floats
+    """By replica: power x time of its steps; idle time has none. [J]"""
+    kv_token_s: Floats
+    """By replica: KV in use, integrated over time. [tokens s]"""
+    steps: Integers
+    """By replica: engine steps."""
+    stretches: Integers
+    """By replica: stretches they were simulated in."""
+    gap_bins: Integers
+    """Gaps between two tokens after the warm-up, by bin: ``1.005**b`` to ``1.005**(b+1)`` s."""
+    gap_counts: Integers
+    """Gaps in each of these bins."""
+    gap_mean_s: float
+    """Their exact mean; ``nan`` without any. [s]"""
+
+    @property
+    def rejected(self) -> Mask:
+        """Longer than a rank's whole KV capacity."""
+        return self.replica < 0
+
+    @property
+    def finished(self) -> Mask:
+        """Answered to the last token."""
+        return np.isfinite(self.finish_s)
+
+    @property
+    def running(self) -> Mask:
+        """Admitted and not finished when the horizon stopped the run."""
+        return np.isfinite(self.admitted_s) & ~self.finished
+
+    @property
+    def queued(self) -> Mask:
+        """Not admitted when the horizon stopped the run."""
+        return ~np.isfinite(self.admitted_s) & ~self.rejected
+
+    @property
+    def replicas(self) -> int:
+        """Identical replicas that served."""
+        return len(self.busy_s)
+
+    @property
+    def decode_s(self) -> Floats:
+        """By replica: busy time that is not there because of prefill. [s]"""
+        return self.busy_s - self.prefill_s
+
+    @property
+    def idle_s(self) -> Floats:
+        """By replica: time without a step. [s]"""
+        return self.end_s - self.busy_s
+
+    def steady_window_s(self) -> tuple[float, float]:
+        """From the first counted arrival to the last arrival: the drain at the end is outside.
+
+        The whole run where that is empty (every request arrives at once). [s]
+        """
+        start_s, end_s = float(self.arrival_s[self.counted][0]), float(self.arrival_s[-1])
+        return (start_s, end_s) if end_s > start_s else (start_s, self.end_s)
+
+    def mean_queue(self, start_s: float, end_s: float) -> float:
+        """Mean number of requests that wait for a slot or KV, all replicas, exact."""
+        kept = ~self.rejected
+        left_s = np.where(self.queued, self.end_s, self.admitted_s)
+        return _mean_present(self.arrival_s[kept], left_s[kept], start_s, end_s)
+
+    def mean_running(self, start_s: float, end_s: float) -> float:
+        """Mean number of requests in a slot, prompts in progress included, all replicas."""
+        kept = np.isfinite(self.admitted_s)
+        left_s = np.where(self.running, self.end_s, self.finish_s)
+        return _mean_present(self.admitted_s[kept], left_s[kept], start_s, end_s)
+
+    def max_queue(self) -> int:
+        """Most requests that waited for a slot or KV at once, all replicas."""
+        left_s = np.where(self.queued, self.end_s, self.admitted_s)
+        waited = ~self.rejected & (left_s > self.arrival_s)
+        arrived_s, left_s = self.arrival_s[waited], np.sort(left_s[waited])
+        # at one instant the ones that leave go first
+        present = np.arange(1, len(arrived_s) + 1) - np.searchsorted(left_s, arrived_s, "right")
+        return int(present.max(initial=0))
+
+    def mean_kv_tokens(self) -> float:
+        """Mean KV in use over the whole run, all replicas. [tokens]"""
+        return float(self.kv_token_s.sum() / self.end_s) if self.end_s else 0.0
+
+    def busy_share(self, start_s: float, end_s: float) -> float:
+        """Share of a window in which replicas were in a step, mean over replicas.
+
+        A replica is busy exactly while it has an admitted request.
+        """
+        total_s = 0.0
+        left_s = np.where(self.running, self.end_s, self.finish_s)
+        for replica in range(self.replicas):
+            mine = (self.replica == replica) & np.isfinite(self.admitted_s)
+            order = np.argsort(self.admitted_s[mine], kind="stable")
+            begins = np.clip(self.admitted_s[mine][order], start_s, end_s)
+            ends = np.maximum.accumulate(np.clip(left_s[mine][order], start_s, end_s))
+            before = np.concatenate(([start_s], ends[:-1]))
+            total_s += float(np.maximum(0.0, ends - np.maximum(begins, before)).sum())
+        return total_s / (self.replicas * (end_s - start_s))
+
+
+def _mean_present(came_s: Floats, left_s: Floats, start_s: float, end_s: float) -> float:
+    inside = np.clip(left_s, start_s, end_s) - np.clip(came_s, start_s, end_s)
+    return float(inside.sum() / (end_s - start_s))
+
+
+def collect(
+    ledger: "Ledger",
+    meters: list[Meter],
+    produced: dict[int, int],
+    *,
+    end_s: float,
+    kv_capacity_tokens: int,
+    warmup: tuple[float, int],
+) -> Records:
+    """Freeze the lists of a run into columns.
+
+    Parameters
+    ----------
+    produced : tokens so far of requests that are decoding at the end.
+    warmup : (seconds, requests) not counted.
+    """
+    arrived = len(ledger.replica)
+    arrival_s = np.array(ledger.arrival_s[:arrived], np.float64)
+    warmup_s, warmup_requests = warmup
+    gaps: dict[int, int] = {}
+    for meter in meters:
+        for index, count in meter.gap_bins.items():
+            gaps[index] = gaps.get(index, 0) + count
+    finish_s = np.array(ledger.finish_s[:arrived], np.float64)
+    output_tokens = np.array(ledger.output_tokens[:arrived], np.int64)
+    produced_tokens = np.where(np.isfinite(finish_s), output_tokens, 0)
+    for request, tokens in produced.items():
+        produced_tokens[request] = tokens
+    bins = sorted(gaps)
+    gap_tokens = sum(meter.gap_tokens for meter in meters)
+    gap_sum_s = sum(meter.gap_sum_s for meter in meters)
+    return Records(
+        arrival_s=arrival_s,
+        admitted_s=np.array(ledger.admitted_s[:arrived], np.float64),
+        first_token_s=np.array(ledger.first_token_s[:arrived], np.float64),
+        finish_s=finish_s,
+        input_tokens=np.array(ledger.input_tokens[:arrived], np.int64),
+        output_tokens=output_tokens,
+        produced_tokens=produced_tokens,
+        replica=np.array(ledger.replica, np.int64),
+        counted=(np.arange(arrived) >= warmup_requests) & (arrival_s >= warmup_s),
+        end_s=end_s,
+        kv_capacity_tokens=kv_capacity_tokens,
+        busy_s=np.array([meter.busy_s for meter in meters]),
+        prefill_s=np.array([meter.prefill_s for meter in meters]),
+        energy_j=np.array([meter.energy_j for meter in meters]),
+        kv_token_s=np.array([meter.kv_token_s for meter in meters]),
+        steps=np.array([meter.steps for meter in meters], np.int64),
+        stretches=np.array([meter.stretches for meter in meters], np.int64),
+        gap_bins=np.array(bins, np.int64),
+        gap_counts=np.array([gaps[index] for index in bins], np.int64),
+        gap_mean_s=gap_sum_s / gap_tokens if gap_tokens else float("nan"),
+    )

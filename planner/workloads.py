@@ -1,0 +1,161 @@
+"""What a described workload amounts to: rates, mean lengths, its busiest window."""
+
+import math
+from dataclasses import dataclass
+
+from planner.errors import InputError
+from planner.specs.workload import (
+    ClosedLoopArrivals,
+    CurveArrivals,
+    FixedLength,
+    GammaArrivals,
+    Length,
+    LengthSegment,
+    LognormalLength,
+    PoissonArrivals,
+    QuantileLength,
+    Run,
+    TraceArrivals,
+    UniformLength,
+    Workload,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Mean traffic of a stretch of a workload."""
+
+    requests_per_s: float
+    input_tokens: float
+    """Mean prompt. [tokens]"""
+    output_tokens: float
+    """Mean answer. [tokens]"""
+    duration_s: float
+
+    @property
+    def requests(self) -> float:
+        """Expected requests."""
+        return self.requests_per_s * self.duration_s
+
+    @property
+    def input_tokens_per_s(self) -> float:
+        """Prompt tokens arriving. [tokens/s]"""
+        return self.requests_per_s * self.input_tokens
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Answer tokens asked for. [tokens/s]"""
+        return self.requests_per_s * self.output_tokens
+
+
+def mean_tokens(length: Length) -> float:
+    """Mean of a length distribution, before rounding and cutting. [tokens]"""
+    match length:
+        case FixedLength():
+            return float(length.tokens)
+        case UniformLength():
+            return (length.low_tokens + length.high_tokens) / 2
+        case LognormalLength():
+            return length.mean_tokens
+        case QuantileLength():
+            return sum(length.bin_means_tokens) / len(length.bin_means_tokens)
+
+
+def segment_at(workload: Workload, time_s: float) -> LengthSegment:
+    """Lengths in force at a time of day."""
+    return [s for s in workload.lengths if s.start_s <= time_s][-1]
+
+
+def window_traffic(workload: Workload, number: int) -> Traffic:
+    """Traffic of one window of a curve."""
+    arrivals = workload.arrivals
+    if not isinstance(arrivals, CurveArrivals):
+        raise InputError("", "run.window", "only a curve of rates has windows")
+    if not 0 <= number < len(arrivals.requests_per_s):
+        last = len(arrivals.requests_per_s) - 1
+        raise InputError("", "run.window", f"{number} is not a window; the curve has 0 to {last}")
+    lengths = segment_at(workload, number * arrivals.window_s)
+    return Traffic(
+        arrivals.requests_per_s[number],
+        mean_tokens(lengths.input),
+        mean_tokens(lengths.output),
+        arrivals.window_s,
+    )
+
+
+def peak_window(workload: Workload, by: str) -> int:
+    """Number of the busiest window: ``peak_output`` (output tokens) or ``peak_requests``."""
+    arrivals = workload.arrivals
+    if not isinstance(arrivals, CurveArrivals):
+        raise InputError("", "run.window", "only a curve of rates has a busiest window")
+    windows = [window_traffic(workload, i) for i in range(len(arrivals.requests_per_s))]
+    if by == "peak_requests":
+        return max(range(len(windows)), key=lambda i: windows[i].requests_per_s)
+    return max(range(len(windows)), key=lambda i: windows[i].output_tokens_per_s)
+
+
+def resolve_run(workload: Workload, run: Run) -> Run:
+    """Turn a wish for a window into start, warm-up and duration."""
+    if run.window is None:
+        return run
+    number = peak_window(workload, run.window) if isinstance(run.window, str) else run.window
+    window = window_traffic(workload, number)
+    start_s = number * window.duration_s
+    warmup_s = min(run.warmup_s, start_s)
+    return run.model_copy(
+        update={
+            "window": None,
+            "start_s": start_s - warmup_s,
+            "warmup_s": warmup_s,
+            "duration_s": warmup_s + window.duration_s,
+        }
+    )
+
+
+def measured_traffic(workload: Workload, run: Run) -> Traffic:
+    """Traffic of the part of a run that counts (a window, or the whole)."""
+    arrivals = workload.arrivals
+    match arrivals:
+        case CurveArrivals():
+            resolved = resolve_run(workload, run)
+            begin = resolved.start_s + resolved.warmup_s
+            number = min(int(begin // arrivals.window_s), len(arrivals.requests_per_s) - 1)
+            return whole_curve(workload) if resolved.duration_s is None else window_traffic(
+                workload, number
+            )  # fmt: skip
+        case PoissonArrivals() | GammaArrivals():
+            rate = arrivals.requests_per_s
+            duration = run.duration_s or (run.requests or math.nan) / rate
+            return Traffic(rate, *_first_lengths(workload), duration)
+        case ClosedLoopArrivals():
+            return Traffic(math.nan, *_first_lengths(workload), math.nan)
+        case TraceArrivals():
+            n, last = len(arrivals.arrival_s), arrivals.arrival_s[-1]
+            span = last - arrivals.arrival_s[0]
+            return Traffic(
+                n / span if span else math.nan,
+                sum(arrivals.input_tokens) / n,
+                sum(arrivals.output_tokens) / n,
+                span,
+            )
+
+
+def whole_curve(workload: Workload) -> Traffic:
+    """Traffic of a whole curve: the day."""
+    arrivals = workload.arrivals
+    if not isinstance(arrivals, CurveArrivals):
+        raise InputError("", "workload.arrivals", "only a curve of rates describes a day")
+    windows = [window_traffic(workload, i) for i in range(len(arrivals.requests_per_s))]
+    requests = sum(w.requests for w in windows)
+    duration = sum(w.duration_s for w in windows)
+    return Traffic(
+        requests / duration,
+        sum(w.requests * w.input_tokens for w in windows) / requests,
+        sum(w.requests * w.output_tokens for w in windows) / requests,
+        duration,
+    )
+
+
+def _first_lengths(workload: Workload) -> tuple[float, float]:
+    lengths = workload.lengths[0]
+    return mean_tokens(lengths.input), mean_tokens(lengths.output)
