@@ -107,10 +107,10 @@ class _Network:
 
 
 def _usable_scale_up(system: SystemSpec, ranks: int) -> float:
-    """Bandwidth one device has to ``ranks - 1`` peers: in a mesh only the links to them. [B/s]"""
+    """Bandwidth of one device to ``ranks - 1`` peers: without a switch, its links to them. [B/s]"""
     up = system.scale_up
     whole = float(up.bytes_per_s)
-    if up.topology == "mesh" and up.peer_bytes_per_s is not None:
+    if up.topology in {"mesh", "torus2d", "torus3d"} and up.peer_bytes_per_s is not None:
         return min(whole, float(up.peer_bytes_per_s) * max(1, ranks - 1))
     return whole
 

@@ -140,8 +140,8 @@ def footprint(shard: Shard, part: AcceleratorSpec, limits: Limits) -> Memory:
               tokens = \lfloor M_{KV} / b_{KV} \rfloor
 
     with usable share ``u``, weights ``W``, activations ``A``, communication buffers ``C`` and
-    runtime ``R``.  Where every cache is a window or a state, a token counts as the cache of a
-    sequence over the window.
+    runtime ``R``.  Windows and recurrent states do not grow and are not in ``b_KV``; a sequence
+    brings them along (``state_bytes_per_sequence``).
 
     References
     ----------

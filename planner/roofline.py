@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.errors import InputError
-from planner.ops import Op, Real
+from planner.ops import AttentionDecode, AttentionPrefill, Op, Real
 from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
 
 
@@ -46,7 +46,8 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     .. math:: t = n \left( \max\left( \frac{F}{\eta_c P}, \frac{B}{\eta_m W} \right) + t_0 \right)
 
     with ``n`` calls, ``F`` FLOP and ``B`` bytes a call, peak ``P``, bandwidth ``W``, achieved
-    shares ``eta`` and kernel floor ``t0``.
+    shares ``eta`` and kernel floor ``t0``.  An indexer of sparse attention multiplies in fp8
+    where the part can.
 
     Raises
     ------
@@ -57,11 +58,15 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
+    peak = part.peak_flop_per_s(op.precision)
     shares = achieved(op, calibration)
     bandwidth = float(part.memory_bytes_per_s)
     memory_s = op.count * op.hbm_bytes / bandwidth
     compute_s: Real = 0.0
     if op.family != "elementwise":
-        compute_s = op.count * op.flop / part.peak_flop_per_s(op.precision)
+        compute_s = op.count * op.flop / peak
+        fp8 = part.dense_flop_per_s.fp8
+        if isinstance(op, AttentionDecode | AttentionPrefill) and op.indexer_pair_flop and fp8:
+            compute_s = compute_s - op.count * op.indexer_flop * (1 / peak - 1 / float(fp8))
     busy = np.maximum(compute_s / shares.compute_share, memory_s / shares.memory_share)
     return OpTime(busy + op.count * shares.floor_s, compute_s, memory_s)

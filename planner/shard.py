@@ -115,6 +115,11 @@ class Shard:
         return self.attention_tp * self.attention_dp
 
     @property
+    def cap_tokens(self) -> int | None:
+        """Longest context a capped attention layer reads: the cap of the loads. [tokens]"""
+        return max((a.core.cap_tokens for a in self.attention if a.core.cap_tokens), default=None)
+
+    @property
     def kv_bytes_per_token(self) -> float:
         """Growing cache of one more context token on this device. [bytes]"""
         return sum(
@@ -207,7 +212,7 @@ def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> 
         )
     kv_heads = min(core.kv_split, p.attention_tp)
     copies = p.attention_tp // kv_heads
-    if copies % p.context_parallel:
+    if core.kv_elements and copies % p.context_parallel:
         raise InfeasibleError(
             "context_parallel must divide the copies of the KV cache",
             p.context_parallel,
@@ -218,14 +223,15 @@ def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> 
     cut = _divider(model, pool, p.attention_tp)
     matrices = tuple(cut(m, "attention") for m in arch.attention_matrices(group, model.hidden_size))
     kept = -(-core.kv_split // p.attention_tp) / core.kv_split
+    entry_bytes = arch.kv_entry_bytes(core, pool.kv) * kept
     return LocalAttention(
         name=group.kind,
         layers=group.layers * stage,
         matrices=matrices,
         core=core,
         head_share=1 / p.attention_tp,
-        entry_bytes=arch.kv_entry_bytes(core, pool.kv) * kept,
-        held_bytes_per_token=arch.kv_bytes_per_token_layer(core, pool.kv) * kept,
+        entry_bytes=entry_bytes,
+        held_bytes_per_token=entry_bytes / core.context_per_entry + core.indexer_bytes_per_token,
         context_split=p.context_parallel,
         query_elements=core.decode_pair_flop / 2 / p.attention_tp,
     )
@@ -277,6 +283,8 @@ def _divider(model: ModelSpec, pool: Pool, ways: int) -> Callable[[arch.Matrix, 
         elif matrix.split == "row":
             k = _part(matrix, k, ways)
         storage = arch.storage_format(pool.weights, component, model.moe is not None)
+        if matrix.n == 1:  # the shared expert's gate is a vector, and vectors stay bf16
+            storage = "bf16"
         return LocalMatrix(matrix.name, component, k, n, storage)
 
     return divide
@@ -324,9 +332,17 @@ def _weight_bytes(
         "norms_and_other": plain * stage * vectors,
     }
     if moe:
-        result["routed_experts"] = moe.layers * moe.local_slots * _bytes((moe.gate_up, moe.down))
+        expert = _bytes((moe.gate_up, moe.down))
+        if arch.expert_bias_parameters(
+            model
+        ):  # the second bias is added once, but every rank has it
+            expert += plain * (moe.gate_up.n + moe.down.n)
+        router = _bytes((moe.router,)) + _bytes(moe.latent)
+        if model.moe and model.moe.router_bias:
+            router += plain * moe.experts
+        result["routed_experts"] = moe.layers * moe.local_slots * expert
         result["shared_experts"] = moe.layers * _bytes(moe.shared)
-        result["router"] = moe.layers * (_bytes((moe.router,)) + _bytes(moe.latent))
+        result["router"] = moe.layers * router
     return result
 
 

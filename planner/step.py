@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.comm import comm_time_s
-from planner.ops import Comm, Op, Real, layer
+from planner.ops import Comm, Op, Real, collectives, layer
 from planner.roofline import op_time
 from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
@@ -92,13 +92,15 @@ class StepModel:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
         m = self._micro(rank_tokens)
         ops = layer.token_ops(self.shard, m)
-        comms = layer.token_comms(self.shard, m, self.system.scale_up.devices)
+        comms = collectives.token_comms(self.shard, m, self.system.scale_up.devices)
         return self._round(self._sum(ops, comms))
 
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
-        return self._sum(ops, layer.head_comms(self.shard, rows, self.system.scale_up.devices))
+        return self._sum(
+            ops, collectives.head_comms(self.shard, rows, self.system.scale_up.devices)
+        )
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
@@ -109,7 +111,7 @@ class StepModel:
         hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
         """
         m = self._micro(group_tokens)
-        comms = layer.expert_comms(self.shard, m, self.system.scale_up.devices, prefill)
+        comms = collectives.expert_comms(self.shard, m, self.system.scale_up.devices, prefill)
         work = self._sum(layer.expert_ops(self.shard, m), [c for c in comms if not c.hideable])
         hideable = self._sum((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
@@ -120,10 +122,16 @@ class StepModel:
         ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
         return [self._round(self._sum((op,), ())) for op in ops]
 
-    def prefill_attention(self, tokens: Real, pairs: Real, capped: Real) -> list[Duration]:
-        """Attention cores of prompt chunks, one a group of layers."""
+    def prefill_attention(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[Duration]:
+        """Attention cores of prompt chunks, one a group of layers.
+
+        Where layers pick their keys, ``sparse`` and masked are two ways to do the same, of which
+        the faster one runs.
+        """
         pp = self.shard.pp
-        ops = layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp)
+        ops = layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
         return [self._round(self._sum((op,), ())) for op in ops]
 
     @property
@@ -152,20 +160,20 @@ class StepModel:
 
     def decode_step(self, sequences: float, context: float, cap: int | None) -> Step:
         """Lay out a decode step of ``sequences`` a rank with ``context`` tokens each."""
-        pp, dp = self.shard.pp, self.shard.attention_dp
+        pp = self.shard.pp
         seen = context if cap is None else min(context, cap)
-        m = max(sequences / pp, 1.0)
+        m, group = self._micro(sequences), self._micro(sequences * self.shard.attention_dp)
         domain = self.system.scale_up.devices
         ops: list[Op] = [
             *layer.token_ops(self.shard, m),
             *layer.decode_attention(
                 self.shard, sequences / pp, sequences * context / pp, sequences * seen / pp
             ),
-            *layer.expert_ops(self.shard, m * dp),
+            *layer.expert_ops(self.shard, group),
         ]
         comms = [
-            *layer.token_comms(self.shard, m, domain),
-            *layer.expert_comms(self.shard, m * dp, domain, dedup=False),
+            *collectives.token_comms(self.shard, m, domain),
+            *collectives.expert_comms(self.shard, group, domain, dedup=False),
         ]
         return self._layout(ops, comms, sequences)
 
@@ -173,17 +181,21 @@ class StepModel:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
         pp, dp = self.shard.pp, self.shard.attention_dp
         pairs = tokens * context / 2
-        capped = pairs if cap is None else tokens * min(context / 2, cap)
+        capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
         m = tokens / pp
         domain = self.system.scale_up.devices
+        forms = [
+            layer.prefill_attention(self.shard, m, pairs / pp, capped / pp, sparse)
+            for sparse in (True, False)
+        ]
         ops: list[Op] = [
             *layer.token_ops(self.shard, m),
-            *layer.prefill_attention(self.shard, m, pairs / pp, capped / pp),
+            *(min(both, key=self._op_s) for both in zip(*forms, strict=True)),
             *layer.expert_ops(self.shard, m * dp),
         ]
         comms = [
-            *layer.token_comms(self.shard, m, domain),
-            *layer.expert_comms(self.shard, m * dp, domain, dedup=True),
+            *collectives.token_comms(self.shard, m, domain),
+            *collectives.expert_comms(self.shard, m * dp, domain, dedup=True),
         ]
         return self._layout(ops, comms, prompts)
 
@@ -191,7 +203,7 @@ class StepModel:
         pp = self.shard.pp
         parts = [self._part(op, pp) for op in ops]
         parts += [self._part(op, 1) for op in layer.head_ops(self.shard, rows)]
-        head_comms = layer.head_comms(self.shard, rows, self.system.scale_up.devices)
+        head_comms = collectives.head_comms(self.shard, rows, self.system.scale_up.devices)
         parts += [self._comm_part(c, pp) for c in comms]
         parts += [self._comm_part(c, 1) for c in head_comms]
         hideable_s = float(sum(self._comm_part(c, pp).time_s for c in comms if c.hideable))
@@ -202,10 +214,16 @@ class StepModel:
         light = {
             "compute": sum(p.compute_s for p in parts),
             "memory": sum(p.memory_s for p in parts),
-            "network": self._ideal_network_s(comms, pp),
+            "network": max(
+                self._ideal_network_s([c for c in comms if c.hideable is which], pp)
+                for which in (True, False)
+            ),
         }
         bound_by = max(light, key=lambda name: light[name])
         return Step(tuple(parts), hidden, self.overhead_s, time_s, light[bound_by], bound_by)
+
+    def _op_s(self, op: Op) -> float:
+        return float(op_time(op, self.part, self.calibration).time_s)
 
     def _part(self, op: Op, rounds: int) -> Part:
         t = op_time(op, self.part, self.calibration)

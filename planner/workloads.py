@@ -31,6 +31,8 @@ class Traffic:
     output_tokens: float
     """Mean answer. [tokens]"""
     duration_s: float
+    square_input_tokens: float
+    """Mean of the squared prompt, which causal attention costs. [tokens^2]"""
 
     @property
     def requests(self) -> float:
@@ -61,6 +63,20 @@ def mean_tokens(length: Length) -> float:
             return sum(length.bin_means_tokens) / len(length.bin_means_tokens)
 
 
+def mean_square_tokens(length: Length) -> float:
+    """Mean square of a length distribution, before rounding and cutting. [tokens^2]"""
+    match length:
+        case FixedLength():
+            return float(length.tokens) ** 2
+        case UniformLength():
+            low, high = length.low_tokens, length.high_tokens
+            return (low * low + low * high + high * high) / 3
+        case LognormalLength():
+            return min(length.mean_tokens**2 * math.exp(length.sigma**2), length.max_tokens**2)
+        case QuantileLength():
+            return sum(x * x for x in length.bin_means_tokens) / len(length.bin_means_tokens)
+
+
 def segment_at(workload: Workload, time_s: float) -> LengthSegment:
     """Lengths in force at a time of day."""
     return [s for s in workload.lengths if s.start_s <= time_s][-1]
@@ -80,6 +96,7 @@ def window_traffic(workload: Workload, number: int) -> Traffic:
         mean_tokens(lengths.input),
         mean_tokens(lengths.output),
         arrivals.window_s,
+        mean_square_tokens(lengths.input),
     )
 
 
@@ -126,9 +143,9 @@ def measured_traffic(workload: Workload, run: Run) -> Traffic:
         case PoissonArrivals() | GammaArrivals():
             rate = arrivals.requests_per_s
             duration = run.duration_s or (run.requests or math.nan) / rate
-            return Traffic(rate, *_first_lengths(workload), duration)
+            return _constant(workload, rate, duration)
         case ClosedLoopArrivals():
-            return Traffic(math.nan, *_first_lengths(workload), math.nan)
+            return _constant(workload, math.nan, math.nan)
         case TraceArrivals():
             n, last = len(arrivals.arrival_s), arrivals.arrival_s[-1]
             span = last - arrivals.arrival_s[0]
@@ -137,6 +154,7 @@ def measured_traffic(workload: Workload, run: Run) -> Traffic:
                 sum(arrivals.input_tokens) / n,
                 sum(arrivals.output_tokens) / n,
                 span,
+                sum(x * x for x in arrivals.input_tokens) / n,
             )
 
 
@@ -153,9 +171,16 @@ def whole_curve(workload: Workload) -> Traffic:
         sum(w.requests * w.input_tokens for w in windows) / requests,
         sum(w.requests * w.output_tokens for w in windows) / requests,
         duration,
+        sum(w.requests * w.square_input_tokens for w in windows) / requests,
     )
 
 
-def _first_lengths(workload: Workload) -> tuple[float, float]:
+def _constant(workload: Workload, requests_per_s: float, duration_s: float) -> Traffic:
     lengths = workload.lengths[0]
-    return mean_tokens(lengths.input), mean_tokens(lengths.output)
+    return Traffic(
+        requests_per_s,
+        mean_tokens(lengths.input),
+        mean_tokens(lengths.output),
+        duration_s,
+        mean_square_tokens(lengths.input),
+    )

@@ -48,11 +48,13 @@ def main() -> None:
     """Run every case once."""
     requests = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     few = max(1, requests // 50)
-    rate = 6.0
+    # about 85 % of what one rank can do; behind a barrier the slowest rank sets the pace
+    rate = 6.3
     speeds = []
     for title, engine, count, replicas, config in (
         ("jump, 1 replica of 1 rank", simulate, requests, 1, CONFIG),
-        ("per step, 1 replica of 1 rank", simulate_per_step, few, 1, CONFIG),
+        ("jump, the same, fewer requests", simulate, few, 1, CONFIG),
+        ("per step, the same", simulate_per_step, few, 1, CONFIG),
         ("jump, 8 replicas of 1 rank", simulate, requests, 8, CONFIG),
         ("jump, 1 replica of 8 ranks", simulate, requests, 1, _ranks(8)),
     ):
@@ -60,7 +62,7 @@ def main() -> None:
         start = time.perf_counter()
         records = engine(times, TIMING, config, replicas=replicas)
         speeds.append(report(title, count, time.perf_counter() - start, records))
-    print(f"jump / per step: {speeds[0] / speeds[1]:.0f}")
+    print(f"jump / per step: {speeds[1] / speeds[2]:.0f}")
 
 
 def _ranks(ranks: int) -> ReplicaConfig:

@@ -41,7 +41,10 @@ def evaluate(scenario: Scenario) -> Result:
     workload = need_workload(scenario)
     replica = build(scenario.model, scenario.hardware[0], scenario.deployment)
     replica.memory.require()
-    return run(scenario, workload, replica, scenario.deployment.replicas)
+    replicas = scenario.deployment.replicas
+    return result(
+        scenario, workload, replica, replicas, serve(scenario, workload, replica, replicas)
+    )
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -51,11 +54,16 @@ def need_workload(scenario: Scenario) -> Workload:
     return scenario.workload
 
 
+Served = tuple[Records, Metrics, float]
+"""What a simulation left, its summary, and the wall time it took [s]."""
+
+
 def serve(
     scenario: Scenario, workload: Workload, replica: Replica, replicas: int,
     horizon_s: float | None = None,
-) -> tuple[Records, Metrics]:  # fmt: skip
+) -> Served:  # fmt: skip
     """Run the requests through ``replicas`` replicas."""
+    start_s = time.perf_counter()
     records = simulate(
         generate(workload, resolve_run(workload, scenario.run)),
         replica.timing(),
@@ -64,13 +72,15 @@ def serve(
         router=replica.pool.router,
         horizon_s=horizon_s,
     )
-    return records, summarise(records, scenario.slo)
+    metrics = summarise(records, scenario.slo)
+    return records, metrics, time.perf_counter() - start_s
 
 
-def run(scenario: Scenario, workload: Workload, replica: Replica, replicas: int) -> Result:
-    """Simulate, then add up cost, energy and where the time goes."""
-    start_s = time.perf_counter()
-    records, metrics = serve(scenario, workload, replica, replicas)
+def result(
+    scenario: Scenario, workload: Workload, replica: Replica, replicas: int, served: Served
+) -> Result:
+    """Add up cost, energy and where the time goes of a simulated fleet."""
+    records, metrics, wall_s = served
     flow = Flow(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
@@ -94,11 +104,15 @@ def run(scenario: Scenario, workload: Workload, replica: Replica, replicas: int)
         energy=_energy(replica, records, flow),
         day=_day(scenario, workload, costs, devices, flow),
         assumptions=assumptions(replica),
-        sources=sources(
-            replica.hardware.accelerator, replica.hardware.system, replica.hardware.calibration,
-            replica.model,
+        sources=(
+            *sources(
+                replica.hardware.accelerator, replica.hardware.system,
+                replica.hardware.calibration, *(c.price for c in costs),
+            ),
+            replica.model.source,
+            *([workload.source] if workload.source else []),
         ),
-        wall_s=time.perf_counter() - start_s,
+        wall_s=wall_s,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ class TableTiming:
     _hideable: dict[bool, list[float]] = field(init=False)
     _ideal: dict[str, list[float]] = field(init=False)
     _cores: list[_Core] = field(init=False)
-    _prefill: list[_Core] = field(init=False)
+    _prefill: list[tuple[_Core, ...]] = field(init=False)
+    """A group's ways to attend to a prompt; the fastest runs."""
 
     def __post_init__(self) -> None:
         own = np.arange(self.max_rank_tokens + 1, dtype=float)
@@ -70,7 +72,11 @@ class TableTiming:
         }
         model, shares = self.model, self.model.calibration
         self._cores = _fit(model.decode_attention, shares.attention_decode)
-        self._prefill = _fit(model.prefill_attention, shares.attention_prefill)
+        forms = [
+            _fit(partial(model.prefill_attention, sparse=sparse), shares.attention_prefill)
+            for sparse in (True, False)
+        ]
+        self._prefill = [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads."""
@@ -120,10 +126,9 @@ class TableTiming:
         new = load.prefill_tokens
         if not new:
             return decode, slope, valid, decode
-        for group in self._prefill:
-            core += group.floor + max(
-                group.lines(new, load.prefill_pairs, load.prefill_capped_pairs)
-            )
+        prompts = new, load.prefill_pairs, load.prefill_capped_pairs
+        for forms in self._prefill:
+            core += min(form.floor + max(form.lines(*prompts)) for form in forms)
         time = core + self._tokens[s + new] + self._head[s + load.prompts_finished]
         return time, slope, 1, decode
 
@@ -153,14 +158,16 @@ class TableTiming:
             memory += share * table["tokens_memory"][own]
             attention = load.sequences, load.context_tokens, load.capped_tokens
             prompts = load.prefill_tokens, load.prefill_pairs, load.prefill_capped_pairs
-            for cores, x, (c_share, m_share) in (
-                (self._cores, attention, self.power.decode_shares),
-                (self._prefill, prompts, self.power.prefill_shares),
-            ):
-                for core in cores:
-                    lines = core.lines(*x)
-                    compute += share * c_share * lines[0]
-                    memory += share * m_share * lines[1]
+            c_share, m_share = self.power.decode_shares
+            for core in self._cores:
+                lines = core.lines(*attention)
+                compute += share * c_share * lines[0]
+                memory += share * m_share * lines[1]
+            c_share, m_share = self.power.prefill_shares
+            for forms in self._prefill:
+                lines = min(form.lines(*prompts) for form in forms)
+                compute += share * c_share * lines[0]
+                memory += share * m_share * lines[1]
         return compute, memory
 
 

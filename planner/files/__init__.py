@@ -3,6 +3,7 @@
 from planner.files.profiles import (
     accelerator_names,
     api_prices,
+    app_path,
     catalogue_root,
     data_root,
     device_prices,
@@ -15,12 +16,20 @@ from planner.files.profiles import (
     references,
     system_names,
 )
-from planner.files.scenario import apply_overrides, load_hardware, load_scenario, scenario_root
-from planner.files.yaml_io import load_spec, read_yaml, validate
+from planner.files.scenario import (
+    apply_overrides,
+    load_hardware,
+    load_scenario,
+    scenario_root,
+    scenario_titles,
+    validate_scenario,
+)
+from planner.files.yaml_io import load_spec, parse_value, read_yaml, validate
 
 __all__ = [
     "accelerator_names",
     "api_prices",
+    "app_path",
     "apply_overrides",
     "catalogue_root",
     "data_root",
@@ -33,10 +42,13 @@ __all__ = [
     "load_spec",
     "load_system",
     "model_names",
+    "parse_value",
     "profile_root",
     "read_yaml",
     "references",
     "scenario_root",
+    "scenario_titles",
     "system_names",
     "validate",
+    "validate_scenario",
 ]

@@ -31,6 +31,12 @@ def data_root(folder: str) -> Path:
     return checkout if checkout.is_dir() else _PACKAGE / "_data" / folder
 
 
+def app_path() -> Path:
+    """The dashboard's script: beside the package in a checkout, inside it in a wheel."""
+    checkout = _PACKAGE.parent / "app.py"
+    return checkout if checkout.is_file() else _PACKAGE / "_data" / "app.py"
+
+
 def profile_root() -> Path:
     """Folder of the hardware profiles."""
     return data_root("hardware_profiles")

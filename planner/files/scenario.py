@@ -185,6 +185,22 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
         raise input_error(error, Scenario, lambda loc: f"--set{given}") from None
 
 
+def validate_scenario(data: Mapping[str, Any]) -> Scenario:
+    """Build a scenario from values given as options; InputError names the option's field."""
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error, Scenario, lambda loc: "") from None
+
+
+def scenario_titles() -> dict[str, str]:
+    """Names of the shipped scenarios and their titles."""
+    return {
+        name: str(read_yaml(scenario_root() / f"{name}.yaml").data.get("title", ""))
+        for name in profiles.names_in(scenario_root())
+    }
+
+
 def _put(data: dict[str, Any], path: str, value: Any) -> None:
     steps: list[str] = path.split(".")
     if steps[0] in ("system", "accelerator", "calibration"):

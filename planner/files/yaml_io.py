@@ -164,3 +164,14 @@ def _specs_in(annotation: Any) -> list[type[Spec]]:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return [annotation]
     return [spec for part in get_args(annotation) for spec in _specs_in(part)]
+
+
+def parse_value(text: str) -> Any:
+    """Read an option's value as YAML would: ``4.8e12``, ``true``, ``[a, b]``, ``{k: v}``, text."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise InputError("--set", "", f"cannot read {text!r}: {error}") from None
+    finally:
+        loader.dispose()

@@ -1,18 +1,16 @@
-"""What one device must do in one forward step: lists of ops and collectives.
+"""What one device must do in one forward step: lists of ops.
 
 The list of a step is the sum of three parts that depend on different things, so that the event
 loop can tabulate them: ``token_ops`` on the tokens of this attention rank, ``expert_ops`` on the
 tokens of the whole expert group, and the attention cores on contexts.
 """
 
-import numpy as np
-
-from planner.arch import Storage
+from planner.arch import AttentionCore
 from planner.ops.op import (
+    COMPUTE_PRECISION,
     ELEMENT_BYTES,
     AttentionDecode,
     AttentionPrefill,
-    Comm,
     Elementwise,
     Gemm,
     GroupedGemm,
@@ -20,16 +18,6 @@ from planner.ops.op import (
     Real,
 )
 from planner.shard import LocalMatrix, LocalMoe, Shard
-from planner.specs.hardware import Precision
-
-COMPUTE_PRECISION: dict[Storage, Precision] = {
-    "bf16": "bf16",
-    "fp8": "fp8",
-    "nvfp4": "fp4",
-    "mxfp4": "bf16",
-    "int4": "bf16",
-}
-"""Format the matrix units multiply in: mxfp4 and int4 weights are expanded to bf16 on the fly."""
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -171,7 +159,7 @@ def decode_attention(
         core, split = group.core, group.context_split
         if core.kv_elements == 0 and core.token_flop == 0:
             continue
-        seen = context_tokens if core.cap_tokens is None else capped_tokens
+        seen = _seen(shard, core, (sequences, context_tokens, capped_tokens))
         entries = seen / core.context_per_entry + core.raw_window_tokens * sequences
         ops.append(
             AttentionDecode(
@@ -192,8 +180,20 @@ def decode_attention(
     return ops
 
 
+def _seen(shard: Shard, core: AttentionCore, load: tuple[Real, Real, Real]) -> Real:
+    """Context of ``load`` (queries, context, capped context) that one group of layers reads.
+
+    A load is capped by the model's longest cap; layers with a shorter one read that of every
+    query, which is too much only for contexts below it.
+    """
+    queries, context, capped = load
+    if core.cap_tokens is None:
+        return context
+    return capped if core.cap_tokens == shard.cap_tokens else core.cap_tokens * queries
+
+
 def prefill_attention(
-    shard: Shard, tokens: Real, pairs: Real, capped_pairs: Real
+    shard: Shard, tokens: Real, pairs: Real, capped_pairs: Real, sparse: bool = True
 ) -> list[AttentionPrefill]:
     """Attention cores of the prompt chunks of this rank.
 
@@ -201,22 +201,32 @@ def prefill_attention(
     ----------
     tokens : prompt tokens computed. [tokens]
     pairs, capped_pairs : causal (query, context) pairs, all and with the context capped.
+    sparse : how layers that pick keys (top-k) run: over the picked ones, which differ from query
+        to query and so need the absorbed form, or (False) over all with a mask.
 
     References
     ----------
     .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.
+    .. [2] DeepSeek-AI, "DeepSeek-V3.2", arXiv:2512.02556, section 2.1 (absorbed form under the
+       indexer; a masked form for short prompts).
     """
     ops = []
     for group in shard.attention:
         core = group.core
-        seen = pairs if core.cap_tokens is None else capped_pairs
+        picks = core.cap_tokens is not None and core.cache_tokens is None
+        seen = _seen(shard, core, (tokens, pairs, capped_pairs))
+        pair_flop = core.prefill_pair_flop
+        if picks and sparse:
+            pair_flop = core.decode_pair_flop
+        elif picks:
+            seen = pairs
         ops.append(
             AttentionPrefill(
                 f"attention/{group.name}_prefill",
                 tokens,
                 pairs,
                 seen / core.context_per_entry + core.raw_window_tokens * tokens,
-                core.prefill_pair_flop * group.head_share,
+                pair_flop * group.head_share,
                 core.prefill_pair_flop / 2 * group.head_share,
                 core.indexer_pair_flop,
                 core.token_flop * group.head_share,
@@ -224,166 +234,3 @@ def prefill_attention(
             )
         )
     return ops
-
-
-def token_comms(shard: Shard, tokens: Real, domain: int) -> list[Comm]:
-    """Collectives that depend only on this rank's tokens: tensor-parallel sums, pipeline sends.
-
-    Parameters
-    ----------
-    tokens : new tokens of this rank. [tokens]
-    domain : devices of one scale-up domain.
-
-    References
-    ----------
-    .. [1] M. Shoeybi et al., "Megatron-LM", arXiv:1909.08053 (two all-reduces a layer).
-    """
-    tp, comms = shard.attention_tp, list[Comm]()
-    hidden = 2.0 * shard.hidden_size * tokens
-    if tp > 1:
-        moe_layers = shard.moe.layers if shard.moe else 0.0
-        after_mlp = shard.dense_layers + (moe_layers if shard.moe and shard.attention_dp > 1
-                                          and shard.moe.shared else 0.0)  # fmt: skip
-        inside = min(tp, domain)
-        comms.append(
-            Comm("attention/all_reduce", "all_reduce", tp, inside, hidden, 0.0, shard.layers)
-        )
-        if after_mlp:
-            comms.append(
-                Comm("dense_mlp/all_reduce", "all_reduce", tp, inside, hidden, 0.0, after_mlp)
-            )
-        if shard.context_parallel > 1:
-            comms += _context_comms(shard, tokens, domain)
-    if shard.pp > 1:
-        across = 1 if shard.stage_devices >= domain else 2
-        comms.append(Comm("pipeline/send", "p2p", 2, across, hidden / tp))
-    return comms
-
-
-def _context_comms(shard: Shard, tokens: Real, domain: int) -> list[Comm]:
-    """Gather queries and add up partial outputs over the ranks that share a sequence's cache."""
-    ranks, comms = shard.context_parallel, list[Comm]()
-    inside = min(ranks, domain)
-    for group in shard.attention:
-        moved, n = 2.0 * tokens * group.query_elements, group.layers
-        comms += [
-            Comm("attention/cp_gather", "all_gather", ranks, inside, moved, 0.0, n),
-            Comm("attention/cp_reduce", "reduce_scatter", ranks, inside, moved, 0.0, n),
-        ]
-    return comms
-
-
-def head_comms(shard: Shard, rows: Real, domain: int) -> list[Comm]:
-    """Gather the logits of ``rows`` tokens over the tensor-parallel ranks.
-
-    References
-    ----------
-    .. [1] M. Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
-    """
-    tp = shard.attention_tp
-    if tp == 1:
-        return []
-    return [
-        Comm("lm_head/all_gather", "all_gather", tp, min(tp, domain), 2.0 * rows * shard.head.n)
-    ]
-
-
-def expert_comms(shard: Shard, group_tokens: Real, domain: int, dedup: bool) -> list[Comm]:
-    """Collectives that bring tokens to their experts and back.
-
-    Equal tokens on every device (no attention data parallelism): one all-reduce.  Otherwise
-    all-to-all to the expert ranks, or, with experts cut by tensor parallelism alone,
-    all-gather and reduce-scatter.
-
-    Parameters
-    ----------
-    group_tokens : tokens of all attention ranks together. [tokens]
-    domain : devices of one scale-up domain.
-    dedup : whether a token crosses scale-out once per *node* and is fanned out there (prefill
-        kernels), rather than once per expert (low-latency kernels).
-
-    References
-    ----------
-    .. [1] DeepSeek-AI, "DeepEP", github.com/deepseek-ai/DeepEP, docs/legacy.md.
-    .. [2] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
-    """
-    moe = shard.moe
-    devices = shard.stage_devices
-    if moe is None or devices == 1:
-        return []
-    inside = min(devices, domain)
-    whole = 2.0 * shard.hidden_size * group_tokens
-    if shard.attention_dp == 1:
-        return [Comm("expert_network/all_reduce", "all_reduce", devices, inside, whole, 0.0, moe.layers)]
-    if shard.moe_ep == 1:
-        part = whole / devices
-        return [
-            Comm("expert_network/all_gather", "all_gather", devices, inside, part, 0.0, moe.layers),
-            Comm(
-                "expert_network/reduce_scatter", "reduce_scatter", devices, inside, part, 0.0, moe.layers
-            ),
-        ]
-    own = group_tokens / devices
-    inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
-    dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
-    dispatch = moe.message_elements * (dispatch_act + (4 / 128 if dispatch_act == 1 else 0.0))
-    combine = moe.message_elements * 2.0
-    comms = []
-    for name, size in (("expert_network/dispatch", dispatch), ("expert_network/combine", combine)):
-        sent = own * size * shard.moe_tp
-        comms.append(
-            Comm(name, "all_to_all", devices, inside, sent * inner, sent * outer, moe.layers, True)
-        )
-    return comms
-
-
-def copies(
-    moe: LocalMoe, devices: int, inside: int, expert_ranks: int, dedup: bool
-) -> tuple[float, float]:
-    r"""Copies of one token that travel inside its scale-up domain and across scale-out.
-
-    Distinct ranks hit by ``k`` equally likely draws: :math:`R (1-(1-1/R)^k)`; a token's own rank
-    costs nothing.  With ``dedup`` one copy per *other node* crosses scale-out, bounded by
-    group-limited routing, and fans out there over scale-up.
-
-    Returns
-    -------
-    inner, outer : expected copies a token.
-
-    References
-    ----------
-    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2
-       (node-limited routing).
-    """
-    ranks = min(devices, expert_ranks)
-    targets = ranks * (1 - (1 - 1 / ranks) ** moe.top_k) if dedup else float(moe.top_k)
-    nodes = max(1.0, devices / inside)
-    if nodes == 1:
-        return targets * (devices - 1) / devices, 0.0
-    remote = (devices - inside) / devices
-    if not dedup:
-        return targets * (inside - 1) / devices, targets * remote
-    hit = distinct_nodes(moe, nodes)
-    return targets * (1 - 1 / inside), hit * (nodes - 1) / nodes
-
-
-def distinct_nodes(moe: LocalMoe, nodes: float) -> float:
-    """Expected nodes that hold at least one of a token's experts.
-
-    Group-limited routing draws ``top_k`` experts from ``top_k_groups`` of ``groups`` equal groups,
-    which lie on the nodes in order.
-
-    References
-    ----------
-    .. [1] Counting argument on hypergeometric misses; DeepSeek-V3 Technical Report,
-       arXiv:2412.19437, section 2.1.2.
-    """
-    limit, groups = moe.top_k_groups, moe.groups
-    chosen = limit * (1 - (1 - 1 / limit) ** moe.top_k) if limit < groups else None
-    if chosen is None:
-        return float(nodes * (1 - (1 - 1 / nodes) ** moe.top_k))
-    if nodes <= groups:
-        held = groups / nodes
-        return float(nodes * (1 - np.clip(1 - held / groups, 0, 1) ** chosen))
-    spread = nodes / groups
-    return float(chosen * spread * (1 - (1 - 1 / spread) ** (moe.top_k / chosen)))

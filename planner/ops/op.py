@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.arch import Storage
 from planner.specs.hardware import OpFamily, Precision
 
 Real = float | NDArray[np.float64]
@@ -18,6 +19,15 @@ Real = float | NDArray[np.float64]
 
 ELEMENT_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 """Size of one activation element. [bytes]"""
+
+COMPUTE_PRECISION: dict[Storage, Precision] = {
+    "bf16": "bf16",
+    "fp8": "fp8",
+    "nvfp4": "fp4",
+    "mxfp4": "bf16",
+    "int4": "bf16",
+}
+"""Format the matrix units multiply in: mxfp4 and int4 weights are expanded to bf16 on the fly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +147,16 @@ class AttentionDecode:
         return "attention_decode"
 
     @property
+    def indexer_flop(self) -> Real:
+        """Part of ``flop`` that the indexer multiplies in 8 bits. [FLOP]"""
+        return self.indexer_pair_flop * self.context_tokens
+
+    @property
     def flop(self) -> Real:
         """Work of one call. [FLOP]"""
         return (
             self.pair_flop * self.capped_tokens
-            + self.indexer_pair_flop * self.context_tokens
+            + self.indexer_flop
             + self.token_flop * self.sequences
         )
 
@@ -157,7 +172,9 @@ class AttentionDecode:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPrefill:
-    r"""Causal attention of new prompt tokens over their context (MLA: not absorbed).
+    r"""Causal attention of new prompt tokens over their context.
+
+    MLA is not absorbed here, but where every query picks its own keys (sparse attention).
 
     .. math:: F = f P_c + f_i P + f_t T, \qquad B = 4 q T
 
@@ -186,12 +203,15 @@ class AttentionPrefill:
         return "attention_prefill"
 
     @property
+    def indexer_flop(self) -> Real:
+        """Part of ``flop`` that the indexer multiplies in 8 bits. [FLOP]"""
+        return self.indexer_pair_flop * self.pairs
+
+    @property
     def flop(self) -> Real:
         """Work of one call. [FLOP]"""
         return (
-            self.pair_flop * self.capped_pairs
-            + self.indexer_pair_flop * self.pairs
-            + self.token_flop * self.tokens
+            self.pair_flop * self.capped_pairs + self.indexer_flop + self.token_flop * self.tokens
         )
 
     @property

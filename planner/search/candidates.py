@@ -43,8 +43,10 @@ def candidates(scenario: Scenario) -> Iterator[Candidate]:
 
 
 def _device_counts(node: int, max_nodes: int) -> list[int]:
+    """Powers of two of devices below a node and of nodes from one on, and ``max_nodes`` itself."""
     inside = [2**i for i in range(10) if 2**i < node]
-    return inside + [node * n for n in range(1, max_nodes + 1)]
+    nodes = {2**i for i in range(20) if 2**i <= max_nodes} | {max_nodes}
+    return inside + [node * n for n in sorted(nodes)]
 
 
 def _layouts(devices: int, node: int, moe: bool) -> Iterator[Parallelism]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import InfeasibleError, InputError
-from planner.evaluation import Replica, Result, build, need_workload, run, serve
+from planner.evaluation import Replica, Result, Served, build, need_workload, result, serve
 from planner.search.candidates import Candidate, candidates
 from planner.search.screen import Estimate, estimate
 from planner.specs.scenario import Scenario
@@ -17,7 +17,7 @@ from planner.workloads import measured_traffic
 SIMULATED = 4
 """Candidates that are simulated: the cheapest by the closed form."""
 
-OVERLOAD_HORIZON = 4.0
+OVERLOAD_HORIZON = 2.5
 """A trial run is given up after this many times its arrival span: the load is too high."""
 
 
@@ -193,18 +193,19 @@ def _smallest(
     """Fewest replicas that keep every promise: gallop up from the estimate, then bisect."""
     most = scenario.space.max_nodes * scenario.hardware[0].system.devices_per_node
     ceiling = max(1, most // replica.devices)
+    span_s = measured_traffic(workload, scenario.run).duration_s + scenario.run.warmup_s
+    horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
+    kept: dict[int, Served] = {}
 
     def keeps(replicas: int) -> bool:
-        span = measured_traffic(workload, scenario.run).duration_s + scenario.run.warmup_s
-        horizon = OVERLOAD_HORIZON * span if math.isfinite(span) else None
-        _, metrics = serve(scenario, workload, replica, replicas, horizon)
-        return metrics.slo_met
+        served = serve(scenario, workload, replica, replicas, horizon_s)
+        kept[replicas] = served
+        return served[1].slo_met
 
     low, high = 0, min(ceiling, max(1, guess.replicas))
     while not keeps(high):
         if high >= ceiling:
-            _, metrics = serve(scenario, workload, replica, high)
-            worst = max(metrics.broken, key=lambda p: p.value_s / p.limit_s)
+            worst = max(kept[high][1].broken, key=lambda p: p.value_s / p.limit_s)
             rejections.append(
                 Rejection(
                     name(replica), "simulation", worst.name, worst.value_s, worst.limit_s, "s",
@@ -212,8 +213,8 @@ def _smallest(
                 )
             )  # fmt: skip
             return None
-        low, high = high, min(ceiling, max(high + 1, math.ceil(high * 1.25)))
+        low, high = high, min(ceiling, max(high + 1, math.ceil(high * 1.15)))
     while high - low > 1:
-        middle = (low + high) // 2 if low else max(1, math.floor(high * 0.8))
+        middle = (low + high) // 2 if low else max(1, math.floor(high * 0.85))
         low, high = (low, middle) if keeps(middle) else (middle, high)
-    return run(scenario, workload, replica, high)
+    return result(scenario, workload, replica, high, kept[high])

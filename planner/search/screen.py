@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.evaluation import Replica
 from planner.specs.scenario import Scenario
 from planner.specs.workload import Slo, Workload
-from planner.workloads import measured_traffic
+from planner.workloads import Traffic, measured_traffic
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,18 @@ def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estima
     s = np.unique(np.concatenate([np.arange(1, 33), np.geomspace(32, 4096, 200)]))
     s = s[s <= max(1.0, most)]
     step_s = np.asarray(replica.step.decode_step_s(s, context, replica.cap_tokens))
-    prefill_s = _prefill_s_per_request(replica, traffic.input_tokens, workload.cached_input_share)
+    prompt_s = prompt_time_s(replica, s, traffic, workload.cached_input_share)
     everyone = s * ranks
-    rate = everyone / (traffic.output_tokens * step_s + everyone * prefill_s)
-    tpot_s = everyone / (rate * traffic.output_tokens)
+    tpot_s = step_s + everyone * prompt_s / traffic.output_tokens
+    rate = everyone / (traffic.output_tokens * tpot_s)
     limit = _tpot_limit(scenario.slo)
-    keeps = tpot_s <= limit
-    if not keeps.any():
+    if tpot_s[0] > limit:
         return Estimate(
             0.0, 0.0, float(tpot_s[0]), 0, math.inf,
             "time per output token of a single sequence", float(tpot_s[0]), limit, "s",
         )  # fmt: skip
+    # the promise is on a tail, the estimate on a mean: aim lower where that is possible at all
+    keeps = tpot_s <= max(limit / TAIL, float(tpot_s[0]))
     best = int(np.argmax(np.where(keeps, rate, 0.0)))
     wanted = traffic.requests_per_s
     replicas = math.ceil(wanted / rate[best]) if math.isfinite(wanted) else 1
@@ -73,12 +77,43 @@ def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estima
     )  # fmt: skip
 
 
-def _prefill_s_per_request(replica: Replica, prompt: float, cached: float) -> float:
-    """Time one prompt adds to a replica whose steps are full of prompts. [s]"""
-    ranks = replica.pool.parallelism.attention_dp
-    tokens = float(replica.pool.limits.max_step_tokens)
-    step = replica.step.prefill_step(tokens, max(1.0, tokens / prompt), prompt, replica.cap_tokens)
-    return step.time_s * prompt * (1 - cached) / (tokens * ranks)
+TAIL = 1.2
+"""95th percentile of the time per output token over its mean, typical of simulated runs: only a
+starting point for the search, never a reason to refuse."""
+
+
+def prompt_time_s(
+    replica: Replica, sequences: FloatArray, traffic: Traffic, cached_share: float
+) -> FloatArray:
+    """Time a mean prompt adds to a step in which every rank decodes and one rank computes it. [s]
+
+    Attention takes the mean *square* of the prompt: long prompts cost more than their number says.
+
+    Parameters
+    ----------
+    sequences : decoding sequences a rank, shape ``[n]``.
+    cached_share : share of the prompt that is not computed.
+
+    Returns
+    -------
+    shape ``[n]``.
+
+    References
+    ----------
+    .. [1] A. Agrawal et al., "Sarathi-Serve", OSDI 2024, section 3 (prefill stalls decoding).
+    """
+    step, ranks = replica.step, replica.pool.parallelism.attention_dp
+    prompt = traffic.input_tokens * (1 - cached_share)
+    pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
+    capped = pairs if replica.cap_tokens is None else min(pairs, prompt * replica.cap_tokens)
+    own = step.tokens(sequences + prompt).time_s - step.tokens(sequences).time_s
+    core = sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped))
+    after, after_hidden = step.experts(sequences * ranks + prompt, prefill=True)
+    before, before_hidden = step.experts(sequences * ranks, prefill=False)
+    experts = (
+        after.time_s - before.time_s + (1 - step.overlap_share) * (after_hidden - before_hidden)
+    )
+    return np.asarray(np.maximum(own + core + experts, 0.0))
 
 
 def _tpot_limit(slo: Slo) -> float:

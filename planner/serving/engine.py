@@ -40,11 +40,20 @@ class Clock(simpy.Environment):
 
     def at(self, time_s: float, priority: int, callback: Callback) -> simpy.Event:
         """Call back at a time, by rising priority within one instant."""
-        event = simpy.Event(self)
-        event._ok, event._value = True, None
-        event.callbacks.append(callback)
-        heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
-        return event
+        alarm = Alarm(self, callback)
+        heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
+        return alarm
+
+
+class Alarm(simpy.Event):
+    """An event that has been given its time, as :class:`simpy.Timeout` is."""
+
+    def __init__(self, clock: Clock, callback: Callback) -> None:
+        # all that Event.__init__ and succeed() do, without scheduling
+        self.env = clock
+        self.callbacks = [callback]
+        self._value = None
+        self._ok = True
 
 
 @dataclass(slots=True)

@@ -61,26 +61,26 @@ class Meter:
                 self.kv_token_s += sequences * (
                     segment.first_step_s * ramp + segment.slope_s_per_step * squares
                 )
-            skip = 0
+            first = 0
             if start_s < self.gaps_from_s:
                 if self.gaps_from_s >= start_s + elapsed_s:
                     return
-                skip = steps_beyond(segment, start_s, self.gaps_from_s) - 1
-            self._add_gaps(segment, skip, steps, sequences)
+                first = steps_beyond(segment, start_s, self.gaps_from_s) - 1
+                elapsed_s -= segment.elapsed_s(first)
+            self.gap_tokens += sequences * (steps - first)
+            self.gap_sum_s += sequences * elapsed_s
+            self._add_gaps(segment, first, steps, sequences)
 
     def _add_gaps(self, segment: Segment, first: int, steps: int, sequences: int) -> None:
-        """Count steps ``first <= i < steps``."""
-        if first >= steps:
-            return
-        self.gap_tokens += sequences * (steps - first)
-        self.gap_sum_s += sequences * (segment.elapsed_s(steps) - segment.elapsed_s(first))
-        start_s, slope = segment.first_step_s, segment.slope_s_per_step
-        bins = self.gap_bins
-        low = math.floor(math.log(start_s + first * slope) / BIN_WIDTH)
+        """Sort steps ``first <= i < steps`` into bins."""
+        bins, start_s, slope = self.gap_bins, segment.first_step_s, segment.slope_s_per_step
         high = math.floor(math.log(start_s + (steps - 1) * slope) / BIN_WIDTH)
-        for index in range(low, high):
-            edge = min(steps, math.ceil((math.exp((index + 1) * BIN_WIDTH) - start_s) / slope))
-            if edge > first:
-                bins[index] = bins.get(index, 0) + sequences * (edge - first)
-                first = edge
+        if steps - first > 1 and slope:
+            low = math.floor(math.log(start_s + first * slope) / BIN_WIDTH)
+            for index in range(low, high):
+                edge_s = math.exp((index + 1) * BIN_WIDTH)
+                edge = min(steps, math.ceil((edge_s - start_s) / slope))
+                if edge > first:
+                    bins[index] = bins.get(index, 0) + sequences * (edge - first)
+                    first = edge
         bins[high] = bins.get(high, 0) + sequences * (steps - first)

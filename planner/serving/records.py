@@ -114,8 +114,8 @@ class Records:
     def max_queue(self) -> int:
         """Most requests that waited for a slot or KV at once, all replicas."""
         left_s = np.where(self.queued, self.end_s, self.admitted_s)
-        waited = ~self.rejected & (left_s > self.arrival_s)
-        arrived_s, left_s = self.arrival_s[waited], np.sort(left_s[waited])
+        kept = ~self.rejected
+        arrived_s, left_s = self.arrival_s[kept], np.sort(left_s[kept])
         # at one instant the ones that leave go first
         present = np.arange(1, len(arrived_s) + 1) - np.searchsorted(left_s, arrived_s, "right")
         return int(present.max(initial=0))

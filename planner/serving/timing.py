@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(slots=True)
@@ -30,8 +30,7 @@ class RankLoad:
     """Prompts whose last token is computed in this step (rows for the output head)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Time of a stretch of steps during which composition does not change.
 
     Step ``i`` (from 0) takes ``first_step_s + i * slope_s_per_step``, for ``i < valid_steps``.
@@ -81,23 +80,29 @@ class AffineTiming:
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return ``base + max over ranks of its own affine time``."""
-        best, slope, prefill, valid = 0.0, 0.0, 0.0, 1 << 62
+        best = slope = longest_decode = 0.0
         times = []
         for load in ranks:
             decode = (
                 self.per_sequence_s * load.sequences + self.per_context_token_s * load.capped_tokens
             )
-            extra = (
+            time = decode + (
                 self.per_prefill_token_s * load.prefill_tokens
                 + self.per_prefill_pair_s * load.prefill_capped_pairs
             )
-            times.append((decode + extra, self.per_context_token_s * load.growing, decode))
-        best, slope, _ = max(times)
-        prefill = best - max(decode for _, _, decode in times)
-        for time, own, _ in times:
-            if own > slope:
-                valid = min(valid, overtaking_steps(best - time, own - slope))
-        return Segment(self.base_s + best, slope, valid, prefill_s=prefill, power_w=self.power_w)
+            own = self.per_context_token_s * load.growing
+            times.append((time, own))
+            longest_decode = max(longest_decode, decode)
+            if time > best or (time == best and own > slope):
+                best, slope = time, own
+        valid = 1 << 62
+        if len(times) > 1:
+            for time, own in times:
+                if own > slope:
+                    valid = min(valid, overtaking_steps(best - time, own - slope))
+        return Segment(
+            self.base_s + best, slope, valid, prefill_s=best - longest_decode, power_w=self.power_w
+        )
 
 
 def overtaking_steps(gap_s: float, closing_s_per_step: float) -> int:

@@ -5,6 +5,8 @@ Layers are described as groups.  ``attention`` partitions the layers by attentio
 because the cost of a layer is the sum of its two halves.
 """
 
+from importlib import import_module
+from os import PathLike
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -208,6 +210,21 @@ class ModelSpec(Spec):
     published: Published = Published()
     quality: tuple[Quality, ...] = ()
     notes: str = ""
+
+    @classmethod
+    def from_hf_config(cls, path: str | PathLike[str]) -> "ModelSpec":
+        """Read a Hugging Face ``config.json``, or a folder that holds one.
+
+        Raises
+        ------
+        InputError
+            Names the file, the field, and for an unknown ``model_type`` the known ones.
+        """
+        # The door people look for is on the class; the reader is a layer above, so it is
+        # looked up when called, not imported.
+        reader = import_module("planner.hf")
+        spec: ModelSpec = reader.model_from_hf_config(path)
+        return spec
 
     @property
     def layers(self) -> int:

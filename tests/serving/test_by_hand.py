@@ -104,8 +104,8 @@ def test_decode_tokens_come_out_of_the_budget_first(engine):
     timing = Recorder(SECOND)
     engine(stream((0.0, 2, 9), (0.5, 5, 1)), timing, config(max_step_tokens=3))
     # A decodes from the second step on and leaves 2 tokens a step to B's prompt of 5
-    assert [load[0][2] for load in timing.loads] == [2, 2, 2, 1, 0]
-    assert [load[0][0] for load in timing.loads] == [0, 1, 1, 1, 1]
+    assert [load[0][2] for load in timing.loads[:5]] == [2, 2, 2, 1, 0]
+    assert [load[0][0] for load in timing.loads[:5]] == [0, 1, 1, 1, 1]
 
 
 @ENGINES
@@ -168,6 +168,35 @@ def test_an_arrival_during_a_stretch_joins_at_the_next_boundary(engine):
     # one that arrives exactly at a boundary takes part a step later
     assert records.admitted_s.tolist() == [0.0, 11.0, 21.0]
     assert records.finish_s.tolist() == [100.0, 13.0, 23.0]
+
+
+def test_an_arrival_that_has_to_wait_does_not_wake_the_replica():
+    rows = stream((0.0, 4, 100), (10.5, 4, 100), (11.5, 4, 100), (150.5, 4, 100))
+    blocked = {"max_sequences": 1}, {"kv_capacity_tokens": 110}
+    for limit in blocked:
+        records = simulate(rows, SECOND, config(**limit))
+        # a prompt's step and a stretch for each
+        assert records.stretches[0] == 8
+        assert records.finish_s.tolist() == [100.0, 200.0, 300.0, 400.0]
+
+
+def test_a_short_arrival_behind_a_long_one_does_not_wake_the_replica_either():
+    # the third would fit beside the first, but the second is before it and does not
+    rows = stream((0.0, 4, 90), (10.5, 40, 2), (20.5, 2, 2))
+    records = simulate(rows, SECOND, config(kv_capacity_tokens=110))
+    assert records.admitted_s.tolist() == [0.0, 90.0, 90.0]
+    assert records.stretches[0] == 4
+
+
+@ENGINES
+def test_a_stretch_ends_where_another_rank_becomes_the_slowest(engine):
+    # the third request takes rank 0's second place for its one step
+    rows = stream((0.0, 10, 20), (0.0, 3, 20), (0.0, 1, 1), (0.0, 3, 20))
+    timing = AffineTiming(base_s=1.0, per_context_token_s=0.1)
+    records = engine(rows, timing, config(ranks=2))
+    # 19 decode steps; rank 0 reads 10 + i tokens, rank 1 6 + 2 i
+    slowest = sum(max(10 + i, 6 + 2 * i) for i in range(19))
+    assert records.finish_s[0] == pytest.approx(1.0 + 19 * 1.0 + 0.1 * slowest)
 
 
 @ENGINES

@@ -1,0 +1,226 @@
+"""The Python door: a handful of functions over the layers below."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from planner import arch, evaluation, files, search
+from planner.errors import InputError
+from planner.evaluation import Replica, SteadyResult
+from planner.report import PlanReport, Report
+from planner.search import Comparison
+from planner.specs.deployment import KvFormat, Limits, Parallelism, Pool
+from planner.specs.model import ModelSpec, WeightFormat
+from planner.specs.scenario import Hardware, Scenario
+
+
+def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario file (path or name of a shipped one) and everything it names.
+
+    Raises
+    ------
+    InputError
+        One message with file, line, field, value and what would do.
+
+    Examples
+    --------
+    >>> load_scenario("deepseek-r1-day", {"slo.tpot_p95_s": 0.04}).slo.tpot_p95_s
+    0.04
+    """
+    return files.load_scenario(name, overrides)
+
+
+def with_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario:
+    """Return ``scenario`` with values replaced by dotted path, validated as a whole.
+
+    A bare number for a sourced fact is taken as an assumption and reported as one.
+
+    Raises
+    ------
+    InputError
+        An unknown path or a value that does not validate.
+    """
+    return files.apply_overrides(scenario, overrides)
+
+
+def simulate(scenario: Scenario) -> Report:
+    """Simulate the scenario's own deployment under its workload.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        The scenario has no deployment or workload; the deployment cannot run.
+    """
+    return Report.of(evaluation.evaluate(scenario))
+
+
+def plan(scenario: Scenario) -> PlanReport:
+    """Find the smallest fleet of the scenario's first system that keeps its SLO.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        No workload or no promise; nothing fits at all.
+    """
+    return PlanReport.of(search.plan(scenario))
+
+
+def evaluate(scenario: Scenario) -> Report:
+    """Report on the scenario: its own deployment, or the best plan when it has none.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        As :func:`simulate` and :func:`plan`; also when no plan keeps the promises.
+    """
+    if scenario.deployment is not None:
+        return simulate(scenario)
+    found = search.plan(scenario)
+    if found.best is None:
+        last = found.rejections[-1]
+        raise InputError(scenario.name, "slo", f"no fleet keeps it; {last.label}: {last.limit}")
+    return Report.of(found.best)
+
+
+def compare(scenario: Scenario) -> Comparison:
+    """Plan the scenario on each of its systems."""
+    return search.compare(scenario)
+
+
+def steady(scenario: Scenario) -> SteadyResult:
+    """Lay out the scenario's steady decode step; capacities at user speeds."""
+    return evaluation.steady(scenario)
+
+
+@dataclass(frozen=True)
+class FootprintReport:
+    """What one device holds, and what that rests on."""
+
+    replica: Replica
+    assumptions: tuple[evaluation.Assumption, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        replica = self.replica
+        return {
+            "model": replica.model.name,
+            "system": replica.hardware.system.name,
+            "devices": replica.devices,
+            "label": replica.pool.parallelism.label(),
+            "weights": replica.pool.weights,
+            "kv": replica.pool.kv,
+            **replica.memory.to_dict(),
+            "assumptions": [asdict(a) for a in self.assumptions],
+        }
+
+
+def footprint(
+    model: str | ModelSpec,
+    system: str | Hardware,
+    *,
+    weights: WeightFormat | None = None,
+    kv: KvFormat = "bf16",
+    parallelism: Parallelism | None = None,
+    limits: Limits | None = None,
+) -> FootprintReport:
+    """Say whether a model fits a system, device by device, and what is left for the KV cache.
+
+    Parameters
+    ----------
+    model, system : by name, or as specs.
+    weights : format of the large matrices; the published one when not given.
+    parallelism : tensor parallelism over one node when not given.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        Unknown names, formats the part lacks, degrees that do not divide.  Not fitting is an
+        answer (``fits``, ``short_by_bytes``), not an error.
+
+    Examples
+    --------
+    >>> footprint("deepseek-r1", "hgx-h100", weights="fp8").replica.memory.fits
+    False
+    """
+    spec = files.load_model(model) if isinstance(model, str) else model
+    hardware = files.load_hardware(system) if isinstance(system, str) else system
+    node = hardware.system.devices_per_node
+    pool = Pool(
+        parallelism=parallelism or Parallelism(attention_tp=node, moe_tp=node),
+        weights=weights or spec.native_format,
+        kv=kv,
+        limits=limits or Limits(),
+    )
+    replica = evaluation.build(spec, hardware, pool)
+    return FootprintReport(replica, evaluation.assumptions(replica))
+
+
+def footprint_from_options(
+    options: Mapping[str, str | None], overrides: Mapping[str, Any]
+) -> FootprintReport:
+    """:func:`footprint` from text options, as the command line and a form give them."""
+    pool: dict[str, Any] = {
+        "weights": options["weights"] or files.load_model(str(options["model"])).native_format,
+        "kv": options["kv"] or "bf16",
+    }
+    hardware = files.load_hardware(str(options["system"]))
+    node = hardware.system.devices_per_node
+    pool["parallelism"] = (
+        _parallelism(str(options["parallelism"]))
+        if options["parallelism"]
+        else {"attention_tp": node, "moe_tp": node}
+    )
+    scenario = files.validate_scenario(
+        {
+            "name": "footprint",
+            "model": files.load_model(str(options["model"])),
+            "hardware": (hardware,),
+            "deployment": pool,
+        }
+    )
+    aliases = {"limits.": "deployment.limits."}
+    changes = {
+        next((new + path[len(old) :] for old, new in aliases.items() if path.startswith(old)), path)
+        : value
+        for path, value in overrides.items()
+    }  # fmt: skip
+    if changes:
+        scenario = files.apply_overrides(scenario, changes)
+    deployment = scenario.deployment
+    if deployment is None:
+        raise InputError("--set", "deployment", "must not be removed")
+    replica = evaluation.build(scenario.model, scenario.hardware[0], deployment)
+    return FootprintReport(replica, evaluation.assumptions(replica))
+
+
+def _parallelism(text: str) -> dict[str, Any]:
+    """Read ``attention_dp=8,moe_ep=8``."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, equals, value in pairs:
+        if not equals or not value.strip().isdigit():
+            raise InputError("--parallelism", f"{name}{equals}{value}", "is not NAME=NUMBER")
+    return {name.strip(): int(value) for name, _, value in pairs}
+
+
+def model_dict(model: ModelSpec) -> dict[str, Any]:
+    """A model's specification with what is counted from it."""
+    count = arch.parameters(model)
+    flop = arch.flop_per_token(model)
+    return {
+        **model.model_dump(mode="json", exclude_none=True),
+        "parameters": {
+            "total": count.total,
+            "active_with_embedding": count.active_with_embedding,
+            "active_without_input_embedding": count.active_without_input_embedding,
+            "active_non_embedding": count.active_non_embedding,
+            "mtp": count.mtp,
+        },
+        "resident_bytes": sum(arch.resident_bytes(model, model.native_format).values()),
+        "checkpoint_bytes": arch.checkpoint_bytes(model),
+        "kv_bytes_per_token": {
+            "bf16": arch.kv_bytes_per_token(model, "bf16"),
+            "fp8": arch.kv_bytes_per_token(model, "fp8"),
+        },
+        "flop_per_token": asdict(flop),
+    }

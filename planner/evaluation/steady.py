@@ -1,0 +1,143 @@
+"""A decode batch held constant: profiles, and capacity at a given user speed."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from planner.errors import InputError
+from planner.evaluation.assumptions import Assumption, assumptions
+from planner.evaluation.replica import Replica, build
+from planner.evaluation.result import step_dict
+from planner.specs.scenario import Scenario
+from planner.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Most sequences a device can decode at a user speed."""
+
+    tokens_per_s_per_user: float
+    sequences_per_device: float
+    """0: not even one sequence is that fast."""
+    tokens_per_s_per_device: float
+    tokens_per_s_per_node: float
+    limited_by: str
+    """``speed`` or ``kv_capacity``."""
+
+
+@dataclass(frozen=True)
+class SteadyResult:
+    """One decode step in steady state, and the capacities asked for."""
+
+    scenario: Scenario
+    replica: Replica
+    step: Step
+    sequences_per_device: float
+    context_tokens: float
+    tokens_per_s_per_device: float
+    tokens_per_s_per_node: float
+    tokens_per_s_per_user: float
+    unhidden_s: float
+    """Step time with no expert communication hidden. [s]"""
+    hidden_s: float
+    """Step time with all of it hidden that computation can cover. [s]"""
+    capacities: tuple[Capacity, ...]
+    assumptions: tuple[Assumption, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        node = self.replica.hardware.system.devices_per_node
+        per_node = self.sequences_per_device * node
+        return {
+            "scenario": self.scenario.name,
+            "label": self.replica.pool.parallelism.label(),
+            "sequences_per_device": self.sequences_per_device,
+            "context_tokens": self.context_tokens,
+            "step_s": self.step.time_s,
+            "bound_s": self.step.bound_s,
+            "tokens_per_s_per_device": self.tokens_per_s_per_device,
+            "tokens_per_s_per_node": self.tokens_per_s_per_node,
+            "tokens_per_s_per_user": self.tokens_per_s_per_user,
+            "nothing_hidden": {
+                "step_s": self.unhidden_s,
+                "tokens_per_s_per_node": per_node / self.unhidden_s,
+            },
+            "all_hidden": {
+                "step_s": self.hidden_s,
+                "tokens_per_s_per_node": per_node / self.hidden_s,
+            },
+            "capacities": [asdict(c) for c in self.capacities],
+            "step": step_dict(self.step),
+            "memory": self.replica.memory.to_dict(),
+            "claims": [c.model_dump() for c in self.scenario.claims],
+            "assumptions": [asdict(a) for a in self.assumptions],
+        }
+
+
+def steady(scenario: Scenario) -> SteadyResult:
+    """Lay out the scenario's steady decode step and search its capacities.
+
+    Raises
+    ------
+    InputError
+        The scenario lacks ``steady`` or ``deployment``.
+    InfeasibleError
+        The deployment cannot run, or the batch's KV does not fit.
+    """
+    if scenario.steady is None or scenario.deployment is None:
+        missing = "steady" if scenario.steady is None else "deployment"
+        raise InputError(scenario.name, missing, "is missing; `step` needs both")
+    replica = build(scenario.model, scenario.hardware[0], scenario.deployment)
+    replica.memory.require()
+    wish, shard = scenario.steady, replica.shard
+    per_device = float(wish.sequences_per_device)
+    per_rank = per_device * shard.devices / shard.attention_dp
+    step = replica.step.decode_step(per_rank, wish.context_tokens, replica.cap_tokens)
+
+    def at_overlap(share: float) -> float:
+        model = replace(replica.step, overlap_share=share)
+        return float(model.decode_step_s(per_rank, wish.context_tokens, replica.cap_tokens))
+
+    node = replica.hardware.system.devices_per_node
+    rate = per_device / step.time_s
+    return SteadyResult(
+        scenario=scenario,
+        replica=replica,
+        step=step,
+        sequences_per_device=per_device,
+        context_tokens=wish.context_tokens,
+        tokens_per_s_per_device=rate,
+        tokens_per_s_per_node=rate * node,
+        tokens_per_s_per_user=1 / step.time_s,
+        unhidden_s=at_overlap(0.0),
+        hidden_s=at_overlap(1.0),
+        capacities=tuple(
+            capacity(replica, wish.context_tokens, speed) for speed in wish.tokens_per_s_per_user
+        ),
+        assumptions=assumptions(replica),
+    )
+
+
+def capacity(replica: Replica, context_tokens: float, tokens_per_s_per_user: float) -> Capacity:
+    """Largest batch whose decode step is no longer than a user's time per token.
+
+    Every rank alike, contexts at their mean, no prefill.
+    """
+    shard, memory = replica.shard, replica.memory
+    by_kv = memory.kv_capacity_tokens_per_rank // (
+        int(context_tokens) + memory.sequence_overhead_tokens
+    )
+    sizes = np.arange(1, max(1, by_kv) + 1, dtype=float)
+    step_s = np.asarray(replica.step.decode_step_s(sizes, context_tokens, replica.cap_tokens))
+    keeps = (step_s <= 1 / tokens_per_s_per_user) & (sizes <= by_kv)
+    most = float(sizes[keeps].max()) if keeps.any() else 0.0
+    per_device = most * shard.attention_dp / shard.devices
+    rate = per_device * (1 / step_s[int(most) - 1]) if most else 0.0
+    return Capacity(
+        tokens_per_s_per_user,
+        per_device,
+        float(rate),
+        float(rate * replica.hardware.system.devices_per_node),
+        "kv_capacity" if most == by_kv else "speed",
+    )

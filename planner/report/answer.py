@@ -1,0 +1,217 @@
+"""The answer in sentences: what to buy, what it keeps, what it costs."""
+
+import math
+from dataclasses import dataclass
+
+from planner.evaluation import Result
+from planner.report.words import (
+    HOW,
+    fleet,
+    layout,
+    number,
+    plural,
+    promise_name,
+    quantity,
+    seconds,
+    share,
+    usd,
+    watt_hours,
+)
+from planner.search import Comparison, Plan
+from planner.serving import Promise
+from planner.specs.workload import CurveArrivals
+from planner.units import human
+from planner.workloads import resolve_run
+
+NOT_ALONE = 2
+"""A list of promises is joined by 'and' from this many on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number that a reader looks for first."""
+
+    label: str
+    value: str
+    note: str
+    how: str
+    """Module and function that compute it."""
+
+
+def title(answer: Plan | Result | Comparison) -> str:
+    """The scenario's title, or its name."""
+    return answer.scenario.title or answer.scenario.name
+
+
+def headline(answer: Plan | Result | Comparison) -> str:
+    """The answer in one sentence or two."""
+    if isinstance(answer, Comparison):
+        return _comparison_headline(answer)
+    if isinstance(answer, Plan):
+        return _result_headline(answer.best) if answer.best else _no_fleet(answer)
+    return _result_headline(answer)
+
+
+def good_news(answer: Plan | Result | Comparison) -> bool:
+    """Whether every promise is kept by somebody."""
+    if isinstance(answer, Comparison):
+        return any(row.best for row in answer.rows)
+    result = answer.best if isinstance(answer, Plan) else answer
+    return result is not None and result.metrics.slo_met
+
+
+def _result_headline(result: Result) -> str:
+    replicas = plural(result.replicas, "replica")
+    model = result.replica.model.title
+    sentences = [f"{fleet(result)} for {model}: {replicas} of {layout(result)}."]
+    sentences.append(_promise_sentence(result))
+    return " ".join(filter(None, sentences))
+
+
+def _promise_sentence(result: Result) -> str:
+    kept = [promise_text(p) for p in result.metrics.promises if p.kept]
+    broken = [promise_text(p) for p in result.metrics.broken]
+    money = _money(result)
+    verdict = ""
+    if broken:
+        verdict = f"Breaks {_and(broken)}" + (f", keeps {_and(kept)}" if kept else "")
+    elif kept:
+        verdict = f"Keeps {_and(kept)}"
+    if verdict and money:
+        return f"{verdict}; {money}."
+    return f"{verdict or money}." if verdict or money else ""
+
+
+def _money(result: Result) -> str:
+    if not result.costs:
+        return ""
+    cost = result.costs[0]
+    return (
+        f"{usd(cost.usd_per_hour)}/h and {usd(cost.usd_per_million_output_tokens)} per million "
+        f"output tokens at this load ({cost.price.provider}, {cost.price.term}, "
+        f"{cost.price.retrieved})"
+    )
+
+
+def _no_fleet(plan: Plan) -> str:
+    limits = [f"{promise_name(n)} ≤ {seconds(v)}" for n, v in plan.scenario.slo if v is not None]
+    text = (
+        f"No fleet of up to {plan.scenario.space.max_nodes} nodes of "
+        f"{plan.scenario.hardware[0].system.title} keeps {_and(limits)}."
+    )
+    late = [r for r in plan.rejections if r.stage != "fit"]
+    if not late:
+        return text
+    nearest = min(late, key=lambda r: (r.needed or math.inf) / (r.available or 1.0))
+    name = promise_name(nearest.limit) if nearest.limit.endswith("_s") else nearest.limit
+    return (
+        f"{text} Nearest: {nearest.label}, {name} {quantity(nearest.needed, nearest.unit)} "
+        f"against {quantity(nearest.available, nearest.unit)}."
+    )
+
+
+def _comparison_headline(comparison: Comparison) -> str:
+    fitting = [(row.hardware, row.best) for row in comparison.rows if row.best]
+    if not fitting:
+        return f"None of {plural(len(comparison.rows), 'system')} keeps every promise."
+    hardware, best = fitting[0]
+    text = f"Cheapest of {plural(len(comparison.rows), 'system')}: {hardware.system.title}. "
+    return text + _result_headline(best)
+
+
+def promise_text(promise: Promise) -> str:
+    """``TTFT p95 1.08 s ≤ 2 s``."""
+    sign = "≤" if promise.kept else ">"
+    return f"{promise_name(promise.name)} {seconds(promise.value_s)} {sign} " + seconds(
+        promise.limit_s
+    )
+
+
+def margin(promise: Promise) -> str:
+    """How far a value is from its limit."""
+    if not math.isfinite(promise.value_s):
+        return "too few answers"
+    ratio = promise.value_s / promise.limit_s
+    return f"{share(1 - ratio)} to spare" if promise.kept else f"{share(ratio - 1)} over"
+
+
+def _and(words: list[str]) -> str:
+    if len(words) < NOT_ALONE:
+        return "".join(words)
+    return ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def traffic_line(result: Result) -> str:
+    """What traffic the numbers are for."""
+    traffic, workload = result.traffic, result.scenario.workload
+    lengths = (
+        f"mean prompt {number(round(traffic.input_tokens))}, "
+        f"mean answer {number(round(traffic.output_tokens))} tokens"
+    )
+    name = f"{workload.title}. " if workload and workload.title else ""
+    if not math.isfinite(traffic.requests_per_s):
+        return f"{name}{lengths}."
+    rate = f"{traffic.requests_per_s:.3g} requests/s"
+    if workload and isinstance(workload.arrivals, CurveArrivals):
+        start, end = measured_window(result)
+        if end > start:
+            return f"{name}Sized for {clock(start)} to {clock(end)}: {rate}, {lengths}."
+    return f"{name}{rate}, {lengths}."
+
+
+def measured_window(result: Result) -> tuple[float, float]:
+    """Time of day at which requests begin and cease to count. [s]"""
+    workload = result.scenario.workload
+    if workload is None:
+        return 0.0, 0.0
+    run = resolve_run(workload, result.scenario.run)
+    end = run.start_s + run.duration_s if run.duration_s else 0.0
+    return run.start_s + run.warmup_s, end
+
+
+def clock(time_s: float) -> str:
+    """Time of day, ``22:10``."""
+    minutes = round(time_s / 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def tiles(result: Result) -> list[Tile]:
+    """The numbers a reader looks for first."""
+    m, system = result.metrics, result.replica.hardware.system
+    found = [
+        Tile("Devices", number(result.devices), f"{plural(result.nodes, 'node')}, {system.title}",
+             HOW["fleet"]),
+    ]  # fmt: skip
+    if result.costs:
+        cost = result.costs[0]
+        where = f"{cost.price.provider}, {cost.price.term}"
+        found += [
+            Tile("Cost per hour", usd(cost.usd_per_hour), where, HOW["cost"]),
+            Tile("Per million output tokens", usd(cost.usd_per_million_output_tokens),
+                 f"input {usd(cost.usd_per_million_input_tokens)}, at this load", HOW["cost"]),
+        ]  # fmt: skip
+    found += [
+        Tile("First token, p95", seconds(m.ttft_s.p95), _limit(result, "ttft_p95_s"),
+             HOW["latency"]),
+        Tile("Per output token, p95", seconds(m.tpot_s.p95), _limit(result, "tpot_p95_s"),
+             HOW["latency"]),
+        Tile("Output", human(m.steady.output_tokens_per_s, "tokens_per_s"),
+             f"{m.steady.requests_per_s:.3g} requests/s", HOW["load"]),
+    ]  # fmt: skip
+    if result.energy:
+        found.append(
+            Tile("Energy per million tokens", watt_hours(result.energy.wh_per_million_tokens),
+                 f"fleet {human(result.energy.fleet_w, 'w')}", HOW["energy"])
+        )  # fmt: skip
+    found.append(
+        Tile("KV cache in use", share(m.mean_kv_share),
+             f"of {human(result.records.kv_capacity_tokens, 'tokens')}, mean", HOW["memory"])
+    )  # fmt: skip
+    return found
+
+
+def _limit(result: Result, name: str) -> str:
+    for promise in result.metrics.promises:
+        if promise.name == name:
+            return f"limit {seconds(promise.limit_s)}, {margin(promise)}"
+    return "no promise"

@@ -1,0 +1,303 @@
+"""Plotly figures of an answer: one idea each, units on the axes, readable by everyone."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.evaluation import Result
+from planner.report import bars
+from planner.report.bars import OKABE_ITO
+from planner.report.load_figures import day, load
+from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
+from planner.report.words import layout, number, promise_name, seconds, share, usd
+from planner.search import Comparison, Plan
+from planner.units import human
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure, Scatter
+
+__all__ = ["comparison_figures", "plan_figures", "result_figures"]
+
+Floats = NDArray[np.float64]
+
+
+def result_figures(result: Result) -> "dict[str, Figure]":
+    """Figures of one simulated fleet, by name."""
+    figures = {
+        "latency": latency(result),
+        "load": load(result),
+        "memory": memory(result),
+        "step": step(result),
+    }
+    if result.costs:
+        figures["cost"] = cost(result)
+    if result.day:
+        figures["day"] = day(result)
+    return figures
+
+
+def plan_figures(plan: Plan) -> "dict[str, Figure]":
+    """Figures of the best fleet, and the frontier of all that were looked at."""
+    figures = {"frontier": frontier(plan)}
+    return {**result_figures(plan.best), **figures} if plan.best else figures
+
+
+def comparison_figures(comparison: Comparison) -> "dict[str, Figure]":
+    """Cost of each system's best fleet."""
+    found = [row.best for row in comparison.rows if row.best and row.best.costs]
+    return {"systems": systems(found)} if found else {}
+
+
+def memory(result: Result) -> "Figure":
+    """HBM of one device by component, against its capacity."""
+    import plotly.graph_objects as go
+
+    held = result.replica.memory
+    figure = base(
+        f"HBM of one device: {human(held.capacity_bytes, 'bytes')}", 290, 110,
+        f"dotted: the engine may use {human(held.usable_bytes, 'bytes')}",
+    )  # fmt: skip
+    for s in bars.memory_segments(held):
+        figure.add_trace(
+            go.Bar(
+                name=s.label, x=[s.value / 1e9], y=[""], orientation="h",
+                marker={
+                    "color": s.colour or "rgba(128,128,128,0.12)",
+                    "line": {"color": QUIET, "width": 0 if s.colour else 1},
+                },
+                hovertemplate=f"{s.label}: {s.text}, {share(s.share)}<extra></extra>",
+            )
+        )  # fmt: skip
+    figure.add_vline(x=held.usable_bytes / 1e9, line={"color": INK, "width": 1.5, "dash": "dot"})
+    figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
+    figure.update_xaxes(title="GB (10<sup>9</sup> bytes)", range=[0, _top(held) / 1e9])
+    figure.update_yaxes(showticklabels=False, showgrid=False)
+    return figure
+
+
+def _top(held: Any) -> float:
+    return float(max(held.capacity_bytes, held.fixed_bytes + held.kv_bytes))
+
+
+def step(result: Result) -> "Figure":
+    """Where the time of a decode step and of a prefill step goes."""
+    import plotly.graph_objects as go
+
+    d = result.decode
+    segments = bars.step_segments(d)[::-1]
+    light = f"speed of light: {seconds(d.bound_s)} ({d.bound_by}), the step takes "
+    figure = base(
+        f"A decode step at the mean load: {seconds(d.time_s)}", 140 + 28 * len(segments),
+        subtitle=f"{light}{d.time_s / d.bound_s:.2g} times that" if d.bound_s else "",
+    )  # fmt: skip
+    figure.add_trace(
+        go.Bar(
+            x=[s.value * 1e3 for s in segments], y=[s.label for s in segments], orientation="h",
+            marker={"color": [s.colour for s in segments]},
+            text=[f"{s.text} · {s.note}" for s in segments], textposition="outside",
+            cliponaxis=False, showlegend=False,
+            customdata=[[s.text, share(s.share), s.note] for s in segments],
+            hovertemplate="%{y}: %{customdata[0]}, %{customdata[1]} of the step"
+            "<br>mostly set by %{customdata[2]}<extra></extra>",
+        )
+    )  # fmt: skip
+    longest = max(s.value for s in segments) * 1e3
+    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.6])
+    figure.update_yaxes(showgrid=False, ticksuffix=" ")
+    return figure
+
+
+def latency(result: Result) -> "Figure":
+    """Share of requests that were at least as fast: TTFT, TPOT, E2E, with their promises."""
+    import plotly.graph_objects as go
+
+    r = result.records
+    gaps = np.where(r.output_tokens > 1, r.output_tokens - 1.0, np.nan)
+    curves = (
+        ("ttft", "first token (TTFT)", r.first_token_s - r.arrival_s, "blue"),
+        ("tpot", "per output token (TPOT)", (r.finish_s - r.first_token_s) / gaps, "orange"),
+        ("e2e", "whole answer (E2E)", r.finish_s - r.arrival_s, "green"),
+    )
+    figure = base("How late answers were", 400, 70, "share of requests that were as fast or faster")
+    spans: list[float] = []
+    for metric, label, values, colour in curves:
+        counted: Floats = values[r.counted & np.isfinite(values)]
+        if not len(counted):
+            continue
+        shares = _shares(len(counted))
+        times = np.maximum(np.quantile(counted, shares), 1e-6)
+        spans += [float(times[0]), float(times[-1])]
+        figure.add_trace(
+            go.Scatter(
+                x=times.tolist(), y=(100 * shares).tolist(), name=label, mode="lines",
+                line={"color": OKABE_ITO[colour], "width": 2.5},
+                customdata=[seconds(t) for t in times.tolist()],
+                hovertemplate="%{y:.1f} % within %{customdata}<extra>" + label + "</extra>",
+            )
+        )  # fmt: skip
+        _promise_lines(figure, result, metric, OKABE_ITO[colour])
+        spans += [p.limit_s for p in result.metrics.promises if p.name.startswith(metric)]
+    seconds_axis(figure, spans, "latency (log scale)")
+    figure.update_yaxes(title="requests within (%)", range=[0, 101])
+    return figure
+
+
+def _shares(count: int) -> Floats:
+    """Shares to draw a curve at: dense in the tail, none finer than the sample."""
+    body = np.linspace(0, 0.9, 181)
+    tail = 1 - np.geomspace(0.1, max(1e-4, 1 / count), 60)
+    return np.concatenate([body, tail])
+
+
+def _promise_lines(figure: "Figure", result: Result, metric: str, colour: str) -> None:
+    """A line up to the share that is promised; the curve must pass it on the left."""
+    for p in result.metrics.promises:
+        if not p.name.startswith(metric):
+            continue
+        percent = int(p.name.removesuffix("_s").split("_p")[1])
+        figure.add_shape(
+            type="line", x0=p.limit_s, x1=p.limit_s, y0=0, y1=percent,
+            line={"color": colour, "width": 1.5, "dash": "dot"},
+        )  # fmt: skip
+        figure.add_annotation(
+            x=math.log10(p.limit_s), y=percent, ax=34, ay=26, xanchor="left", arrowwidth=1,
+            arrowcolor=colour, arrowhead=6, standoff=0,
+            text=f"{promise_name(p.name)} ≤ {seconds(p.limit_s)}",
+        )  # fmt: skip
+
+
+def cost(result: Result) -> "Figure":
+    """What the fleet costs an hour at every named price."""
+    import plotly.graph_objects as go
+
+    ordered = sorted(result.costs, key=lambda c: -c.usd_per_hour)
+    headline = result.costs[0]
+    figure = base(
+        "What the fleet costs an hour", 140 + 27 * len(ordered), subtitle="dark: the headline price"
+    )
+    names = [f"{c.price.provider}, {c.price.term}" for c in ordered]
+    twice = {name for name in names if names.count(name) > 1}
+    labels = [
+        wrapped(f"{name}, {c.price.retrieved}" if name in twice else name)
+        for name, c in zip(names, ordered, strict=True)
+    ]
+    dear = ordered[0].usd_per_hour
+    figure.add_trace(
+        go.Bar(
+            x=[c.usd_per_hour for c in ordered], y=labels, orientation="h", showlegend=False,
+            marker={"color": [OKABE_ITO["blue" if c is headline else "sky"] for c in ordered]},
+            text=[
+                f"{usd(c.usd_per_hour)} · {usd(c.usd_per_million_output_tokens)}/M out"
+                for c in ordered
+            ],
+            textposition="outside", cliponaxis=False,
+            customdata=[
+                [usd(c.usd_per_hour), usd(c.usd_per_day), usd(c.usd_per_million_input_tokens),
+                 usd(c.usd_per_million_output_tokens), c.price.retrieved,
+                 f"${float(c.price.usd_per_device_hour):,.2f}"]
+                for c in ordered
+            ],
+            hovertemplate="%{y}<br>%{customdata[5]} a device-hour, read %{customdata[4]}"
+            "<br>%{customdata[0]} an hour, %{customdata[1]} a day"
+            "<br>a million tokens: %{customdata[2]} in, %{customdata[3]} out<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="USD an hour", range=[0, dear * 1.45], rangemode="tozero")
+    figure.update_yaxes(ticksuffix=" ", showgrid=False)
+    return figure
+
+
+def frontier(plan: Plan) -> "Figure":
+    """Nodes against time per output token: simulated fleets, and estimates of the others."""
+    import plotly.graph_objects as go
+
+    figure = base(
+        "Fewer nodes or faster tokens", 420, 70,
+        "simulated: at p95, with a line from the mean; estimated: the mean",
+    )  # fmt: skip
+    node = plan.scenario.hardware[0].system.devices_per_node
+    guesses = [(label, e) for label, e in plan.estimates if math.isfinite(e.devices)]
+    figure.add_trace(
+        go.Scatter(
+            x=[e.tpot_s * 1e3 for _, e in guesses], y=[e.devices / node for _, e in guesses],
+            name="estimated in closed form", mode="markers",
+            marker={"color": OKABE_ITO["grey"], "symbol": "circle-open", "size": 8},
+            text=[wrapped(label, 60) for label, _ in guesses],
+            hovertemplate="%{text}<br>estimate: %{y:.3g} nodes, mean TPOT %{x:.1f} ms"
+            "<extra></extra>",
+        )
+    )  # fmt: skip
+    for name, chosen, colour, symbol in (
+        ("simulated", plan.options[1:], "blue", "circle"),
+        ("chosen", plan.options[:1], "vermillion", "star"),
+    ):
+        if chosen:
+            figure.add_trace(_fleets(name, chosen, OKABE_ITO[colour], symbol))
+    limit = plan.scenario.slo.tpot_p95_s
+    tpots = [e.tpot_s for _, e in guesses] + [r.metrics.tpot_s.p95 for r in plan.options]
+    if limit:
+        tpots.append(limit)
+        figure.add_vline(
+            x=limit * 1e3, line={"color": OKABE_ITO["orange"], "width": 1.5, "dash": "dot"},
+            annotation={"text": f"TPOT p95 ≤ {seconds(limit)} "}, annotation_position="top left",
+        )  # fmt: skip
+    if tpots:
+        margin = (max(tpots) - min(tpots)) * 0.08 or max(tpots) * 0.1
+        ends = [1e3 * (min(tpots) - margin), 1e3 * (max(tpots) + margin)]
+        figure.update_xaxes(range=ends)
+    figure.update_xaxes(title="time per output token (ms)")
+    figure.update_yaxes(title="nodes", rangemode="tozero")
+    return figure
+
+
+def _fleets(name: str, chosen: tuple[Result, ...], colour: str, symbol: str) -> "Scatter":
+    """Simulated fleets at their p95, each with a line from its mean."""
+    import plotly.graph_objects as go
+
+    tpots = [r.metrics.tpot_s for r in chosen]
+    ordered = sorted(range(len(chosen)), key=lambda i: tpots[i].p95)
+    above = {i: "top center" if place % 2 else "bottom center" for place, i in enumerate(ordered)}
+    return go.Scatter(
+        x=[t.p95 * 1e3 for t in tpots], y=[r.nodes for r in chosen], name=name,
+        mode="markers+text", text=[r.replica.pool.parallelism.label() for r in chosen],
+        textposition=[above[i] for i in range(len(chosen))],
+        marker={"color": colour, "size": 15 if symbol == "star" else 11, "symbol": symbol},
+        error_x={
+            "type": "data", "symmetric": False, "array": [0.0] * len(chosen), "width": 3,
+            "arrayminus": [(t.p95 - t.mean) * 1e3 for t in tpots], "color": colour,
+            "thickness": 1.2,
+        },
+        customdata=[
+            [wrapped(layout(r), 60), number(r.nodes), seconds(r.metrics.tpot_s.mean),
+             seconds(r.metrics.tpot_s.p95), seconds(r.metrics.ttft_s.p95)]
+            for r in chosen
+        ],
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]} nodes"
+        "<br>TPOT mean %{customdata[2]}, p95 %{customdata[3]}"
+        "<br>TTFT p95 %{customdata[4]}<extra></extra>",
+    )  # fmt: skip
+
+
+def systems(found: list[Result]) -> "Figure":
+    """Cost an hour of each system's best fleet."""
+    import plotly.graph_objects as go
+
+    ordered = sorted(found, key=lambda r: -r.costs[0].usd_per_hour)
+    figure = base("What the cheapest fleet on each system costs an hour", 130 + 30 * len(ordered))
+    figure.add_trace(
+        go.Bar(
+            x=[r.costs[0].usd_per_hour for r in ordered],
+            y=[wrapped(r.replica.hardware.system.title) for r in ordered], orientation="h",
+            marker={"color": OKABE_ITO["blue"]}, showlegend=False, cliponaxis=False,
+            text=[f"{usd(r.costs[0].usd_per_hour)} · {number(r.nodes)} nodes" for r in ordered],
+            textposition="outside",
+            customdata=[[layout(r), r.devices, seconds(r.metrics.tpot_s.p95)] for r in ordered],
+            hovertemplate="%{y}<br>%{customdata[1]} devices, %{customdata[0]}"
+            "<br>TPOT p95 %{customdata[2]}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="USD an hour", range=[0, ordered[0].costs[0].usd_per_hour * 1.35])
+    figure.update_yaxes(ticksuffix=" ", showgrid=False)
+    return figure

@@ -1,0 +1,184 @@
+"""What a page holds, in order: blocks of figures, tables and notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.evaluation import Result
+from planner.report import answer, bars, plan_tables, tables
+from planner.report.table import Column, Table, key, text
+from planner.report.words import HOW, component, plural, seconds, share
+from planner.search import Comparison, Plan
+from planner.specs.hardware import Reference
+from planner.step import Step
+from planner.units import human
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One part of a page."""
+
+    title: str
+    figures: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    bullets: tuple[tuple[str, str], ...] = ()
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry of the list of sources."""
+
+    key: str
+    title: str
+    url: str
+    """Empty unless it is plain http or https."""
+    retrieved: str
+
+
+def best_of(subject: Plan | Result | Comparison) -> Result | None:
+    """The fleet that the answer is about."""
+    if isinstance(subject, Comparison):
+        return next((row.best for row in subject.rows if row.best), None)
+    return subject.best if isinstance(subject, Plan) else subject
+
+
+def blocks(subject: Plan | Result | Comparison) -> list[Block]:
+    """What is open when the page is."""
+    if isinstance(subject, Comparison):
+        refused = plan_tables.system_refusals(subject)
+        found = [Block("Systems side by side", ("systems",), (plan_tables.systems(subject),))]
+        return [*found, Block("Without an answer", bullets=refused)] if refused else found
+    best = best_of(subject)
+    search = _search_blocks(subject) if isinstance(subject, Plan) else []
+    if best is None:
+        return search
+    return [*_fleet_blocks(best)[:1], *search, *_fleet_blocks(best)[1:]]
+
+
+def _fleet_blocks(r: Result) -> list[Block]:
+    latency = [tables.latency(r)]
+    if r.metrics.promises:
+        latency = [tables.promises(r), *latency]
+    found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
+    if r.costs:
+        api = tables.apis(r)
+        money = (*tables.cost(r, wide=True), *((api,) if api else ()))
+        found.append(Block("What does it cost?", ("cost",), money))
+    found += [
+        Block("What load is that?", ("day", "load"), (tables.load(r),)),
+        Block(
+            "What limits it?", ("step", "memory"),
+            notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",
+                   bars.kv_line(r.replica.memory)),
+            how=HOW["step"],
+        ),
+    ]  # fmt: skip
+    return found
+
+
+def _search_blocks(plan: Plan) -> list[Block]:
+    groups = plan_tables.refusal_groups(plan)
+    return [
+        Block(
+            "What else would do, and why not the others?",
+            ("frontier",),
+            (plan_tables.options(plan),),
+            (f"{plural(plan.screened, 'layout')} looked at in {seconds(plan.wall_s)}.",),
+            tuple((reason, "; ".join(labels)) for reason, labels in groups),
+            HOW["refusals"],
+        )
+    ]
+
+
+def binds_line(step: Step) -> str:
+    """What sets a step's time, by share."""
+    by = sorted(step.by_bound().items(), key=lambda item: -item[1])
+    binds = ", ".join(f"{component(n)} {share(t / step.time_s)}" for n, t in by if t)
+    return f"What binds: {binds}."
+
+
+def details(subject: Plan | Result | Comparison) -> list[Block]:
+    """What is folded away at the end of the page."""
+    if isinstance(subject, Comparison):
+        return [_system_details(row.best) for row in subject.rows if row.best]
+    best = best_of(subject)
+    found: list[Block] = []
+    if best:
+        table = tables.assumptions(best.assumptions)
+        stated = tables.statements(best.assumptions)
+        count = f"{plural(len(table.rows), 'number')} not confirmed, "
+        found.append(
+            Block(f"Assumptions: {count}{len(stated)} taken for granted", (), (table,),
+                  bullets=stated, how=HOW["assumptions"])
+        )  # fmt: skip
+    if isinstance(subject, Plan):
+        table = plan_tables.refusals(subject)
+        found.append(Block(f"Every refused layout ({len(table.rows)})", (), (table,)))
+    if best:
+        found.append(
+            Block("Every op of the steps", (), (
+                ops("Decode step", best.decode, HOW["step"]),
+                ops("Full prefill step", best.prefill, HOW["prefill"]),
+            ))
+        )  # fmt: skip
+    return found
+
+
+def _system_details(best: Result) -> Block:
+    return Block(
+        f"{best.replica.hardware.system.title}: {answer.headline(best)}",
+        (),
+        (tables.promises(best), tables.load(best), *tables.cost(best, wide=True)),
+    )
+
+
+def ops(title: str, step: Step, how: str) -> Table:
+    """Every op and collective of a step, longest first."""
+    rows = tuple(
+        (p.name, seconds(p.time_s), share(p.time_s / step.time_s), seconds(p.compute_s),
+         seconds(p.memory_s), p.bound)
+        for p in sorted(step.parts, key=lambda part: -part.time_s)
+    )  # fmt: skip
+    columns = (
+        key("op"), Column("time"), Column("share"), Column("compute"), Column("memory"),
+        key("set by"),
+    )  # fmt: skip
+    note = "compute, memory: time its FLOP or bytes would take at the stated peaks."
+    return Table(f"{title}, {seconds(step.time_s)}", columns, rows, note, how)
+
+
+def sources(result: Result, references: Mapping[str, Reference]) -> tuple[Source, ...]:
+    """Every source of the facts, with its title and link where the key is known."""
+    found = []
+    for name in result.sources:
+        entry = references.get(name)
+        url = entry.url if entry and entry.url.startswith(("https://", "http://")) else ""
+        found.append(
+            Source(name, entry.title if entry else name, url, entry.retrieved if entry else "")
+        )
+    return tuple(found)
+
+
+def options_of(subject: Plan | Result) -> Table | None:
+    """Other fleets that would do."""
+    return plan_tables.options(subject) if isinstance(subject, Plan) else None
+
+
+def run_facts(subject: Plan | Result | Comparison) -> Table:
+    """What was run, so that it can be run again."""
+    scenario = subject.scenario
+    rows = [("scenario", scenario.name), ("seed", str(scenario.run.seed))]
+    best = best_of(subject)
+    if best:
+        m = best.metrics
+        rows += [
+            ("model", f"{best.replica.model.title} ({best.replica.model.hf_id})"),
+            ("system", best.replica.hardware.system.title),
+            ("achieved shares", best.replica.hardware.calibration.name),
+            ("requests", f"{m.arrived:,} counted of {len(best.records.arrival_s):,} simulated"),
+            ("simulated", f"{human(best.records.end_s, 's')} of service"),
+        ]
+    if isinstance(subject, Plan):
+        rows.append(("layouts looked at", f"{subject.screened} in {seconds(subject.wall_s)}"))
+    return Table("The run", (key(""), text("")), tuple(rows))

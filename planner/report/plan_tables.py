@@ -1,0 +1,148 @@
+"""Tables of a search: fleets that do, layouts that do not and why, systems side by side."""
+
+from planner.evaluation import Result
+from planner.report.table import Column, Table, key, text
+from planner.report.words import (
+    HOW,
+    NOTHING,
+    layout,
+    number,
+    plural,
+    promise_name,
+    quantity,
+    seconds,
+    usd,
+    watt_hours,
+)
+from planner.search import Comparison, Plan, Rejection
+
+FLEET = (
+    Column("nodes"),
+    Column("replicas", min_width=72),
+    Column("TTFT p95"),
+    Column("TPOT p95"),
+    Column("$/h"),
+    Column("$/M out"),
+)
+
+
+def options(plan: Plan) -> Table:
+    """Every simulated fleet that keeps its promises."""
+    labels, common = short([layout(r) for r in plan.options])
+    rows = tuple((label, *_fleet_cells(r)) for label, r in zip(labels, plan.options, strict=True))
+    note = "" if rows else "No simulated fleet keeps every promise."
+    columns = (text("layout of a replica"), *FLEET)
+    return Table(
+        f"Fleets that keep every promise{common}", columns, rows, note, HOW["options"],
+        best=0 if rows else None,
+    )  # fmt: skip
+
+
+def short(labels: list[str]) -> tuple[list[str], str]:
+    """Take what all layouts have in common (formats) out of their names.
+
+    >>> short(["DP8 EP8, fp8 weights, bf16 KV", "TP8, fp8 weights, bf16 KV"])
+    (['DP8 EP8', 'TP8'], ' (fp8 weights, bf16 KV)')
+    """
+    tails = {label.partition(", ")[2] for label in labels}
+    if len(tails) != 1 or not (tail := tails.pop()):
+        return labels, ""
+    return [label.partition(", ")[0] for label in labels], f" ({tail})"
+
+
+def _fleet_cells(r: Result) -> tuple[str, ...]:
+    c = r.costs[0] if r.costs else None
+    return (
+        number(r.nodes),
+        number(r.replicas),
+        seconds(r.metrics.ttft_s.p95),
+        seconds(r.metrics.tpot_s.p95),
+        usd(c.usd_per_hour if c else None),
+        usd(c.usd_per_million_output_tokens if c else None),
+    )
+
+
+def refusal_groups(plan: Plan) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Reasons with the layouts refused for each, most frequent first.
+
+    A reason reads ``8 layouts: HBM per device: need 173.8 GB to 679.7 GB, have 135.7 GB``.
+    """
+    groups: dict[tuple[str, str, str], list[Rejection]] = {}
+    for r in plan.rejections:
+        groups.setdefault((r.stage, _limit(r), r.unit), []).append(r)
+    ordered = sorted(groups.values(), key=lambda group: -len(group))
+    return tuple((_reason(group), tuple(short([r.label for r in group])[0])) for group in ordered)
+
+
+def _limit(r: Rejection) -> str:
+    if r.stage == "simulation" and r.limit.endswith("_s"):
+        return f"{promise_name(r.limit)} in simulation"
+    return r.limit
+
+
+def _reason(group: list[Rejection]) -> str:
+    first = group[0]
+    text = f"{plural(len(group), 'layout')}: {_limit(first)}"
+    needed = sorted(r.needed for r in group if r.needed is not None)
+    if not needed:
+        return text
+    low, high = (quantity(x, first.unit) for x in (needed[0], needed[-1]))
+    low = low.removesuffix(f" {first.unit}") if high != low else low
+    have = sorted({quantity(r.available, first.unit) for r in group if r.available is not None})
+    text += f": need {low}" + (f" to {high}" if high != low else "")
+    return f"{text}, {_have(first)} {' or '.join(have)}" if have else text
+
+
+def _have(r: Rejection) -> str:
+    if r.unit == "devices" and r.stage == "screen":
+        return "the best estimate needs"
+    return "limit" if r.unit == "s" else "have"
+
+
+def refusals(plan: Plan) -> Table:
+    """Every refused layout, with both sides of the limit it breaks."""
+    rows = tuple(
+        (
+            r.label,
+            r.stage,
+            _limit(r),
+            quantity(r.needed, r.unit),
+            quantity(r.available, r.unit),
+            r.advice,
+        )
+        for r in plan.rejections
+    )
+    columns = (
+        text("layout"), key("stage"), text("limit"), Column("needs"), Column("has"),
+        text("what would do", 120),
+    )  # fmt: skip
+    note = (
+        "fit: memory, divisibility, precision; screen: estimate in closed form; "
+        "simulation: a promise is broken."
+    )
+    return Table("Layouts refused", columns, rows, note, HOW["refusals"])
+
+
+def systems(comparison: Comparison) -> Table:
+    """Systems side by side, cheapest first."""
+    rows = tuple((row.hardware.system.title, *_system_cells(row.best)) for row in comparison.rows)
+    columns = (
+        text("system"), text("layout", 130), Column("devices"), *FLEET[:1], *FLEET[2:],
+        Column("Wh/M", min_width=95),
+    )  # fmt: skip
+    note = "$/M out: USD per million output tokens; Wh/M: per million tokens of either kind."
+    best = 0 if comparison.rows and comparison.rows[0].best else None
+    return Table("Systems", columns, rows, note, HOW["comparison"], best=best)
+
+
+def _system_cells(best: Result | None) -> tuple[str, ...]:
+    if best is None:
+        return (NOTHING,) * 8
+    nodes, _, *rest = _fleet_cells(best)
+    energy = watt_hours(best.energy.wh_per_million_tokens) if best.energy else NOTHING
+    return (layout(best), number(best.devices), nodes, *rest, energy)
+
+
+def system_refusals(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Systems without an answer, and why."""
+    return tuple((r.hardware.system.title, r.refusal) for r in comparison.rows if not r.best)

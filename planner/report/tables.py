@@ -1,0 +1,239 @@
+"""Tables of a simulated fleet: promises, latency, load, cost, energy, assumptions."""
+
+import math
+
+from planner.cost import Cost
+from planner.evaluation import Assumption, Day, Result
+from planner.report.answer import margin
+from planner.report.table import Column, Table, key, text
+from planner.report.words import (
+    HOW,
+    NOTHING,
+    fact,
+    plural,
+    promise_name,
+    seconds,
+    share,
+    usd,
+    watt_hours,
+)
+from planner.serving import Percentiles
+from planner.units import human
+
+PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
+KEPT, BROKEN = "✓", "✗"
+
+
+def promises(result: Result) -> Table:
+    """Each promise and what came of it."""
+    rows = tuple(
+        (
+            KEPT if p.kept else BROKEN,
+            promise_name(p.name),
+            seconds(p.value_s),
+            f"{'≤' if p.kept else '>'} {seconds(p.limit_s)}",
+            margin(p),
+        )
+        for p in result.metrics.promises
+    )
+    columns = (key(""), key("promise"), Column("value"), Column("limit"), Column("margin"))
+    good = f"{share(result.metrics.good_share)} of requests are within every limit."
+    return Table("Promises", columns, rows, good if rows else "", HOW["promises"])
+
+
+def latency(result: Result) -> Table:
+    """Percentiles with the half-width of their 95 % confidence intervals."""
+    m = result.metrics
+    named = (
+        ("First token (TTFT)", m.ttft_s),
+        ("Per token (TPOT)", m.tpot_s),
+        ("Gap of tokens (ITL)", m.itl_s),
+        ("Whole answer (E2E)", m.e2e_s),
+        ("Wait in queue", m.queue_s),
+    )
+    rows = tuple((name, *(_cell(p, which) for which in PERCENTILES)) for name, p in named)
+    note = (
+        f"{plural(m.arrived, 'request')} counted. "
+        "±: half-width of the 95 % confidence interval, by 20 batches; none where the run is too "
+        "short to tell."
+    )
+    columns = (key(""), *(Column(which) for which in PERCENTILES))
+    return Table("Latency", columns, rows, note, HOW["latency"])
+
+
+def _cell(p: Percentiles, which: str) -> str:
+    value, width = getattr(p, which), getattr(p.half_width, which)
+    if value is None or math.isnan(value):
+        return NOTHING
+    if width is None or math.isnan(width):
+        return seconds(value)
+    return f"{seconds(value)} ± {seconds(width)}"
+
+
+def load(result: Result) -> Table:
+    """Throughput and how full the fleet is."""
+    m, s = result.metrics, result.metrics.steady
+    rows = [
+        (
+            "Throughput",
+            f"{s.requests_per_s:.4g} requests/s, "
+            f"{human(s.input_tokens_per_s, 'tokens_per_s')} in, "
+            f"{human(s.output_tokens_per_s, 'tokens_per_s')} out",
+        ),
+        (
+            "Per device",
+            f"{human(s.output_tokens_per_s / result.devices, 'tokens_per_s')} out",
+        ),
+        (
+            "Goodput",
+            f"{share(m.good_share)} of requests within every limit, "
+            f"{m.goodput_requests_per_s:.4g} a second until the last answer",
+        ),
+        (
+            "Busy",
+            f"{share(m.busy_share)} of the time, {share(m.prefill_share)} of that for prefill",
+        ),
+        (
+            "Requests",
+            f"{m.mean_running:,.0f} running, {m.mean_queue:,.2g} waiting on average, "
+            f"{m.max_queue:,} at most",
+        ),
+        (
+            "KV cache",
+            f"{share(m.mean_kv_share)} of "
+            f"{human(result.records.kv_capacity_tokens, 'tokens')} in use on average",
+        ),
+    ]
+    if m.rejected or m.unfinished:
+        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished"))
+    if result.energy:
+        e = result.energy
+        rows.append(
+            (
+                "Energy",
+                f"{watt_hours(e.wh_per_million_tokens)} per million tokens "
+                f"({watt_hours(e.wh_per_million_output_tokens)} per million output tokens), "
+                f"fleet {human(e.fleet_w, 'w')} on average",
+            )
+        )
+    return Table("Load", (key(""), text("")), tuple(rows), how=HOW["load"])
+
+
+def cost(result: Result, wide: bool) -> tuple[Table, ...]:
+    """Cost at every named price, at this load and over the whole day: one table, or two."""
+    now, day = _cost_now(result), result.day
+    if day is None:
+        return (now,)
+    later = _cost_day(day)
+    if not wide:
+        return now, later
+    columns = (*now.columns, *(Column(f"day {c.title}") for c in _PER_MILLION))
+    rows = tuple((*a, *b[-3:]) for a, b in zip(now.rows, later.rows, strict=True))
+    return (Table("Cost", columns, rows, f"{now.note} day: {later.note}", now.how, best=0),)
+
+
+_PER_MILLION = (Column("in"), Column("out"), Column("all"))
+
+
+def _cost_now(result: Result) -> Table:
+    columns = (
+        text("provider, term, date"),
+        Column("$/device-h", min_width=90),
+        Column("$/h"),
+        Column("$/day"),
+        *_PER_MILLION,
+    )
+    rows = tuple(
+        (
+            _price(c),
+            f"${float(c.price.usd_per_device_hour):,.2f}",
+            usd(c.usd_per_hour),
+            usd(c.usd_per_day),
+            *_per_million(c),
+        )
+        for c in result.costs
+    )
+    note = f"in, out, all: USD per million tokens at this load. {split_line(result)}"
+    return Table("Cost at this load", columns, rows, note, HOW["cost"], best=0)
+
+
+def _cost_day(day: Day) -> Table:
+    rows = tuple((_price(c), usd(c.usd_per_day), *_per_million(c)) for c in day.costs)
+    note = (
+        f"USD per million tokens of the whole day ({human(day.input_tokens, 'tokens')} in, "
+        f"{human(day.output_tokens, 'tokens')} out): sized for the peak and always on, the fleet "
+        f"works at {share(day.mean_load_share)} of it on average."
+    )
+    columns = (text("provider, term, date"), Column("$/day"), *_PER_MILLION)
+    return Table("Cost over the whole day", columns, rows, note, HOW["cost"], best=0)
+
+
+def _price(c: Cost) -> str:
+    return f"{c.price.provider}, {c.price.term}, {c.price.retrieved}"
+
+
+def _per_million(c: Cost) -> tuple[str, ...]:
+    return (
+        usd(c.usd_per_million_input_tokens),
+        usd(c.usd_per_million_output_tokens),
+        usd(c.usd_per_million_tokens),
+    )
+
+
+def split_line(result: Result) -> str:
+    """How one bill is split between prompts and answers."""
+    return (
+        "The bill is split by device-seconds: a mixed step's time is input's as far as prefill "
+        f"makes it longer ({share(result.metrics.prefill_share)} of busy time), output's for the "
+        "rest; idle time in the same proportion."
+    )
+
+
+def apis(result: Result) -> Table | None:
+    """The same day's tokens bought from an API."""
+    day = result.day
+    if day is None or not day.apis:
+        return None
+    rows = tuple(
+        (
+            f"{a.api.title} ({a.api.valid})",
+            f"{usd(a.api.input_usd_per_million_tokens)} / "
+            f"{usd(a.api.output_usd_per_million_tokens)}",
+            usd(a.usd_per_day),
+            usd(a.own_usd_per_day),
+            f"saves {share(a.saving_share)}"
+            if a.saving_share >= 0
+            else f"{share(-a.saving_share)} dearer",
+        )
+        for a in day.apis
+    )
+    columns = (
+        text("list price of"), Column("in / out"), Column("API, a day"), Column("own, a day"),
+        Column("own serving"),
+    )  # fmt: skip
+    price = result.costs[0].price if result.costs else None
+    own = f" Own: {price.provider}, {price.term}, always on, devices only." if price else ""
+    note = (
+        f"The day's tokens: {human(day.input_tokens, 'tokens')} in, "
+        f"{human(day.output_tokens, 'tokens')} out, {day.requests:,.0f} requests.{own}"
+    )
+    return Table("Against an API", columns, rows, note, HOW["api"])
+
+
+def assumptions(found: tuple[Assumption, ...]) -> Table:
+    """Numbers that are not confirmed, choices of the scenario first, achieved shares last."""
+    numbers = sorted((a for a in found if a.value is not None), key=_weight)
+    rows = tuple((a.name, fact(a.name, a.value), a.confidence, a.note, a.source) for a in numbers)
+    columns = (
+        key("number"), Column("value"), key("confidence"), text("why", 100), text("source", 200),
+    )  # fmt: skip
+    return Table("Numbers that are not confirmed", columns, rows, how=HOW["assumptions"])
+
+
+def _weight(a: Assumption) -> int:
+    return a.name.startswith("calibration") + a.name.startswith(("calibration", "memory."))
+
+
+def statements(found: tuple[Assumption, ...]) -> tuple[tuple[str, str], ...]:
+    """What the model itself takes for granted."""
+    return tuple((a.name, a.note) for a in found if a.value is None)

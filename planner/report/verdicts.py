@@ -1,0 +1,137 @@
+"""Steady steps and published claims, in the terminal."""
+
+from typing import TYPE_CHECKING, Any
+
+from planner.evaluation import SteadyResult
+from planner.report import bars
+from planner.report.ink import Page
+from planner.report.table import Column, Table, key, text
+from planner.report.words import HOW, fact, number, plural, seconds
+from planner.search import Verdict
+from planner.specs.scenario import Claim
+from planner.units import human
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+QUANTITY_UNITS = {
+    "hbm_bytes_needed": "bytes",
+    "saving_share": "share",
+    "training_usd": "usd",
+    "decode_tokens_per_s_per_node": "tokens_per_s",
+}
+
+
+def print_steady(answer: SteadyResult, console: "Console") -> None:
+    """Print one decode step in steady state, its bracket, and the capacities asked for."""
+    page = Page(console)
+    pool, hardware = answer.replica.pool, answer.replica.hardware
+    page.headline(
+        answer.scenario.title or answer.scenario.name,
+        f"{human(answer.tokens_per_s_per_node, 'tokens_per_s')} a node, "
+        f"{human(answer.tokens_per_s_per_device, 'tokens_per_s')} a device: "
+        f"{plural(answer.sequences_per_device, 'sequence')} a device with "
+        f"{human(answer.context_tokens, 'tokens')} of context decode one token every "
+        f"{seconds(answer.step.time_s)} ({answer.tokens_per_s_per_user:.3g} tokens/s a user) on "
+        f"{hardware.system.title}, {pool.parallelism.label()}, {pool.weights} weights, "
+        f"{pool.kv} KV.",
+        good=None,
+    )
+    page.table(_bracket(answer))
+    page.table(_capacities(answer))
+    page.section(f"Where the step's time goes, {seconds(answer.step.time_s)}", HOW["step"])
+    page.bars(bars.step_segments(answer.step))
+    page.note(bars.bound_line(answer.step) + ".")
+    page.parts(answer.step)
+
+
+def _bracket(answer: SteadyResult) -> Table:
+    per_node = answer.sequences_per_device * answer.replica.hardware.system.devices_per_node
+    cases = (
+        ("nothing hidden", answer.unhidden_s),
+        ("as described", answer.step.time_s),
+        ("all hidden that can be", answer.hidden_s),
+    )
+    rows = tuple((name, seconds(t), human(per_node / t, "tokens_per_s")) for name, t in cases)
+    columns = (key("expert communication"), Column("step"), Column("a node"))
+    return Table("How much communication hides", columns, rows, how=HOW["step"], best=1)
+
+
+def _capacities(answer: SteadyResult) -> Table:
+    rows = tuple(
+        (
+            f"{c.tokens_per_s_per_user:.4g} tokens/s",
+            number(c.sequences_per_device),
+            human(c.tokens_per_s_per_device, "tokens_per_s"),
+            human(c.tokens_per_s_per_node, "tokens_per_s"),
+            c.limited_by.replace("_", " "),
+        )
+        for c in answer.capacities
+    )
+    columns = (
+        key("user speed"), Column("sequences"), Column("a device"),
+        Column("a node"), key("limited by"),
+    )  # fmt: skip
+    return Table(
+        "Most that a device can decode", columns, rows, "sequences: a device.", HOW["capacity"]
+    )
+
+
+def print_claims(verdicts: tuple[Verdict, ...], console: "Console") -> None:
+    """Print each published claim beside our figure for it."""
+    page = Page(console)
+    for verdict in verdicts:
+        claim = verdict.claim
+        page.headline(
+            claim.statement,
+            f"We get {_figure(verdict, verdict.value)}; stated {_range(verdict)}.",
+            verdict.inside,
+        )
+        page.text(verdict.explanation)
+        conditions = f" {claim.conditions}" if claim.conditions else ""
+        page.note(f"Source: {claim.source}.{conditions}")
+        page.table(_rows(verdict.rows))
+        page.text("")
+
+
+def _figure(verdict: Verdict, value: float) -> str:
+    return fact(f"x_{QUANTITY_UNITS[verdict.claim.quantity]}", value)
+
+
+def _range(verdict: Verdict) -> str:
+    claim: Claim = verdict.claim
+    low, high = _figure(verdict, claim.low), _figure(verdict, claim.high)
+    middle = f"{100 * verdict.relative_error:+.2g} % from the middle"
+    return f"{low} to {high} ({middle})" if low != high else f"{low} ({middle})"
+
+
+def _rows(rows: tuple[dict[str, Any], ...]) -> Table:
+    """Supporting figures: one column a key, unit by its name."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = tuple(_column(n, [row.get(n) for row in rows], n == names[0]) for n in names)
+    cells = tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows)
+    return Table("Figures behind it", columns, cells, how=HOW["claims"])
+
+
+def _column(name: str, values: list[Any], first: bool) -> Column:
+    if not any(isinstance(value, str) for value in values):
+        return Column(_title(name))
+    return key(_title(name)) if first else text(_title(name))
+
+
+def _title(name: str) -> str:
+    for unit in ("_tokens_per_s", "_bytes", "_usd", "_share", "_s"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
+def _cell(name: str, value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return fact(name, value)
+        case _:
+            return str(value)

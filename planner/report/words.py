@@ -1,0 +1,205 @@
+"""Names and numbers as readers see them."""
+
+import math
+
+from planner.evaluation import Result
+from planner.units import human
+
+PROMISE_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
+
+COMPONENTS = {
+    "attention": "attention",
+    "embed": "embedding",
+    "norms_other": "norms and other",
+    "dense_mlp": "dense MLP",
+    "routed_experts": "routed experts",
+    "shared_experts": "shared experts",
+    "router": "router",
+    "latent": "latent projections",
+    "embedding_and_head": "embedding and head",
+    "norms_and_other": "norms and other",
+    "activations": "activations",
+    "communication": "communication buffers",
+    "runtime": "runtime",
+    "kv_cache": "KV cache",
+    "reserve": "left free",
+    "norms": "norms",
+    "lm_head": "output head",
+    "expert_network": "expert network",
+    "pipeline": "pipeline sends",
+    "host": "host",
+    "hidden": "hidden behind compute",
+}
+"""Parts of a device's memory and of a step, as they are called in the formulas and by people."""
+
+HOW = {
+    "fleet": "planner.search.plan.plan",
+    "layout": "planner.shard.shard",
+    "promises": "planner.serving.metrics.summarise",
+    "latency": "planner.serving.metrics.summarise",
+    "confidence": "planner.serving.metrics.HalfWidths",
+    "load": "planner.serving.metrics.Metrics",
+    "memory": "planner.memory.footprint",
+    "step": "planner.step.StepModel.decode_step",
+    "prefill": "planner.step.StepModel.prefill_step",
+    "bound": "planner.step.Step",
+    "cost": "planner.cost.serving_cost",
+    "api": "planner.cost.api_bill_usd",
+    "energy": "planner.cost.wh_per_million_tokens",
+    "traffic": "planner.workloads.measured_traffic",
+    "day": "planner.workloads.whole_curve",
+    "options": "planner.search.plan.plan",
+    "refusals": "planner.search.plan.Rejection",
+    "estimates": "planner.search.screen.estimate",
+    "comparison": "planner.search.compare.compare",
+    "simulation": "planner.serving.simulation.simulate",
+    "parameters": "planner.arch.parameters.parameters",
+    "kv": "planner.arch.kv.kv_bytes_per_token",
+    "checkpoint": "planner.arch.storage.checkpoint_bytes",
+    "capacity": "planner.evaluation.steady.capacity",
+    "claims": "planner.search.claims.claims",
+    "assumptions": "planner.evaluation.assumptions.assumptions",
+}
+"""Where each kind of number is computed: module and function."""
+
+NOTHING = "\N{EN DASH}"
+
+
+def component(name: str) -> str:
+    """Return the reader's word for a part of memory or of a step."""
+    return COMPONENTS.get(name, name.replace("_", " "))
+
+
+def usd(value: float | None) -> str:
+    """Write dollars with the digits that matter.
+
+    >>> usd(8524.8), usd(355.2), usd(1.5609), usd(0.0229)
+    ('$8,525', '$355', '$1.56', '$0.0229')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 100:
+        return f"${value:,.0f}"
+    return f"${value:,.2f}" if abs(value) >= 0.1 or not value else f"${value:.3g}"
+
+
+def seconds(value: float | None) -> str:
+    """Write a time, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return human(value, "s") if math.isfinite(value) else "never"
+
+
+def share(value: float) -> str:
+    """Write a share in percent, without digits that mean nothing.
+
+    >>> share(0.46), share(0.0123), share(1.0), share(0.0002)
+    ('46 %', '1.2 %', '100 %', '<0.1 %')
+    """
+    percent = 100 * value
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    return f"{percent:.0f} %" if abs(percent) >= 10 or not percent else f"{percent:.2g} %"
+
+
+def number(value: float) -> str:
+    """Write a count: whole with commas, else four digits.
+
+    >>> number(80), number(2.5), number(9743.0)
+    ('80', '2.5', '9,743')
+    """
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
+
+
+def parameters(count: float) -> str:
+    """Write a count of parameters as people do.
+
+    >>> parameters(671026404352), parameters(1.573e12), parameters(7.6e9)
+    ('671B', '1.573T', '7.6B')
+    """
+    return human(count, "count").replace(" ", "").replace("G", "B")
+
+
+def watt_hours(value: float) -> str:
+    """Write an energy.
+
+    >>> watt_hours(261.4), watt_hours(5200)
+    ('261 Wh', '5.2 kWh')
+    """
+    return f"{value / 1000:.3g} kWh" if value >= 1000 else f"{value:.3g} Wh"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Write one side of a limit in the unit a refusal names."""
+    if value is None:
+        return NOTHING
+    match unit:
+        case "bytes":
+            return human(value, "bytes")
+        case "s":
+            return seconds(value)
+        case _:
+            return f"{number(value)} {unit}".strip() if math.isfinite(value) else "no number of it"
+
+
+_SUFFIXES = (
+    ("_bytes_per_s", "bytes_per_s"),
+    ("_tokens_per_s", "tokens_per_s"),
+    ("tokens_per_s_per_node", "tokens_per_s"),
+    ("_bytes", "bytes"),
+    ("_tokens", "tokens"),
+    ("_share", "share"),
+    ("_usd", "usd"),
+    ("_w", "w"),
+    ("_s", "s"),
+)
+
+
+def fact(name: str, value: float | None) -> str:
+    """Write a number by the unit that ends its (dotted) name.
+
+    >>> fact("accelerator.memory_bytes", 150754820096.0), fact("links.scale_out_share", 0.94)
+    ('150.8 GB', '94 %')
+    >>> fact("accelerator.dense_flop_per_s.fp8", 1978.9e12)
+    '1.979 PFLOP/s'
+    """
+    if value is None:
+        return ""
+    if "flop_per_s" in name:
+        return human(value, "flop_per_s")
+    if name.endswith("_w_per_device"):
+        return human(value, "w")
+    last = "_" + name.rsplit(".", 1)[-1]
+    for suffix, unit in _SUFFIXES:
+        if last.endswith(suffix):
+            return human(value, unit)  # type: ignore[arg-type]
+    return number(value)
+
+
+def promise_name(name: str) -> str:
+    """``ttft_p95_s`` as ``TTFT p95``."""
+    metric, percentile = name.removesuffix("_s").split("_")
+    return f"{PROMISE_METRICS.get(metric, metric)} {percentile}"
+
+
+def plural(count: float, word: str) -> str:
+    """``1 node``, ``2.5 nodes``; a last word of a phrase takes the ``s``."""
+    return f"{number(count)} {word}{'' if count == 1 else 's'}"
+
+
+def layout(result: Result) -> str:
+    """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``."""
+    pool = result.replica.pool
+    return f"{pool.parallelism.label()}, {pool.weights} weights, {pool.kv} KV"
+
+
+def fleet(result: Result) -> str:
+    """Name what is to be bought: ``10 nodes of 8 x NVIDIA H200 SXM 141GB (80 devices)``."""
+    hardware, each = result.replica.hardware, result.replica.hardware.system.devices_per_node
+    part = hardware.accelerator.title
+    devices = plural(result.devices, "device")
+    if result.nodes < 1:
+        return f"{devices} of a node of {each} x {part}"
+    if each == 1:
+        return f"{plural(result.devices, 'node')} of one {part}"
+    return f"{plural(result.nodes, 'node')} of {each} x {part} ({devices})"
