@@ -1,6 +1,7 @@
 """What a described workload amounts to: rates, mean lengths, its busiest window."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from planner.errors import InputError
@@ -134,12 +135,10 @@ def measured_traffic(workload: Workload, run: Run) -> Traffic:
     arrivals = workload.arrivals
     match arrivals:
         case CurveArrivals():
-            resolved = resolve_run(workload, run)
-            begin = resolved.start_s + resolved.warmup_s
-            number = min(int(begin // arrivals.window_s), len(arrivals.requests_per_s) - 1)
-            return whole_curve(workload) if resolved.duration_s is None else window_traffic(
-                workload, number
-            )  # fmt: skip
+            run = resolve_run(workload, run)
+            begin_s = run.start_s + run.warmup_s
+            end_s = math.inf if run.duration_s is None else run.start_s + run.duration_s
+            return _stretch(workload, begin_s, end_s)
         case PoissonArrivals() | GammaArrivals():
             rate = arrivals.requests_per_s
             duration = run.duration_s or (run.requests or math.nan) / rate
@@ -163,15 +162,32 @@ def whole_curve(workload: Workload) -> Traffic:
     arrivals = workload.arrivals
     if not isinstance(arrivals, CurveArrivals):
         raise InputError("", "workload.arrivals", "only a curve of rates describes a day")
+    return _stretch(workload, 0.0, math.inf)
+
+
+def _stretch(workload: Workload, begin_s: float, end_s: float) -> Traffic:
+    """Traffic of a curve between two times of day, as far as the curve goes."""
+    arrivals = workload.arrivals
+    assert isinstance(arrivals, CurveArrivals)
     windows = [window_traffic(workload, i) for i in range(len(arrivals.requests_per_s))]
-    requests = sum(w.requests for w in windows)
-    duration = sum(w.duration_s for w in windows)
+    lengths_s = [
+        max(0.0, min(end_s, (i + 1) * w.duration_s) - max(begin_s, i * w.duration_s))
+        for i, w in enumerate(windows)
+    ]
+    weights = [w.requests_per_s * s for w, s in zip(windows, lengths_s, strict=True)]
+    requests, duration_s = sum(weights), sum(lengths_s)
+    if not requests:  # nothing arrives: lengths as if something did
+        weights = lengths_s if duration_s else [1.0] * len(windows)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(n * v for n, v in zip(weights, values, strict=True)) / sum(weights)
+
     return Traffic(
-        requests / duration,
-        sum(w.requests * w.input_tokens for w in windows) / requests,
-        sum(w.requests * w.output_tokens for w in windows) / requests,
-        duration,
-        sum(w.requests * w.square_input_tokens for w in windows) / requests,
+        requests / duration_s if duration_s else 0.0,
+        mean(w.input_tokens for w in windows),
+        mean(w.output_tokens for w in windows),
+        duration_s,
+        mean(w.square_input_tokens for w in windows),
     )
 
 

@@ -115,9 +115,7 @@ def test_a_network_that_does_not_exist_is_refused() -> None:
 
 
 def cut(weights: Any = "fp8", model: str = "deepseek-r1", **degrees: int) -> Shard:
-    return shard(
-        files.load_model(model), Pool(parallelism=Parallelism(**degrees), weights=weights)
-    )
+    return shard(files.load_model(model), Pool(parallelism=Parallelism(**degrees), weights=weights))
 
 
 WIDE = cut(attention_dp=128, moe_ep=128)

@@ -124,7 +124,9 @@ def test_an_eight_bit_cache_holds_more_tokens() -> None:
 
 def test_splitting_the_context_multiplies_the_tokens() -> None:
     split = on("hgx-h200", cut(attention_tp=8, moe_tp=8, context_parallel=8))
-    assert split.kv_capacity_tokens == pytest.approx(8 * on("hgx-h200").kv_capacity_tokens, rel=1e-4)
+    assert split.kv_capacity_tokens == pytest.approx(
+        8 * on("hgx-h200").kv_capacity_tokens, rel=1e-4
+    )
 
 
 def test_a_stated_capacity_replaces_the_computed() -> None:

@@ -57,7 +57,9 @@ def test_stated_peaks_are_kept_beside_the_time() -> None:
     op = Gemm("x", 64.0, 100, 200, "bf16", 2.0, count=2.0)
     timed = op_time(op, H200.accelerator, H200.calibration)
     assert timed.compute_s == pytest.approx(2 * 2 * 64 * 100 * 200 / 989.4e12)
-    assert timed.memory_s == pytest.approx(2 * (64 * 100 * 2 + 100 * 200 * 2 + 64 * 200 * 2) / 4.8e12)
+    assert timed.memory_s == pytest.approx(
+        2 * (64 * 100 * 2 + 100 * 200 * 2 + 64 * 200 * 2) / 4.8e12
+    )
 
 
 def test_an_indexer_multiplies_in_fp8_where_the_part_can() -> None:
@@ -79,7 +81,9 @@ def test_a_precision_the_calibration_lacks_names_those_it_has() -> None:
     data = H200.calibration.model_dump()
     del data["gemm"]["fp8"]
     short = CalibrationSpec.model_validate(data)
-    with pytest.raises(InputError, match=r"calibration h100-family: gemm: no shares for fp8; it has"):
+    with pytest.raises(
+        InputError, match=r"calibration h100-family: gemm: no shares for fp8; it has"
+    ):
         op_time(Gemm("x", 1.0, 8, 8, "fp8", 1.0), H200.accelerator, short)
 
 

@@ -127,9 +127,7 @@ def test_equal_ranks_take_the_decode_step_of_the_closed_form(case: str) -> None:
         assert timing.segment(ranks).first_step_s == pytest.approx(expected, rel=1e-9)
 
 
-@given(
-    st.sampled_from(sorted(CASES)), st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 0.7, 1.0])
-)
+@given(st.sampled_from(sorted(CASES)), st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 0.7, 1.0]))
 def test_a_stretch_predicts_every_step_it_is_valid_for(
     case: str, seed: int, overlap: float
 ) -> None:

@@ -57,6 +57,7 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
+            sequence_overhead_tokens=self.memory.sequence_overhead_tokens,
         )
 
 

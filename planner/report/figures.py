@@ -56,7 +56,7 @@ def memory(result: Result) -> "Figure":
 
     held = result.replica.memory
     figure = base(
-        f"HBM of one device: {human(held.capacity_bytes, 'bytes')}", 290, 110,
+        f"HBM of one device: {human(held.capacity_bytes, 'bytes')}", 290, 100,
         f"dotted: the engine may use {human(held.usable_bytes, 'bytes')}",
     )  # fmt: skip
     for s in bars.memory_segments(held):
@@ -116,13 +116,13 @@ def latency(result: Result) -> "Figure":
     r = result.records
     gaps = np.where(r.output_tokens > 1, r.output_tokens - 1.0, np.nan)
     curves = (
-        ("ttft", "first token (TTFT)", r.first_token_s - r.arrival_s, "blue"),
-        ("tpot", "per output token (TPOT)", (r.finish_s - r.first_token_s) / gaps, "orange"),
-        ("e2e", "whole answer (E2E)", r.finish_s - r.arrival_s, "green"),
+        ("ttft", "first token (TTFT)", r.first_token_s - r.arrival_s),
+        ("tpot", "per output token (TPOT)", (r.finish_s - r.first_token_s) / gaps),
+        ("e2e", "whole answer (E2E)", r.finish_s - r.arrival_s),
     )
-    figure = base("How late answers were", 400, 70, "share of requests that were as fast or faster")
+    figure = base("How late answers were", 400, 50, "share of requests that were as fast or faster")
     spans: list[float] = []
-    for metric, label, values, colour in curves:
+    for metric, label, values in curves:
         counted: Floats = values[r.counted & np.isfinite(values)]
         if not len(counted):
             continue
@@ -132,15 +132,15 @@ def latency(result: Result) -> "Figure":
         figure.add_trace(
             go.Scatter(
                 x=times.tolist(), y=(100 * shares).tolist(), name=label, mode="lines",
-                line={"color": OKABE_ITO[colour], "width": 2.5},
+                line={"color": _CURVES[metric], "width": 2.5},
                 customdata=[seconds(t) for t in times.tolist()],
                 hovertemplate="%{y:.1f} % within %{customdata}<extra>" + label + "</extra>",
             )
         )  # fmt: skip
-        _promise_lines(figure, result, metric, OKABE_ITO[colour])
-        spans += [p.limit_s for p in result.metrics.promises if p.name.startswith(metric)]
+    spans += [p.limit_s for p in result.metrics.promises]
     seconds_axis(figure, spans, "latency (log scale)")
-    figure.update_yaxes(title="requests within (%)", range=[0, 101])
+    figure.update_yaxes(title="requests within (%)")
+    _promise_lines(figure, result)
     return figure
 
 
@@ -151,21 +151,26 @@ def _shares(count: int) -> Floats:
     return np.concatenate([body, tail])
 
 
-def _promise_lines(figure: "Figure", result: Result, metric: str, colour: str) -> None:
+def _promise_lines(figure: "Figure", result: Result) -> None:
     """A line up to the share that is promised; the curve must pass it on the left."""
-    for p in result.metrics.promises:
-        if not p.name.startswith(metric):
-            continue
-        percent = int(p.name.removesuffix("_s").split("_p")[1])
+    previous, row = -math.inf, 0
+    for p in sorted(result.metrics.promises, key=lambda promise: promise.limit_s):
+        metric, percent = p.name.removesuffix("_s").split("_p")
         figure.add_shape(
-            type="line", x0=p.limit_s, x1=p.limit_s, y0=0, y1=percent,
-            line={"color": colour, "width": 1.5, "dash": "dot"},
+            type="line", x0=p.limit_s, x1=p.limit_s, y0=0, y1=int(percent),
+            line={"color": _CURVES[metric], "width": 1.5, "dash": "dot"},
         )  # fmt: skip
+        here = math.log10(p.limit_s)
+        row, previous = (row + 1 if here - previous < 0.6 else 0), here
         figure.add_annotation(
-            x=math.log10(p.limit_s), y=percent, ax=34, ay=26, xanchor="left", arrowwidth=1,
-            arrowcolor=colour, arrowhead=6, standoff=0,
+            x=here, y=101 + 7 * row, yanchor="bottom", showarrow=False,
             text=f"{promise_name(p.name)} ≤ {seconds(p.limit_s)}",
         )  # fmt: skip
+    rows = 1 + len(result.metrics.promises) // 2
+    figure.update_yaxes(range=[0, 102 + 7 * rows], tickvals=[0, 20, 40, 60, 80, 100])
+
+
+_CURVES = {"ttft": OKABE_ITO["blue"], "tpot": OKABE_ITO["orange"], "e2e": OKABE_ITO["green"]}
 
 
 def cost(result: Result) -> "Figure":
@@ -175,7 +180,9 @@ def cost(result: Result) -> "Figure":
     ordered = sorted(result.costs, key=lambda c: -c.usd_per_hour)
     headline = result.costs[0]
     figure = base(
-        "What the fleet costs an hour", 140 + 27 * len(ordered), subtitle="dark: the headline price"
+        "What the fleet costs an hour",
+        140 + 27 * len(ordered),
+        subtitle="and a million output tokens; dark: the headline price",
     )
     names = [f"{c.price.provider}, {c.price.term}" for c in ordered]
     twice = {name for name in names if names.count(name) > 1}
@@ -189,7 +196,7 @@ def cost(result: Result) -> "Figure":
             x=[c.usd_per_hour for c in ordered], y=labels, orientation="h", showlegend=False,
             marker={"color": [OKABE_ITO["blue" if c is headline else "sky"] for c in ordered]},
             text=[
-                f"{usd(c.usd_per_hour)} · {usd(c.usd_per_million_output_tokens)}/M out"
+                f"{usd(c.usd_per_hour)} · {usd(c.usd_per_million_output_tokens)}/M"
                 for c in ordered
             ],
             textposition="outside", cliponaxis=False,
@@ -214,8 +221,8 @@ def frontier(plan: Plan) -> "Figure":
     import plotly.graph_objects as go
 
     figure = base(
-        "Fewer nodes or faster tokens", 420, 70,
-        "simulated: at p95, with a line from the mean; estimated: the mean",
+        "Fewer nodes or faster tokens", 420, 50,
+        "simulated: from mean to p95; estimated: mean",
     )  # fmt: skip
     node = plan.scenario.hardware[0].system.devices_per_node
     guesses = [(label, e) for label, e in plan.estimates if math.isfinite(e.devices)]
@@ -229,14 +236,14 @@ def frontier(plan: Plan) -> "Figure":
             "<extra></extra>",
         )
     )  # fmt: skip
-    for name, chosen, colour, symbol in (
-        ("simulated", plan.options[1:], "blue", "circle"),
-        ("chosen", plan.options[:1], "vermillion", "star"),
-    ):
-        if chosen:
-            figure.add_trace(_fleets(name, chosen, OKABE_ITO[colour], symbol))
+    ordered = sorted(plan.options, key=lambda r: r.metrics.tpot_s.p95)
+    sides = {id(r): ("top", "bottom")[place % 2] + " center" for place, r in enumerate(ordered)}
+    for chosen, fleets in ((False, plan.options[1:]), (True, plan.options[:1])):
+        if fleets:
+            figure.add_trace(_fleets(fleets, [sides[id(r)] for r in fleets], chosen))
     limit = plan.scenario.slo.tpot_p95_s
     tpots = [e.tpot_s for _, e in guesses] + [r.metrics.tpot_s.p95 for r in plan.options]
+    tpots += [r.metrics.tpot_s.mean for r in plan.options]
     if limit:
         tpots.append(limit)
         figure.add_vline(
@@ -252,27 +259,30 @@ def frontier(plan: Plan) -> "Figure":
     return figure
 
 
-def _fleets(name: str, chosen: tuple[Result, ...], colour: str, symbol: str) -> "Scatter":
+def _fleets(fleets: tuple[Result, ...], sides: list[str], chosen: bool) -> "Scatter":
     """Simulated fleets at their p95, each with a line from its mean."""
     import plotly.graph_objects as go
 
-    tpots = [r.metrics.tpot_s for r in chosen]
-    ordered = sorted(range(len(chosen)), key=lambda i: tpots[i].p95)
-    above = {i: "top center" if place % 2 else "bottom center" for place, i in enumerate(ordered)}
+    tpots = [r.metrics.tpot_s for r in fleets]
+    colour = OKABE_ITO["vermillion" if chosen else "blue"]
     return go.Scatter(
-        x=[t.p95 * 1e3 for t in tpots], y=[r.nodes for r in chosen], name=name,
-        mode="markers+text", text=[r.replica.pool.parallelism.label() for r in chosen],
-        textposition=[above[i] for i in range(len(chosen))],
-        marker={"color": colour, "size": 15 if symbol == "star" else 11, "symbol": symbol},
+        x=[t.p95 * 1e3 for t in tpots], y=[r.nodes for r in fleets],
+        name="chosen" if chosen else "simulated",
+        mode="markers+text", text=[r.replica.pool.parallelism.label() for r in fleets],
+        textposition=sides,
+        marker={
+            "color": colour, "size": 15 if chosen else 11,
+            "symbol": "star" if chosen else "circle",
+        },
         error_x={
-            "type": "data", "symmetric": False, "array": [0.0] * len(chosen), "width": 3,
+            "type": "data", "symmetric": False, "array": [0.0] * len(fleets), "width": 3,
             "arrayminus": [(t.p95 - t.mean) * 1e3 for t in tpots], "color": colour,
             "thickness": 1.2,
         },
         customdata=[
             [wrapped(layout(r), 60), number(r.nodes), seconds(r.metrics.tpot_s.mean),
              seconds(r.metrics.tpot_s.p95), seconds(r.metrics.ttft_s.p95)]
-            for r in chosen
+            for r in fleets
         ],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]} nodes"
         "<br>TPOT mean %{customdata[2]}, p95 %{customdata[3]}"

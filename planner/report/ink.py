@@ -119,12 +119,15 @@ class Page:
             pad_edge=False, padding=(0, 1), header_style="dim", show_edge=False,
             show_header=any(c.title for c in table.columns),
         )  # fmt: skip
-        for column in table.columns:
-            words = column.align == "left"
-            grid.add_column(column.title, justify=column.align, no_wrap=not words, overflow="fold")
-        narrow = self.width < 100
+        two_lines = _natural_width(table.columns, rows) > self.width
+        for i, column in enumerate(table.columns):
+            longest = max(len(row[i]) for row in rows)
+            grid.add_column(
+                column.title, justify=column.align, no_wrap=not column.wraps, overflow="fold",
+                min_width=min(longest, 12) if column.wraps else _cell_width(rows, i, two_lines),
+            )  # fmt: skip
         for i, row in enumerate(rows):
-            cells = [cell.replace(" ± ", "\n± ") if narrow else cell for cell in row]
+            cells = [cell.replace(" ± ", "\n± ") if two_lines else cell for cell in row]
             grid.add_row(*(_marked(c) for c in cells), style="bold" if i == table.best else "")
         return grid
 
@@ -189,6 +192,18 @@ class Page:
 
     def _style(self, s: Segment) -> str:
         return s.colour or "dim"
+
+
+def _natural_width(columns: tuple[Column, ...], rows: tuple[tuple[str, ...], ...]) -> int:
+    """Characters a table takes when nothing is broken over lines."""
+    gaps = 3 * (len(columns) - 1)
+    return gaps + sum(_cell_width(rows, i, False) for i, c in enumerate(columns) if not c.wraps)
+
+
+def _cell_width(rows: tuple[tuple[str, ...], ...], i: int, two_lines: bool) -> int:
+    """Longest line of a column."""
+    lines = [row[i].replace(" ± ", "\n± ") if two_lines else row[i] for row in rows]
+    return max(len(line) for cell in lines for line in cell.split("\n"))
 
 
 def _under(words: str, cell: int, width: int) -> str:

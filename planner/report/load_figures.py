@@ -30,7 +30,7 @@ def load(result: Result) -> "Figure":
     times = np.linspace(0.0, r.end_s, POINTS)
     running = _present(r.admitted_s, r.finish_s, times)
     queued = _present(r.arrival_s[~r.rejected], r.admitted_s[~r.rejected], times)
-    figure = base("Load over the run", 420, 70, "warm-up and drain are not counted")
+    figure = base("Load over the run", 420, 50, "warm-up and drain are not counted")
     middles = ((edges[1:] + edges[:-1]) / 2 / size).tolist()
     lines = (
         ("arrivals per second", middles, rate, "blue", "y2", "%{y:.3g} arrivals/s"),

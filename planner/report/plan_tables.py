@@ -101,17 +101,12 @@ def _have(r: Rejection) -> str:
 
 def refusals(plan: Plan) -> Table:
     """Every refused layout, with both sides of the limit it breaks."""
+    labels, common = short([r.label for r in plan.rejections])
     rows = tuple(
-        (
-            r.label,
-            r.stage,
-            _limit(r),
-            quantity(r.needed, r.unit),
-            quantity(r.available, r.unit),
-            r.advice,
-        )
-        for r in plan.rejections
-    )
+        (label, r.stage, _limit(r), quantity(r.needed, r.unit), quantity(r.available, r.unit),
+         r.advice)
+        for label, r in zip(labels, plan.rejections, strict=True)
+    )  # fmt: skip
     columns = (
         text("layout"), key("stage"), text("limit"), Column("needs"), Column("has"),
         text("what would do", 120),
@@ -120,7 +115,7 @@ def refusals(plan: Plan) -> Table:
         "fit: memory, divisibility, precision; screen: estimate in closed form; "
         "simulation: a promise is broken."
     )
-    return Table("Layouts refused", columns, rows, note, HOW["refusals"])
+    return Table(f"Layouts refused{common}", columns, rows, note, HOW["refusals"])
 
 
 def systems(comparison: Comparison) -> Table:

@@ -57,7 +57,8 @@ def latency(result: Result) -> Table:
         "±: half-width of the 95 % confidence interval, by 20 batches; none where the run is too "
         "short to tell."
     )
-    columns = (key(""), *(Column(which) for which in PERCENTILES))
+    room = {"p50": 64, "p90": 76}
+    columns = (key(""), *(Column(which, min_width=room.get(which, 0)) for which in PERCENTILES))
     return Table("Latency", columns, rows, note, HOW["latency"])
 
 
@@ -140,7 +141,7 @@ def _cost_now(result: Result) -> Table:
         text("provider, term, date"),
         Column("$/device-h", min_width=90),
         Column("$/h"),
-        Column("$/day"),
+        Column("$/day", min_width=70),
         *_PER_MILLION,
     )
     rows = tuple(

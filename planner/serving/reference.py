@@ -125,8 +125,10 @@ class PlainReplica:
     def _admit(self, rank: _Rank, now_s: float) -> None:
         slots = min(self._config.max_sequences, self._config.max_step_tokens)
         while rank.waiting and len(rank.admitted) < slots:
-            reserved = sum(sequence.reserved for sequence in rank.admitted)
-            if reserved + rank.waiting[0].reserved > self._config.kv_capacity_tokens:
+            together = [*rank.admitted, rank.waiting[0]]
+            overhead = self._config.sequence_overhead_tokens * len(together)
+            reserved = overhead + sum(sequence.reserved for sequence in together)
+            if reserved > self._config.kv_capacity_tokens:
                 break
             self._site.ledger.admitted_s[rank.waiting[0].request] = now_s
             rank.admitted.append(rank.waiting.pop(0))

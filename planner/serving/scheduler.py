@@ -43,6 +43,8 @@ class ReplicaConfig:
     """Longest context attention reads (window or sparse top-k), None: all of it. [tokens]"""
     cached_input_share: float = 0.0
     """Share of every prompt found in the cache: held and read, not computed."""
+    sequence_overhead_tokens: int = 0
+    """Cache of a sequence that does not grow (windows, recurrent states), as context tokens."""
 
     def __post_init__(self) -> None:
         for name in ("ranks", "max_sequences", "max_step_tokens", "kv_capacity_tokens"):
@@ -101,6 +103,7 @@ class Scheduler:
         "_crossings",
         "_inputs",
         "_outputs",
+        "_overhead",
         "_position",
         "_running",
         "free_kv_tokens",
@@ -132,6 +135,7 @@ class Scheduler:
         self.max_step_tokens = config.max_step_tokens
         self._cap = config.cap_tokens
         self._cached_share = config.cached_input_share
+        self._overhead = config.sequence_overhead_tokens
         self._inputs, self._outputs = input_tokens, output_tokens
         self._running: list[tuple[int, int]] = []  # heap of (finish step, request)
         self._crossings: list[int] = []  # heap of steps at which a live context reaches the cap
@@ -145,8 +149,12 @@ class Scheduler:
         return (
             len(waiting) == 1
             and self.free_slots > 0
-            and self._inputs[request] + self._outputs[request] <= self.free_kv_tokens
+            and self._need(request) <= self.free_kv_tokens
         )
+
+    def _need(self, request: int) -> int:
+        """KV to reserve for a request: prompt, whole answer, constant part. [tokens]"""
+        return self._inputs[request] + self._outputs[request] + self._overhead
 
     def admit(self) -> list[int]:
         """Give slots and KV to waiting requests in order, until the first that does not fit."""
@@ -154,7 +162,7 @@ class Scheduler:
         waiting = self.waiting
         while waiting and self.free_slots:
             request = waiting[0]
-            need = self._inputs[request] + self._outputs[request]
+            need = self._need(request)
             if need > self.free_kv_tokens:
                 break
             self.free_kv_tokens -= need
@@ -273,4 +281,4 @@ class Scheduler:
 
     def _release(self, request: int) -> None:
         self.free_slots += 1
-        self.free_kv_tokens += self._inputs[request] + self._outputs[request]
+        self.free_kv_tokens += self._need(request)

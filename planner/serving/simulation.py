@@ -80,7 +80,8 @@ class Front:
         self.clock, self.ledger = Clock(), Ledger()
         self.open = True
         self._stream, self._config, self._router = stream, config, router
-        self.capacity_tokens = config.kv_capacity_tokens
+        self.capacity_tokens = config.kv_capacity_tokens - config.sequence_overhead_tokens
+        """Longest request a rank can hold."""
         self._replicas: list[ReplicaEngine] = []
         self._balancer = balancer(router, 1)
         self._counting = False
@@ -105,7 +106,7 @@ class Front:
             [replica.meter for replica in replicas],
             {request: n for replica in replicas for request, n in replica.produced().items()},
             end_s=end_s,
-            kv_capacity_tokens=self.capacity_tokens * self._config.ranks * len(replicas),
+            kv_capacity_tokens=self._config.kv_capacity_tokens * self._config.ranks * len(replicas),
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
         )
 

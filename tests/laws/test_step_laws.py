@@ -76,8 +76,7 @@ def test_more_sequences_or_context_never_take_less_time(
     few, many = sorted((a, b))
     short, long = sorted((c, d))
     times = [
-        float(step.decode_step_s(s, n, cap))
-        for s, n in ((few, short), (few, long), (many, long))
+        float(step.decode_step_s(s, n, cap)) for s, n in ((few, short), (few, long), (many, long))
     ]
     assert times[0] <= times[1] * (1 + 1e-12)
     assert times[1] <= times[2] * (1 + 1e-12)

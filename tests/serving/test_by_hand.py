@@ -206,6 +206,18 @@ def test_requests_that_arrive_together_at_an_idle_replica_start_together(engine)
 
 
 @ENGINES
+def test_a_constant_state_is_reserved_for_every_sequence(engine):
+    # each takes 4 + 2 and 3 of state: two of three fit into 18, the third waits for the first
+    records = engine(
+        stream((0.0, 4, 2), (0.0, 4, 2), (0.0, 4, 2)),
+        SECOND,
+        config(kv_capacity_tokens=18, sequence_overhead_tokens=3),
+    )
+    assert records.admitted_s.tolist() == [0.0, 0.0, 2.0]
+    assert records.kv_capacity_tokens == 18
+
+
+@ENGINES
 def test_a_request_longer_than_the_cache_is_rejected_and_counted(engine):
     records = engine(
         stream((0.0, 4, 2), (0.0, 40, 2), (0.0, 4, 2)), SECOND, config(kv_capacity_tokens=12)

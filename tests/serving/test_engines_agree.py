@@ -24,9 +24,10 @@ CONFIGS = st.builds(
     ranks=st.integers(1, 3),
     max_sequences=st.integers(1, 6),
     max_step_tokens=st.integers(1, 60),
-    kv_capacity_tokens=st.integers(60, 300),
+    kv_capacity_tokens=st.integers(75, 300),
     cap_tokens=st.one_of(st.none(), st.integers(1, 80)),
     cached_input_share=st.sampled_from([0.0, 0.3, 0.9]),
+    sequence_overhead_tokens=st.sampled_from([0, 0, 15]),
 )
 CLUSTERS = st.fixed_dictionaries(
     {
