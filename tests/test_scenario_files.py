@@ -69,7 +69,7 @@ def test_a_sound_file_is_read_whole(tmp_path: Path) -> None:
         ("deployment: {weights: fp8}", "4", "deployment.parallelism", "is missing"),
         (
             "deployment: {parallelism: {attention_tp: 8}, weights: fp8}",
-            "4", "deployment.parallelism", "attention_tp * attention_dp = 8 and moe_tp * moe_ep = 1",
+            "4", "deployment.parallelism", "= 8 and moe_tp * moe_ep = 1 must be the same",
         ),
         (
             "deployment:\n  parallelism: {}\n  weights: fp9", "6", "deployment.weights",
@@ -92,7 +92,7 @@ def test_a_fault_names_line_field_value_and_remedy(
 @pytest.mark.parametrize(
     ("rate", "problem"),
     [
-        ("-3", "greater than 0, got -3"), ("0", "greater than 0"), (".nan", "finite number, got nan"),
+        ("-3", "greater than 0, got -3"), ("0", "greater than 0"), (".nan", "finite number"),
         (".inf", "finite number, got inf"), ("fast", "valid number"), ("[1]", "valid number"),
     ],
 )  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_scenario_that_is_no_file_lists_the_shipped_ones(name: str) -> None:
 
 
 def test_a_misspelt_scenario_says_which_was_meant() -> None:
-    with pytest.raises(InputError, match="did you mean deepseek-r1-day?"):
+    with pytest.raises(InputError, match=r"did you mean deepseek-r1-day\?"):
         files.load_scenario("deepseek-r1-dya")
 
 

@@ -164,7 +164,7 @@ def test_the_slowest_rank_sets_the_pace_until_another_overtakes_it() -> None:
 
 
 def test_prefill_is_charged_what_it_adds_to_the_step() -> None:
-    replica, timing = built("tensor parallel")
+    _, timing = built("tensor parallel")
     alone = timing.segment([decoding([1000] * 32, None)])
     mixed = timing.segment([with_prompt(decoding([1000] * 32, None), 0, 1500, None)])
     assert alone.prefill_s == 0
