@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planner.api import (
         FootprintReport,
-        PlanReport,
-        Report,
         compare,
         evaluate,
         footprint,
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     )
     from planner.errors import InfeasibleError, InputError, PlannerError
     from planner.files import load_model, load_system
+    from planner.report import PlanReport, Report
     from planner.specs.model import ModelSpec
     from planner.specs.scenario import Scenario
 
@@ -34,11 +33,12 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "PlanReport", "Report", "compare", "evaluate", "footprint",
-        "load_scenario", "plan", "simulate", "steady", "with_overrides",
+        "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
+        "simulate", "steady", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
+    "planner.report": ("PlanReport", "Report"),
     "planner.specs.model": ("ModelSpec",),
     "planner.specs.scenario": ("Scenario",),
 }  # fmt: skip

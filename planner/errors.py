@@ -47,5 +47,8 @@ class InfeasibleError(PlannerError):
         self.unit, self.advice = unit, advice
 
     def __str__(self) -> str:
-        text = f"{self.limit}: needs {self.needed:,.6g} {self.unit}, has {self.available:,.6g}"
-        return f"{text}; {self.advice}" if self.advice else text
+        if self.unit == "bytes":
+            sizes = f"needs {self.needed / 1e9:,.4g} GB, has {self.available / 1e9:,.4g} GB"
+        else:
+            sizes = f"needs {self.needed:,.6g} {self.unit}, has {self.available:,.6g}"
+        return f"{self.limit}: {sizes}" + (f"; {self.advice}" if self.advice else "")

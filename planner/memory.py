@@ -213,7 +213,7 @@ def communication_bytes(shard: Shard) -> float:
     if shard.devices == 1:
         return 0.0
     total = float(COLLECTIVE_BUFFER_BYTES)
-    if shard.moe and shard.attention_dp > 1 and shard.moe_ep > 1:
+    if shard.moe and shard.uses_all_to_all:
         h = shard.moe.message_elements
         total += 4 * shard.moe.slots * float(LOW_LATENCY_BATCH_TOKENS) * (2 * h + 4 * h / 128)
     return total

@@ -120,6 +120,11 @@ class Shard:
         return max((a.core.cap_tokens for a in self.attention if a.core.cap_tokens), default=None)
 
     @property
+    def uses_all_to_all(self) -> bool:
+        """Whether tokens travel to their experts one by one (expert parallel, attention DP)."""
+        return self.moe is not None and self.attention_dp > 1 and self.moe_ep > 1
+
+    @property
     def kv_bytes_per_token(self) -> float:
         """Growing cache of one more context token on this device. [bytes]"""
         return sum(

@@ -3,7 +3,7 @@
 from typing import Any, Literal, Self, get_args
 
 from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 Confidence = Literal[
     "seen", "secondary", "derived", "recalled", "contradictory", "estimate", "assumed"
@@ -81,15 +81,20 @@ class Sourced(float):
             extra_behavior="forbid",
         )
         from_file = core_schema.no_info_after_validator_function(lambda d: cls(**d), written)
+
+        def ready_or_written(value: Any, read: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            if isinstance(value, cls):
+                return value
+            if isinstance(value, dict) and "source" in value:
+                return read(value)
+            raise PydanticCustomError(
+                "unsourced",
+                "a fact needs its source: write {value: NUMBER, source: KEY}, "
+                "with confidence: assumed where it is an assumption",
+            )
+
         return core_schema.json_or_python_schema(
             json_schema=from_file,
-            python_schema=core_schema.union_schema(
-                [core_schema.is_instance_schema(cls), from_file],
-                custom_error_type="unsourced",
-                custom_error_message=(
-                    "a fact needs its source: write {value: NUMBER, source: KEY}, "
-                    "with confidence: assumed where it is an assumption"
-                ),
-            ),
+            python_schema=core_schema.no_info_wrap_validator_function(ready_or_written, from_file),
             serialization=core_schema.plain_serializer_function_ser_schema(cls.as_dict),
         )

@@ -132,24 +132,21 @@ def test_deep_nesting_is_an_error_like_any_other(tmp_path: Path) -> None:
     path = changed(tmp_path, name="x")
     with path.open("a") as file:
         file.write("extra: " + "[" * 3000 + "]" * 3000 + "\n")
-    assert fault(path).field == "extra"
+    assert fault(path).where.startswith(f"{path}:")
 
 
-@pytest.mark.xfail(raises=TypeError, reason="a list as a key is not reported yet")
 def test_a_list_cannot_be_a_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("name: x\n? [a, b]\n: 1\n")
     assert fault(path).where == f"{path}:2"
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="an unquoted date is not read as text yet")
 def test_an_unquoted_date_is_text(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("retrieved: 2026-01-05\n")
     assert read_yaml(path).data["retrieved"] == "2026-01-05"
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="a fact with a source is told to give one")
 @pytest.mark.parametrize("value", [float("nan"), "fast", None])
 def test_a_fact_without_a_number_is_not_told_to_give_its_source(tmp_path: Path, value: Any) -> None:
     assert "needs its source" not in fault(changed(tmp_path, memory_bytes=fact(value))).problem
@@ -242,7 +239,7 @@ def test_errors_read_as_sentences() -> None:
         "x.yaml:3: a.b: must be > 0, got -3"
     )
     assert str(InfeasibleError("HBM per device", 90e9, 77e9, "bytes", "use more")) == (
-        "HBM per device: needs 9e+10 bytes, has 7.7e+10; use more"
+        "HBM per device: needs 90 GB, has 77 GB; use more"
     )
 
 

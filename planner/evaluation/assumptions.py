@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from planner import memory
 from planner.evaluation.replica import Replica
+from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
+from planner.specs.hardware import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,16 @@ MODEL_STATEMENTS = (
 def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     """List every doubtful number used, and what the model itself takes for granted."""
     hardware, pool = replica.hardware, replica.pool
+    unused = _unused(replica)
     found = [
-        *_doubtful("accelerator", hardware.accelerator),
-        *_doubtful("system", hardware.system),
-        *_doubtful("calibration", hardware.calibration),
+        assumption
+        for name, spec in (
+            ("accelerator", hardware.accelerator),
+            ("system", hardware.system),
+            ("calibration", hardware.calibration),
+        )
+        for assumption in _doubtful(name, spec)
+        if not unused.intersection(assumption.name.split("."))
     ]
     for name in ("RUNTIME_BYTES", "COLLECTIVE_BUFFER_BYTES", "LOW_LATENCY_BATCH_TOKENS"):
         value: Sourced = getattr(memory, name)
@@ -56,8 +64,7 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
             "share of device memory the engine uses; vLLM's default is 0.9",
         )
     )  # fmt: skip
-    moe = replica.shard.moe
-    if moe and replica.shard.attention_dp > 1 and replica.shard.moe_ep > 1:
+    if replica.shard.uses_all_to_all:
         found.append(
             Assumption(
                 "overlap_share", pool.overlap_share, "assumed", "choice of the scenario",
@@ -77,6 +84,25 @@ def sources(*specs: BaseModel) -> tuple[str, ...]:
         for key in value.source.split(",")
     }
     return tuple(sorted(keys - {"assumption", "override"}))
+
+
+def _unused(replica: Replica) -> set[str]:
+    """Parts of dotted names that lead to numbers this replica does not touch."""
+    shard, moe, system = replica.shard, replica.shard.moe, replica.hardware.system
+    matrices = [m for group in shard.attention for m in group.matrices] + [*shard.dense]
+    if moe:
+        matrices += [moe.gate_up, moe.down, *moe.shared]
+    used = {COMPUTE_PRECISION[m.storage] for m in matrices} | {"bf16"}  # attention, output head
+    unused: set[str] = {p for p in get_args(Precision) if p not in used}
+    if moe is None:
+        unused.add("grouped_gemm")
+    if shard.devices == 1:
+        unused |= {"scale_up", "links"}
+    if shard.devices <= system.scale_up.devices:
+        unused |= {"scale_out", "scale_out_share", "all_to_all_scale_out_share"}
+    if not shard.uses_all_to_all:
+        unused |= {"all_to_all_scale_up_share", "all_to_all_scale_out_share", "all_to_all_floor_s"}
+    return unused
 
 
 def _doubtful(prefix: str, spec: BaseModel) -> Iterator[Assumption]:

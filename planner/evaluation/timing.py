@@ -81,41 +81,43 @@ class TableTiming:
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads."""
         busy, slope, valid, decode_only = self._slowest(ranks)
-        group = prefill_tokens = 0
-        for load in ranks:
-            group += load.sequences
-            prefill_tokens += load.prefill_tokens
-        prefill = prefill_tokens > 0
-        time, slope, valid = self._with_experts(
-            group + prefill_tokens, prefill, (busy, slope, valid)
-        )
+        whole = ranks[0] if len(ranks) == 1 else _together(ranks)
+        group, new = whole.sequences, whole.prefill_tokens
+        time, slope, valid = self._with_experts(group + new, new > 0, (busy, slope, valid))
         prefill_s = 0.0
-        if prefill:
+        if new:
             without = self._with_experts(group, False, (decode_only, 0.0, 1))[0] if group else 0.0
             prefill_s, valid = max(0.0, time - without), 1
-        compute, memory = self._ideal_s(ranks, group + prefill_tokens)
+        compute, memory = self._ideal_s(whole, len(ranks))
         power = self.power.replica_w(compute / time, memory / time)
-        return Segment(time, slope, valid, prefill_s=prefill_s, power_w=power)
+        return Segment(time, slope, valid, 0.0, prefill_s, power)
 
     def _slowest(self, ranks: list[RankLoad]) -> tuple[float, float, int, float]:
         """Time, slope and validity of the slowest rank's own work, and its time without prefill."""
         if len(ranks) == 1:
             return self._rank(ranks[0])
         rows = [self._rank(load) for load in ranks if load.sequences or load.prefill_tokens]
-        best, slope = max((time, own) for time, own, _, _ in rows)
+        best, slope, _, decode = max(rows)
         valid = 1 << 62
-        for time, own, limit, _ in rows:
-            ahead = overtaking_steps(best - time, own - slope) if own > slope else limit
-            valid = min(valid, limit, ahead)
-        return best, slope, valid, max(row[3] for row in rows)
+        for time, own, limit, without in rows:
+            if own > slope:
+                limit = min(limit, overtaking_steps(best - time, own - slope))  # noqa: PLW2901
+            valid = min(valid, limit)
+            decode = max(decode, without)
+        return best, slope, valid, decode
 
     def _rank(self, load: RankLoad) -> tuple[float, float, int, float]:
-        s = load.sequences
+        s, context, capped, growing = (
+            load.sequences, load.context_tokens, load.capped_tokens, load.growing
+        )  # fmt: skip
         core, slope, valid = 0.0, 0.0, 1 << 62
         if s:
             for group in self._cores:
-                compute, memory = group.lines(s, load.context_tokens, load.capped_tokens)
-                up_c, up_m = group.lines(0, s, load.growing)
+                c_s, c_x, c_y = group.compute
+                m_s, m_x, m_y = group.memory
+                compute = c_s * s + c_x * context + c_y * capped
+                memory = m_s * s + m_x * context + m_y * capped
+                up_c, up_m = c_x * s + c_y * growing, m_x * s + m_y * growing
                 if compute < memory or (compute == memory and up_c < up_m):
                     compute, memory, up_c, up_m = memory, compute, up_m, up_c
                 core += group.floor + compute
@@ -147,28 +149,40 @@ class TableTiming:
             valid = min(valid, overtaking_steps(hidden - busy, slope))
         return total - busy, 0.0, valid
 
-    def _ideal_s(self, ranks: list[RankLoad], group: int) -> tuple[float, float]:
+    def _ideal_s(self, whole: RankLoad, ranks: int) -> tuple[float, float]:
         """Seconds a device's matrix units and memory would be busy at stated peaks, mean rank."""
-        table = self._ideal
-        compute, memory = table["experts_compute"][group], table["experts_memory"][group]
-        share = 1.0 / len(ranks)
-        for load in ranks:
-            own = load.sequences + load.prefill_tokens
-            compute += share * table["tokens_compute"][own]
-            memory += share * table["tokens_memory"][own]
-            attention = load.sequences, load.context_tokens, load.capped_tokens
-            prompts = load.prefill_tokens, load.prefill_pairs, load.prefill_capped_pairs
-            c_share, m_share = self.power.decode_shares
-            for core in self._cores:
-                lines = core.lines(*attention)
-                compute += share * c_share * lines[0]
-                memory += share * m_share * lines[1]
+        table, group = self._ideal, whole.sequences + whole.prefill_tokens
+        own = -(-group // ranks)
+        compute = table["experts_compute"][group] + table["tokens_compute"][own]
+        memory = table["experts_memory"][group] + table["tokens_memory"][own]
+        c_share, m_share = self.power.decode_shares
+        for core in self._cores:
+            lines = core.lines(whole.sequences, whole.context_tokens, whole.capped_tokens)
+            compute += c_share / ranks * lines[0]
+            memory += m_share / ranks * lines[1]
+        if whole.prefill_tokens:
             c_share, m_share = self.power.prefill_shares
+            prompts = whole.prefill_tokens, whole.prefill_pairs, whole.prefill_capped_pairs
             for forms in self._prefill:
                 lines = min(form.lines(*prompts) for form in forms)
-                compute += share * c_share * lines[0]
-                memory += share * m_share * lines[1]
+                compute += c_share / ranks * lines[0]
+                memory += m_share / ranks * lines[1]
         return compute, memory
+
+
+def _together(ranks: list[RankLoad]) -> RankLoad:
+    """Sum of what all ranks bring."""
+    sequences = context = capped = new = 0
+    pairs = capped_pairs = 0.0
+    for load in ranks:
+        sequences += load.sequences
+        context += load.context_tokens
+        capped += load.capped_tokens
+        if load.prefill_tokens:
+            new += load.prefill_tokens
+            pairs += load.prefill_pairs
+            capped_pairs += load.prefill_capped_pairs
+    return RankLoad(sequences, context, capped, 0, new, pairs, capped_pairs)
 
 
 _UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

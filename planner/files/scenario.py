@@ -209,13 +209,13 @@ def _put(data: dict[str, Any], path: str, value: Any) -> None:
     for i, step in enumerate(steps):
         key = _key(here, step, steps[:i], path)
         if i == len(steps) - 1:
-            old = here[key]
+            old = here.get(key) if isinstance(here, dict) else here[key]
             is_fact = isinstance(old, Mapping) and "source" in old and "value" in old
             if is_fact and isinstance(value, int | float):
                 value = {"value": value, "source": "override", "confidence": "assumed"}
             here[key] = copy.deepcopy(value)
         else:
-            if here[key] is None:
+            if isinstance(here, dict) and here.get(key) is None:
                 here[key] = {}
             here = here[key]
 

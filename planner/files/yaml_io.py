@@ -20,11 +20,15 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Reads ``4.8e12`` as a number, ``no`` as text, and refuses a key given twice."""
+    """Reads ``4.8e12`` as a number, ``no`` and dates as text, and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain name", key_node.start_mark
+                )
             key = self.construct_object(key_node)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -35,7 +39,11 @@ class _Loader(_Base):  # type: ignore[misc, valid-type]
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"}
+    ]
     for first, resolvers in _Base.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -81,6 +89,7 @@ def read_yaml(path: Path) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(str(path), "", f"cannot be read: {reason}") from None
+    _refuse_deep_nesting(text, path)
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
@@ -90,7 +99,8 @@ def read_yaml(path: Path) -> Document:
         line = mark.line + 1 if mark else 1
         raise InputError(f"{path}:{line}", "", f"malformed YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise InputError(str(path), "", f"malformed YAML: {error}") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(str(path), "", f"malformed YAML: {reason}") from None
     except ValueError as error:
         raise InputError(str(path), "", f"a value cannot be read: {error}") from None
     finally:
@@ -98,6 +108,25 @@ def read_yaml(path: Path) -> Document:
     if not isinstance(data, dict):
         raise InputError(str(path), "", "expected fields (`name: value`), found none")
     return Document(path, data, root)
+
+
+MOST_NESTED = 1000
+"""Deeper nesting overruns the parser's stack, which no ``except`` can catch."""
+
+
+def _refuse_deep_nesting(text: str, path: Path) -> None:
+    if sum(map(text.count, "[{-?")) <= MOST_NESTED:
+        return
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_NESTED:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise InputError(f"{path}:{line}", "", f"nested deeper than {MOST_NESTED} levels")
+    except yaml.YAMLError:
+        return  # said better when it is read
 
 
 def load_spec(path: Path, kind: type[S]) -> S:

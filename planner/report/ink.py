@@ -4,9 +4,8 @@ import io
 from typing import TYPE_CHECKING
 
 from planner.report.bars import Segment
-from planner.report.table import Column, Table, key
-from planner.report.words import HOW, seconds, share
-from planner.step import Step
+from planner.report.table import Column, Table
+from planner.report.words import share
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -170,20 +169,6 @@ class Page:
             line.append(f"{s.note:<8} ", style="dim")
             line.append(("█" if s.value > 0 else "░") * cells, style=self._style(s))
             self.put(line)
-
-    def parts(self, step: Step) -> None:
-        """Every op of a step."""
-        rows = tuple(
-            (p.name, seconds(p.time_s), share(p.time_s / step.time_s), seconds(p.compute_s),
-             seconds(p.memory_s), p.bound)
-            for p in sorted(step.parts, key=lambda part: -part.time_s)
-        )  # fmt: skip
-        columns = (
-            key("op"), Column("time"), Column("share"), Column("compute"), Column("memory"),
-            key("set by"),
-        )  # fmt: skip
-        note = "compute, memory: time its FLOP or bytes would take at the stated peaks."
-        self.table(Table("Ops and collectives", columns, rows, note, HOW["step"]))
 
     def _glyph(self, i: int, s: Segment) -> str:
         if not s.colour:

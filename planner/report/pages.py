@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from planner.evaluation import Result
 from planner.report import answer, bars, plan_tables, tables
-from planner.report.table import Column, Table, key, text
+from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
 from planner.search import Comparison, Plan
 from planner.specs.hardware import Reference
@@ -118,8 +118,8 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
     if best:
         found.append(
             Block("Every op of the steps", (), (
-                ops("Decode step", best.decode, HOW["step"]),
-                ops("Full prefill step", best.prefill, HOW["prefill"]),
+                tables.ops("Decode step", best.decode, HOW["step"]),
+                tables.ops("Full prefill step", best.prefill, HOW["prefill"]),
             ))
         )  # fmt: skip
     return found
@@ -127,25 +127,11 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
 
 def _system_details(best: Result) -> Block:
     return Block(
-        f"{best.replica.hardware.system.title}: {answer.headline(best)}",
+        f"{best.replica.hardware.system.title}: promises, load, cost",
         (),
         (tables.promises(best), tables.load(best), *tables.cost(best, wide=True)),
+        (answer.headline(best),),
     )
-
-
-def ops(title: str, step: Step, how: str) -> Table:
-    """Every op and collective of a step, longest first."""
-    rows = tuple(
-        (p.name, seconds(p.time_s), share(p.time_s / step.time_s), seconds(p.compute_s),
-         seconds(p.memory_s), p.bound)
-        for p in sorted(step.parts, key=lambda part: -part.time_s)
-    )  # fmt: skip
-    columns = (
-        key("op"), Column("time"), Column("share"), Column("compute"), Column("memory"),
-        key("set by"),
-    )  # fmt: skip
-    note = "compute, memory: time its FLOP or bytes would take at the stated peaks."
-    return Table(f"{title}, {seconds(step.time_s)}", columns, rows, note, how)
 
 
 def sources(result: Result, references: Mapping[str, Reference]) -> tuple[Source, ...]:

@@ -18,6 +18,7 @@ from planner.report.words import (
     watt_hours,
 )
 from planner.serving import Percentiles
+from planner.step import Step
 from planner.units import human
 
 PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
@@ -88,7 +89,7 @@ def load(result: Result) -> Table:
         (
             "Goodput",
             f"{share(m.good_share)} of requests within every limit, "
-            f"{m.goodput_requests_per_s:.4g} a second until the last answer",
+            f"{m.goodput_requests_per_s:.4g} a second",
         ),
         (
             "Busy",
@@ -238,3 +239,18 @@ def _weight(a: Assumption) -> int:
 def statements(found: tuple[Assumption, ...]) -> tuple[tuple[str, str], ...]:
     """What the model itself takes for granted."""
     return tuple((a.name, a.note) for a in found if a.value is None)
+
+
+def ops(title: str, step: Step, how: str) -> Table:
+    """Every op and collective of a step, longest first."""
+    rows = tuple(
+        (p.name, seconds(p.time_s), share(p.time_s / step.time_s), seconds(p.compute_s),
+         seconds(p.memory_s), p.bound)
+        for p in sorted(step.parts, key=lambda part: -part.time_s)
+    )  # fmt: skip
+    columns = (
+        key("op"), Column("time"), Column("share"), Column("compute"), Column("memory"),
+        key("set by"),
+    )  # fmt: skip
+    note = "compute, memory: time its FLOP or bytes would take at the stated peaks."
+    return Table(f"{title}, {seconds(step.time_s)}", columns, rows, note, how)

@@ -128,7 +128,7 @@ def print_step(step: Step, console: "Console", title: str = "Decode step") -> No
     page = Page(console)
     page.headline(title, bars.bound_line(step) + ".", good=None)
     _step(page, step, title)
-    page.parts(step)
+    page.table(tables.ops("Ops and collectives", step, HOW["step"]))
 
 
 def _head(page: Page, subject: Plan | Result | Comparison) -> None:

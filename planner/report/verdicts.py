@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from planner.evaluation import SteadyResult
-from planner.report import bars
+from planner.report import bars, tables
 from planner.report.ink import Page
 from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, fact, number, plural, seconds
@@ -42,7 +42,7 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
     page.section(f"Where the step's time goes, {seconds(answer.step.time_s)}", HOW["step"])
     page.bars(bars.step_segments(answer.step))
     page.note(bars.bound_line(answer.step) + ".")
-    page.parts(answer.step)
+    page.table(tables.ops("Ops and collectives", answer.step, HOW["step"]))
 
 
 def _bracket(answer: SteadyResult) -> Table:
@@ -116,7 +116,7 @@ def _rows(rows: tuple[dict[str, Any], ...]) -> Table:
 def _column(name: str, values: list[Any], first: bool) -> Column:
     if not any(isinstance(value, str) for value in values):
         return Column(_title(name))
-    return key(_title(name)) if first else text(_title(name))
+    return key(_title(name)) if first else text(_title(name), 96)
 
 
 def _title(name: str) -> str:

@@ -169,10 +169,12 @@ def fact(name: str, value: float | None) -> str:
         return human(value, "flop_per_s")
     if name.endswith("_w_per_device"):
         return human(value, "w")
+    if name.startswith("share_of"):
+        return share(value)
     last = "_" + name.rsplit(".", 1)[-1]
     for suffix, unit in _SUFFIXES:
         if last.endswith(suffix):
-            return human(value, unit)  # type: ignore[arg-type]
+            return usd(value) if unit == "usd" else human(value, unit)  # type: ignore[arg-type]
     return number(value)
 
 

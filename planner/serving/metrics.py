@@ -131,7 +131,7 @@ class Metrics:
     good_share: float
     """Share of counted requests within every promised limit (see :func:`request_limits`)."""
     goodput_requests_per_s: float
-    """``good_share`` x counted arrivals over the window of ``throughput``."""
+    """Counted requests within every limit over the time they arrived in: the steady window."""
 
     @property
     def broken(self) -> tuple[Promise, ...]:
@@ -183,8 +183,8 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
         promises=promises,
         slo_met=all(promise.kept for promise in promises),
         good_share=float(good.mean()),
-        goodput_requests_per_s=float(good.sum()) / throughput.window_s
-        if throughput.window_s
+        goodput_requests_per_s=float(good.sum()) / (window[1] - window[0])
+        if window[1] > window[0]
         else 0.0,
     )
 

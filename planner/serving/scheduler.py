@@ -147,9 +147,7 @@ class Scheduler:
         waiting = self.waiting
         waiting.append(request)
         return (
-            len(waiting) == 1
-            and self.free_slots > 0
-            and self._need(request) <= self.free_kv_tokens
+            len(waiting) == 1 and self.free_slots > 0 and self._need(request) <= self.free_kv_tokens
         )
 
     def _need(self, request: int) -> int:

@@ -17,7 +17,7 @@ from planner.specs.workload import (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scenario() -> Scenario:
     """A few hundred requests to a small model with experts, in the busiest minute of three."""
     return Scenario(
@@ -47,21 +47,21 @@ def scenario() -> Scenario:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def result(scenario: Scenario) -> Result:
     return evaluate(scenario)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def report(result: Result) -> Report:
     return Report.of(result)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def found(scenario: Scenario) -> Plan:
     return plan(scenario)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plan_report(found: Plan) -> PlanReport:
     return PlanReport.of(found)

@@ -9,7 +9,8 @@ from rich.console import Console
 from planner import evaluation, files
 from planner.evaluation import Result, build
 from planner.report import terminal
-from planner.search import Comparison, Plan, Row
+from planner.report.plan_tables import refusal_groups
+from planner.search import Comparison, Plan, Rejection, Row, claims
 from planner.specs.deployment import Parallelism, Pool
 
 
@@ -170,3 +171,33 @@ def test_shelf_shows_models_and_hardware() -> None:
     one = printed(terminal.print_system, files.load_hardware("hgx-h200"))
     assert "scale_up.bytes_per_s" in one
     assert "450 GB/s" in one
+
+
+def test_refusals_are_grouped_by_limit_with_both_sides(found: Plan) -> None:
+    limit = ("fit", "HBM per device")
+    three = (
+        Rejection("TP2, fp8 weights, bf16 KV", *limit, 3e11, 1.4e11, "bytes", ""),
+        Rejection("TP4, fp8 weights, bf16 KV", *limit, 2e11, 1.4e11, "bytes", ""),
+        Rejection("TP8, fp8 weights, bf16 KV", "simulation", "ttft_p95_s", 3.0, 2.0, "s", ""),
+    )
+    memory, late = refusal_groups(replace(found, rejections=three))
+    assert memory == (
+        "2 layouts: HBM per device: need 200 GB to 300 GB, have 140 GB",
+        ("TP2", "TP4"),
+    )
+    assert late == ("1 layout: TTFT p95 in simulation: need 3 s, limit 2 s", ("TP8",))
+
+
+def test_steady_step_shows_its_bracket() -> None:
+    answer = evaluation.steady(files.load_scenario("deepseek-ep144-decode"))
+    text = squeezed(printed(terminal.print_steady, answer))
+    for case in ("nothing hidden", "all hidden that can be"):
+        plain = answer.to_dict()[case.split(" that")[0].replace(" ", "_")]
+        assert quantity(text, case, TIME) == pytest.approx(plain["step_s"], rel=6e-3)
+
+
+def test_claims_stand_beside_our_figures() -> None:
+    verdicts = claims(files.load_scenario("r1-training"))
+    text = squeezed(printed(terminal.print_claims, verdicts))
+    assert verdicts[0].claim.statement in text
+    assert "We get $5,576,000;" in text

@@ -85,7 +85,7 @@ def test_promises_name_the_value_and_the_limit():
 def test_goodput_counts_requests_within_every_limit():
     metrics = summarise(three_requests(), Slo(ttft_p95_s=2.0, tpot_p95_s=1.0))
     assert metrics.good_share == pytest.approx(2 / 3)
-    assert metrics.goodput_requests_per_s == pytest.approx(2 / 11)
+    assert metrics.goodput_requests_per_s == pytest.approx(2 / 10)
     strict = summarise(three_requests(), Slo(tpot_p95_s=0.5))
     assert strict.good_share == pytest.approx(1 / 3), "one token has no pace to miss"
     assert summarise(three_requests()).good_share == 1.0
