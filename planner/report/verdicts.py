@@ -85,13 +85,23 @@ def print_claims(verdicts: tuple[Verdict, ...], console: "Console") -> None:
         page.headline(
             claim.statement,
             f"We get {_figure(verdict, verdict.value)}; stated {_range(verdict)}.",
-            verdict.inside,
+            _mark(verdict),
         )
         page.text(verdict.explanation)
         conditions = f" {claim.conditions}" if claim.conditions else ""
         page.note(f"Source: {claim.source}.{conditions}")
         page.table(_rows(verdict.rows))
         page.text("")
+
+
+CLOSE = 0.10
+"""Relative difference up to which a figure outside the stated range is neither right nor wrong."""
+
+
+def _mark(verdict: Verdict) -> bool | None:
+    if verdict.inside:
+        return True
+    return None if abs(verdict.relative_error) <= CLOSE else False
 
 
 def _figure(verdict: Verdict, value: float) -> str:
@@ -101,7 +111,7 @@ def _figure(verdict: Verdict, value: float) -> str:
 def _range(verdict: Verdict) -> str:
     claim: Claim = verdict.claim
     low, high = _figure(verdict, claim.low), _figure(verdict, claim.high)
-    middle = f"{100 * verdict.relative_error:+.2g} % from the middle"
+    middle = f"{100 * verdict.relative_error:+.1f} % from the middle"
     return f"{low} to {high} ({middle})" if low != high else f"{low} ({middle})"
 
 
@@ -122,7 +132,7 @@ def _column(name: str, values: list[Any], first: bool) -> Column:
 def _title(name: str) -> str:
     for unit in ("_tokens_per_s", "_bytes", "_usd", "_share", "_s"):
         name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    return name.replace("_", " ").replace("usd per", "$ per")
 
 
 def _cell(name: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from planner.evaluation import Result
-from planner.units import human
+from planner.units import Unit, human
 
 PROMISE_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
 
@@ -142,14 +142,14 @@ def quantity(value: float | None, unit: str) -> str:
             return f"{number(value)} {unit}".strip() if math.isfinite(value) else "no number of it"
 
 
-_SUFFIXES = (
+_INSIDE: tuple[tuple[str, Unit], ...] = (("flop_per_s", "flop_per_s"), ("_w_per_device", "w"))
+_SUFFIXES: tuple[tuple[str, Unit], ...] = (
     ("_bytes_per_s", "bytes_per_s"),
     ("_tokens_per_s", "tokens_per_s"),
     ("tokens_per_s_per_node", "tokens_per_s"),
     ("_bytes", "bytes"),
     ("_tokens", "tokens"),
     ("_share", "share"),
-    ("_usd", "usd"),
     ("_w", "w"),
     ("_s", "s"),
 )
@@ -165,16 +165,17 @@ def fact(name: str, value: float | None) -> str:
     """
     if value is None:
         return ""
-    if "flop_per_s" in name:
-        return human(value, "flop_per_s")
-    if name.endswith("_w_per_device"):
-        return human(value, "w")
     if name.startswith("share_of"):
         return share(value)
     last = "_" + name.rsplit(".", 1)[-1]
+    if "_usd" in last:
+        return usd(value)
+    for part, unit in _INSIDE:
+        if part in name:
+            return human(value, unit)
     for suffix, unit in _SUFFIXES:
         if last.endswith(suffix):
-            return usd(value) if unit == "usd" else human(value, unit)  # type: ignore[arg-type]
+            return human(value, unit)
     return number(value)
 
 

@@ -88,8 +88,8 @@ def _hbm_needed(scenario: Scenario, claim: Claim) -> Verdict:
     below = [row["system"] for row in rows if row["fits"] and row["memory_bytes"] < claim.low]
     text = (
         f"Weights take {human(resident, 'bytes')}, {devices} runtimes and buffers bring it to "
-        f"{human(floor, 'bytes')} before the first context token. The claim is a rule of thumb "
-        "for weights plus a fifth."
+        f"{human(floor, 'bytes')} before the first context token; what a system has beyond that "
+        "holds context."
     )
     if below:
         text += f" Fits all the same with less: {', '.join(below)}."
@@ -137,8 +137,8 @@ def _saving(scenario: Scenario, claim: Claim) -> Verdict:
     )
     saving = 1 - first.costs[0].usd_per_hour / second.costs[0].usd_per_hour
     text = (
-        f"{first.replica.model.title} serves this traffic on {first.nodes:g} nodes, "
-        f"{second.replica.model.title} on {second.nodes:g}, at the same promises and price. "
+        f"Nodes for this traffic, at the same promises and price: {first.nodes:g} with "
+        f"{first.replica.model.title}, {second.nodes:g} with {second.replica.model.title}. "
         "The answers need not be equally long or good: the claim depends on both."
     )
     return Verdict(claim, saving, "share", text, rows)
