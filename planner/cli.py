@@ -4,13 +4,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from planner.errors import InputError, PlannerError
+from planner.errors import InfeasibleError, InputError, PlannerError
 
 EXIT_BAD_INPUT = 2
 
@@ -62,7 +63,8 @@ def plan(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) 
     from planner import search
     from planner.files import load_scenario
 
-    found = search.plan(load_scenario(scenario, _overrides(sets)))
+    with _placed(scenario):
+        found = search.plan(load_scenario(scenario, _overrides(sets)))
     _write_html(found, html)
     _show(found.to_dict, as_json, "print_plan", found)
 
@@ -75,7 +77,8 @@ def simulate(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | No
     from planner.evaluation import evaluate
     from planner.files import load_scenario
 
-    result = evaluate(load_scenario(scenario, _overrides(sets)))
+    with _placed(scenario):
+        result = evaluate(load_scenario(scenario, _overrides(sets)))
     _write_html(result, html)
     _show(result.to_dict, as_json, "print_result", result)
 
@@ -87,7 +90,8 @@ def step(scenario: str, sets: tuple[str, ...], as_json: bool) -> None:
     from planner.evaluation import steady
     from planner.files import load_scenario
 
-    answer = steady(load_scenario(scenario, _overrides(sets)))
+    with _placed(scenario):
+        answer = steady(load_scenario(scenario, _overrides(sets)))
     _show(answer.to_dict, as_json, "print_steady", answer)
 
 
@@ -116,7 +120,8 @@ def claims(scenario: str, sets: tuple[str, ...], as_json: bool) -> None:
     from planner import search
     from planner.files import load_scenario
 
-    verdicts = search.claims(load_scenario(scenario, _overrides(sets)))
+    with _placed(scenario):
+        verdicts = search.claims(load_scenario(scenario, _overrides(sets)))
     _show(lambda: [v.to_dict() for v in verdicts], as_json, "print_claims", verdicts)
 
 
@@ -209,6 +214,41 @@ def app(port: int) -> None:
     flags = ["--browser.gatherUsageStats=false", f"--server.port={port}"]
     code = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_path()), *flags])
     sys.exit(code)
+
+
+_FIELD_OF_LIMIT = {
+    "moe_ep": "deployment.parallelism.moe_ep",
+    "attention_tp": "deployment.parallelism.attention_tp",
+    "context_parallel": "deployment.parallelism.context_parallel",
+    "pipeline": "deployment.parallelism.pp",
+    "devices": "deployment.parallelism",
+    "no layout": "space",
+    "KV cache": "workload",
+}
+"""First words of a limit -> the field of a scenario that asks for it."""
+
+
+@contextmanager
+def _placed(scenario: str) -> Iterator[None]:
+    """Give an error from deep inside the file and line of the field that caused it."""
+    try:
+        yield
+    except InfeasibleError as error:
+        matches = (f for words, f in _FIELD_OF_LIMIT.items() if error.limit.startswith(words))
+        field = next(matches, "deployment")
+        raise InputError(_line(scenario, field), field, str(error)) from None
+    except InputError as error:
+        if ":" in error.where or error.where.startswith("--"):
+            raise
+        field = "deployment.weights" if error.field == "weights" else error.field
+        about = f"{error.where}: " if error.field == "weights" else ""
+        raise InputError(_line(scenario, field), field, about + error.problem) from None
+
+
+def _line(scenario: str, field: str) -> str:
+    from planner.files import locate
+
+    return locate(scenario, field)
 
 
 def _overrides(sets: tuple[str, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def load_hardware(system_name: str) -> Hardware:
 
 
 def _with_prices(hardware: Hardware, raw: ScenarioFile, document: Document) -> Hardware:
-    """Put the prices the scenario names first; without names keep the shipped list."""
+    """Put the prices the scenario names first; a provider without this part is passed over."""
     part = hardware.accelerator.name
     chosen: list[Price] = []
     for i, wish in enumerate(raw.prices):
@@ -127,15 +128,32 @@ def _with_prices(hardware: Hardware, raw: ScenarioFile, document: Document) -> H
                 f"prices.{i}.accelerator",
                 f"this price is for {price.accelerator}; the scenario runs on {part}",
             )
-    if raw.prices and not chosen and not (raw.systems and len(raw.systems) > 1):
-        known = sorted({p.provider for p in hardware.prices})
+    unknown = [w for w in raw.prices if isinstance(w, str) and w.lower() not in _providers()]
+    if unknown:
         raise InputError(
             document.where(("prices",)),
             "prices",
-            f"no price of {part} from {', '.join(map(str, raw.prices))}; known: {', '.join(known)}",
+            f"{unknown[0]!r} has no price in the shipped list"
+            + suggestion(unknown[0].lower(), sorted(_providers())),
         )
     rest = tuple(p for p in hardware.prices if p not in chosen)
     return hardware.model_copy(update={"prices": (*chosen, *rest)})
+
+
+@lru_cache(maxsize=1)
+def _providers() -> frozenset[str]:
+    """Every provider of the shipped price list, in lower case."""
+    return frozenset(
+        price.provider.lower()
+        for part in profiles.accelerator_names()
+        for price in profiles.device_prices(part)
+    )
+
+
+def locate(name: str | Path, field: str) -> str:
+    """``file:line`` of a field of a scenario, or of the nearest part of it the file has."""
+    path = find_scenario(name)
+    return read_yaml(path).where(field.split("."))
 
 
 def _workload(raw: ScenarioFile, document: Document) -> Workload | None:

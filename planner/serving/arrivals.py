@@ -122,7 +122,7 @@ def generate(workload: Workload, run: Run) -> Stream:
         inputs, outputs = _lengths_at(times + run.start_s, workload.lengths, seeds[1:])
     if not len(times):
         raise InputError(
-            "run", "duration_s", "no request arrives in this time; give a longer one or a seed"
+            "", "run.duration_s", "no request arrives in this time; give a longer one or a seed"
         )
     return RequestStream(times, inputs, outputs, run.warmup_s, run.warmup_requests)
 
@@ -130,7 +130,7 @@ def generate(workload: Workload, run: Run) -> Stream:
 def _needs_an_end(run: Run, kind: str) -> None:
     if run.requests is None and run.duration_s is None:
         raise InputError(
-            "run", "requests", f"{kind} arrivals never end; give run.requests or run.duration_s"
+            "", "run.requests", f"{kind} arrivals never end; give run.requests or run.duration_s"
         )
 
 
@@ -178,8 +178,8 @@ def _curve(curve: CurveArrivals, run: Run, rng: Generator) -> Floats:
     end_s = len(curve.requests_per_s) * width_s
     if run.start_s >= end_s:
         raise InputError(
-            "run",
-            "start_s",
+            "",
+            "run.start_s",
             f"must be before the end of the curve at {end_s:g} s, got {run.start_s:g}",
         )
     if run.duration_s is not None:

@@ -149,7 +149,7 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
     """
     counted = records.counted
     if not counted.any():
-        raise InputError("run", "warmup", "leaves no request to count; shorten it or the run")
+        raise InputError("", "run.warmup_s", "leaves no request to count; shorten it or the run")
     samples = _latencies(records)
     summaries = {
         name: _percentiles(values[counted & np.isfinite(values)])
