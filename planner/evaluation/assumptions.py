@@ -37,6 +37,12 @@ MODEL_STATEMENTS = (
         "Re-expanding the latent cache of earlier chunks of one long prompt is not counted "
         "(about 5 % of attention at 8k chunks).",
     ),
+    (
+        "first token",
+        "Front-end, tokeniser and network time before and after the engine is not counted: time to "
+        "first token at low load is a lower bound.",
+    ),
+    ("pipeline", "Pipeline stages are equal and always full: no bubbles."),
     ("speculation", "No speculative decoding: one token a sequence a step."),
 )
 
@@ -71,7 +77,8 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
                 "share of expert communication that runs behind computation",
             )
         )  # fmt: skip
-    found += [Assumption(n, None, "assumed", "model", text) for n, text in MODEL_STATEMENTS]
+    taken = [(n, text) for n, text in MODEL_STATEMENTS if n not in _beside_the_point(replica)]
+    found += [Assumption(n, None, "assumed", "model", text) for n, text in taken]
     return tuple(found)
 
 
@@ -84,6 +91,18 @@ def sources(*specs: BaseModel) -> tuple[str, ...]:
         for key in value.source.split(",")
     }
     return tuple(sorted(keys - {"assumption", "override"}))
+
+
+def _beside_the_point(replica: Replica) -> set[str]:
+    """Statements about parts this replica does not have."""
+    without = set()
+    if replica.shard.moe is None:
+        without.add("experts")
+    if replica.shard.pp == 1:
+        without.add("pipeline")
+    if all(a.name != "mla" for a in replica.shard.attention):
+        without.add("chunked prefill")
+    return without
 
 
 def _unused(replica: Replica) -> set[str]:

@@ -236,8 +236,7 @@ def frontier(plan: Plan) -> "Figure":
             "<extra></extra>",
         )
     )  # fmt: skip
-    ordered = sorted(plan.options, key=lambda r: r.metrics.tpot_s.p95)
-    sides = {id(r): ("top", "bottom")[place % 2] + " center" for place, r in enumerate(ordered)}
+    sides = {id(r): _side(r, plan.options) for r in plan.options}
     for chosen, fleets in ((False, plan.options[1:]), (True, plan.options[:1])):
         if fleets:
             figure.add_trace(_fleets(fleets, [sides[id(r)] for r in fleets], chosen))
@@ -257,6 +256,17 @@ def frontier(plan: Plan) -> "Figure":
     figure.update_xaxes(title="time per output token (ms)")
     figure.update_yaxes(title="nodes", rangemode="tozero")
     return figure
+
+
+def _side(result: Result, options: tuple[Result, ...]) -> str:
+    """Put a label under its point when another fleet stands closely above it."""
+    tpots = [r.metrics.tpot_s.p95 for r in options]
+    near = 0.25 * (max(tpots) - min(tpots)) or math.inf
+    crowded = any(
+        r.nodes > result.nodes and abs(r.metrics.tpot_s.p95 - result.metrics.tpot_s.p95) <= near
+        for r in options
+    )
+    return "bottom center" if crowded else "top center"
 
 
 def _fleets(fleets: tuple[Result, ...], sides: list[str], chosen: bool) -> "Scatter":
