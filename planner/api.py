@@ -130,7 +130,8 @@ def footprint(
     ----------
     model, system : by name, or as specs.
     weights : format of the large matrices; the published one when not given.
-    parallelism : tensor parallelism over one node when not given.
+    parallelism : when not given, tensor parallelism over 8 devices, or as many as there are and
+        the attention heads allow.
 
     Raises
     ------
@@ -145,9 +146,8 @@ def footprint(
     """
     spec = files.load_model(model) if isinstance(model, str) else model
     hardware = files.load_hardware(system) if isinstance(system, str) else system
-    node = hardware.system.devices_per_node
     pool = Pool(
-        parallelism=parallelism or Parallelism(attention_tp=node, moe_tp=node),
+        parallelism=parallelism or default_parallelism(spec, hardware),
         weights=weights or spec.native_format,
         kv=kv,
         limits=limits or Limits(),
@@ -156,25 +156,33 @@ def footprint(
     return FootprintReport(replica, evaluation.assumptions(replica))
 
 
+def default_parallelism(model: ModelSpec, hardware: Hardware) -> Parallelism:
+    """Tensor parallelism over 8 devices, or the most that the domain and the heads allow."""
+    heads = [arch.attention_core(group).heads for group in model.attention]
+    most = hardware.system.scale_up.devices
+    tp = max(n for n in (1, 2, 4, 8) if n <= most and all(h % n == 0 for h in heads))
+    return Parallelism(attention_tp=tp, moe_tp=tp)
+
+
 def footprint_from_options(
     options: Mapping[str, str | None], overrides: Mapping[str, Any]
 ) -> FootprintReport:
     """:func:`footprint` from text options, as the command line and a form give them."""
+    model = files.load_model(str(options["model"]))
     pool: dict[str, Any] = {
-        "weights": options["weights"] or files.load_model(str(options["model"])).native_format,
+        "weights": options["weights"] or model.native_format,
         "kv": options["kv"] or "bf16",
     }
     hardware = files.load_hardware(str(options["system"]))
-    node = hardware.system.devices_per_node
     pool["parallelism"] = (
         _parallelism(str(options["parallelism"]))
         if options["parallelism"]
-        else {"attention_tp": node, "moe_tp": node}
+        else default_parallelism(model, hardware)
     )
     scenario = files.validate_scenario(
         {
             "name": "footprint",
-            "model": files.load_model(str(options["model"])),
+            "model": model,
             "hardware": (hardware,),
             "deployment": pool,
         }

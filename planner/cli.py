@@ -133,7 +133,7 @@ def claims(scenario: str, sets: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--parallelism",
     metavar="K=V,…",
-    help="e.g. attention_dp=8,moe_ep=8 [default: tensor parallelism over one node].",
+    help="e.g. attention_dp=8,moe_ep=8 [default: tensor parallelism over 8 devices].",
 )
 @click.option(
     "--set",
