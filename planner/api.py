@@ -198,7 +198,7 @@ def footprint_from_options(
     deployment = scenario.deployment
     if deployment is None:
         raise InputError("--set", "deployment", "must not be removed")
-    replica = evaluation.build(scenario.model, scenario.hardware[0], deployment)
+    replica = evaluation.build(scenario.model, scenario.hardware[0], deployment, scenario.routing)
     return FootprintReport(replica, evaluation.assumptions(replica))
 
 

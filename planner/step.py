@@ -13,6 +13,7 @@ import numpy as np
 from planner.comm import comm_time_s
 from planner.ops import Comm, Op, Real, collectives, layer
 from planner.roofline import op_time
+from planner.routing import HotRank
 from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
 
@@ -87,6 +88,8 @@ class StepModel:
     part: AcceleratorSpec
     calibration: CalibrationSpec
     overlap_share: float = 0.0
+    hot: HotRank | None = None
+    """Expert load of the hottest rank; None: experts are equally popular."""
 
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
@@ -111,8 +114,12 @@ class StepModel:
         hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
         """
         m = self._micro(group_tokens)
-        comms = collectives.expert_comms(self.shard, m, self.system.scale_up.devices, prefill)
-        work = self._sum(layer.expert_ops(self.shard, m), [c for c in comms if not c.hideable])
+        comms = collectives.expert_comms(
+            self.shard, m, self.system.scale_up.devices, prefill, self.hot
+        )
+        work = self._sum(
+            layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
+        )
         hideable = self._sum((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
@@ -169,11 +176,11 @@ class StepModel:
             *layer.decode_attention(
                 self.shard, sequences / pp, sequences * context / pp, sequences * seen / pp
             ),
-            *layer.expert_ops(self.shard, group),
+            *layer.expert_ops(self.shard, group, self.hot),
         ]
         comms = [
             *collectives.token_comms(self.shard, m, domain),
-            *collectives.expert_comms(self.shard, group, domain, dedup=False),
+            *collectives.expert_comms(self.shard, group, domain, dedup=False, hot=self.hot),
         ]
         return self._layout(ops, comms, sequences)
 
@@ -191,11 +198,11 @@ class StepModel:
         ops: list[Op] = [
             *layer.token_ops(self.shard, m),
             *(min(both, key=self._op_s) for both in zip(*forms, strict=True)),
-            *layer.expert_ops(self.shard, m * dp),
+            *layer.expert_ops(self.shard, m * dp, self.hot),
         ]
         comms = [
             *collectives.token_comms(self.shard, m, domain),
-            *collectives.expert_comms(self.shard, m * dp, domain, dedup=True),
+            *collectives.expert_comms(self.shard, m * dp, domain, dedup=True, hot=self.hot),
         ]
         return self._layout(ops, comms, prompts)
 

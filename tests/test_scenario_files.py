@@ -77,7 +77,7 @@ def test_a_sound_file_is_read_whole(tmp_path: Path) -> None:
         ),
         ("workload: none.yaml", "4", "workload", "file 'none.yaml' does not exist"),
         ("api_prices: [deepsek-r1]", "4", "api_prices", "did you mean deepseek-r1?"),
-        ("prices: [Nobody]", "4", "prices", "no price of h200-sxm from Nobody; known:"),
+        ("prices: [Nobody]", "4", "prices", "'Nobody' has no price in the shipped list; known:"),
         ("model: qwen3-8b", "4", "", "key 'model' is given twice"),
     ],
 )  # fmt: skip
@@ -144,7 +144,7 @@ def test_a_price_of_another_part_is_refused(tmp_path: Path) -> None:
 def test_a_price_needs_its_source(tmp_path: Path) -> None:
     text = PRICE.replace("PART", "h200-sxm").replace("RATE", "2.5")
     line, field, problem = fault(tmp_path, BASE + text)
-    assert (line, field) == ("8", "usd_per_device_hour")
+    assert (line, field) == ("8", "prices.0.usd_per_device_hour")
     assert "a fact needs its source" in problem
     assert "2.5" in problem
 

@@ -27,6 +27,11 @@ class Assumption:
 MODEL_STATEMENTS = (
     ("experts", "Routed experts are equally popular: no imbalance between ranks."),
     (
+        "expert load",
+        "The hottest expert rank sets the pace, mean over layers and steps; the rank with the most "
+        "tokens and the one with the most experts touched are taken for one.",
+    ),
+    (
         "admission",
         "KV for prompt and full answer is reserved when a request is admitted, as if its length "
         "were known; engines that admit more and preempt run fuller.",
@@ -96,8 +101,10 @@ def sources(*specs: BaseModel) -> tuple[str, ...]:
 def _beside_the_point(replica: Replica) -> set[str]:
     """Statements about parts this replica does not have."""
     without = set()
-    if replica.shard.moe is None:
+    if replica.shard.moe is None or replica.step.hot is not None:
         without.add("experts")
+    if replica.step.hot is None:
+        without.add("expert load")
     if replica.shard.pp == 1:
         without.add("pipeline")
     if all(a.name != "mla" for a in replica.shard.attention):

@@ -39,7 +39,7 @@ def evaluate(scenario: Scenario) -> Result:
             "--set deployment='{parallelism: {attention_tp: 8, moe_tp: 8}, weights: fp8}'",
         )  # fmt: skip
     workload = need_workload(scenario)
-    replica = build(scenario.model, scenario.hardware[0], scenario.deployment)
+    replica = build(scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing)
     replica.memory.require()
     replicas = scenario.deployment.replicas
     return result(

@@ -2,16 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from planner import arch
 from planner.errors import InfeasibleError
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
+from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig
 from planner.shard import Shard, shard
 from planner.specs.deployment import Pool
 from planner.specs.hardware import SystemSpec
 from planner.specs.model import ModelSpec
+from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
 
@@ -61,8 +64,14 @@ class Replica:
         )
 
 
-def build(model: ModelSpec, hardware: Hardware, pool: Pool) -> Replica:
+def build(
+    model: ModelSpec, hardware: Hardware, pool: Pool, routing: Routing | None = None
+) -> Replica:
     """Put one replica together.
+
+    Parameters
+    ----------
+    routing : how popular experts are; None: equally, so that every rank is alike.
 
     Raises
     ------
@@ -74,7 +83,12 @@ def build(model: ModelSpec, hardware: Hardware, pool: Pool) -> Replica:
     local = shard(model, pool)
     _require_network(hardware.system, local.devices)
     step = StepModel(
-        local, hardware.system, hardware.accelerator, hardware.calibration, pool.overlap_share
+        local,
+        hardware.system,
+        hardware.accelerator,
+        hardware.calibration,
+        pool.overlap_share,
+        _hot_rank(model, hardware.system, pool, routing),
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]
@@ -88,6 +102,20 @@ def build(model: ModelSpec, hardware: Hardware, pool: Pool) -> Replica:
         step=step,
         cap_tokens=max(known) if known else None,
     )
+
+
+def _hot_rank(
+    model: ModelSpec, system: SystemSpec, pool: Pool, routing: Routing | None
+) -> HotRank | None:
+    ep = pool.parallelism.moe_ep
+    if routing is None or model.moe is None or ep == 1:
+        return None
+    per_node = max(1, system.scale_up.devices // pool.parallelism.moe_tp)
+    return _tabulated(routing, model.moe, ep, pool.redundant_experts, per_node)
+
+
+_tabulated = lru_cache(maxsize=64)(hot_rank)
+"""Sampling loads takes a second; layouts with the same expert ranks share the table."""
 
 
 def _require_network(system: SystemSpec, devices: int) -> None:

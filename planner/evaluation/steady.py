@@ -88,7 +88,7 @@ def steady(scenario: Scenario) -> SteadyResult:
     if scenario.steady is None or scenario.deployment is None:
         missing = "steady" if scenario.steady is None else "deployment"
         raise InputError(scenario.name, missing, "is missing; `step` needs both")
-    replica = build(scenario.model, scenario.hardware[0], scenario.deployment)
+    replica = build(scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing)
     replica.memory.require()
     wish, shard = scenario.steady, replica.shard
     per_device = float(wish.sequences_per_device)

@@ -12,10 +12,20 @@ from planner.errors import InputError
 from planner.files import profiles
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.hardware import ApiPrice, Price
+from planner.specs.routing import HistogramPopularity, Routing
 from planner.specs.scenario import Hardware, Scenario, ScenarioFile
 from planner.specs.workload import Workload
 
-RAW_FIELDS = ("model", "baseline_model", "system", "systems", "prices", "api_prices", "workload")
+RAW_FIELDS = (
+    "model",
+    "routing",
+    "baseline_model",
+    "system",
+    "systems",
+    "prices",
+    "api_prices",
+    "workload",
+)
 """Fields whose override replaces a name in the file; everything else changes resolved values."""
 
 
@@ -89,6 +99,7 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         model=located("model", profiles.load_model, raw.model),
         baseline_model=raw.baseline_model
         and located("baseline_model", profiles.load_model, raw.baseline_model),
+        routing=_routing(raw, document),
         hardware=hardware,
         workload=_workload(raw, document),
         api_prices=tuple(located("api_prices", _api_price, n) for n in raw.api_prices),
@@ -171,6 +182,25 @@ def _workload(raw: ScenarioFile, document: Document) -> Workload | None:
     )
 
 
+def _routing(raw: ScenarioFile, document: Document) -> Routing | None:
+    """A fitted profile by name, or routing written out with its histogram read."""
+    from planner.files.histograms import load_routing_profile, read_histogram
+
+    if raw.routing is None:
+        return None
+    if isinstance(raw.routing, str):
+        try:
+            return load_routing_profile(raw.routing).routing
+        except InputError as error:
+            raise InputError(document.where(("routing",)), "routing", error.problem) from None
+    routing = validate(raw.routing, Routing, document, ("routing",))
+    popularity = routing.popularity
+    if isinstance(popularity, HistogramPopularity) and not popularity.windows:
+        read = read_histogram(document.path.parent / popularity.path)
+        routing = routing.model_copy(update={"popularity": read})
+    return routing
+
+
 def _api_price(name: str) -> ApiPrice:
     known = {price.name: price for price in profiles.api_prices()}
     if name not in known:
@@ -200,7 +230,7 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
         return Scenario.model_validate(data)
     except ValidationError as error:
         given = "".join(f" {path}={value}" for path, value in overrides.items())
-        raise input_error(error, Scenario, lambda loc: f"--set{given}") from None
+        raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
 
 
 def validate_scenario(data: Mapping[str, Any]) -> Scenario:
@@ -208,7 +238,7 @@ def validate_scenario(data: Mapping[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, Scenario, lambda loc: "") from None
+        raise input_error(error, Scenario, lambda loc: "", data) from None
 
 
 def scenario_titles() -> dict[str, str]:

@@ -140,11 +140,17 @@ def validate(data: Any, kind: type[S], document: Document, prefix: Loc = ()) -> 
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, kind, lambda loc: document.where((*prefix, *loc))) from None
+        raise input_error(
+            error, kind, lambda loc: document.where((*prefix, *loc)), data, prefix
+        ) from None
 
 
 def input_error(
-    error: ValidationError, kind: type[Spec], where: Callable[[Loc], str]
+    error: ValidationError,
+    kind: type[Spec],
+    where: Callable[[Loc], str],
+    data: Any,
+    prefix: Loc = (),
 ) -> InputError:
     """The first fault in full, and how many more there are."""
     faults = error.errors(include_url=False)
@@ -161,7 +167,20 @@ def input_error(
         problem = f"{problem}, got {fault['input']!r}"
     if len(faults) > 1:
         problem += f" (and {len(faults) - 1} more)"
-    return InputError(where(loc), ".".join(map(str, loc)), problem)
+    return InputError(where(loc), ".".join(map(str, (*prefix, *_written(loc, data)))), problem)
+
+
+def _written(loc: Loc, data: Any) -> list[int | str]:
+    """``loc`` as the user wrote it: without the tags of unions that validation puts in."""
+    path: list[int | str] = []
+    for i, step in enumerate(loc):
+        inside = isinstance(data, dict) and step in data
+        if inside or (isinstance(data, list | tuple) and isinstance(step, int)):
+            data = data[step]
+        elif i < len(loc) - 1:
+            continue
+        path.append(step)
+    return path
 
 
 def suggestion(given: str, known: Sequence[str]) -> str:

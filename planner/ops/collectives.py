@@ -7,6 +7,7 @@ traffic on the tokens of the whole expert group.
 import math
 
 from planner.ops.op import COMPUTE_PRECISION, ELEMENT_BYTES, Comm, Real
+from planner.routing import HotRank
 from planner.shard import LocalMoe, Shard
 
 
@@ -74,7 +75,9 @@ def head_comms(shard: Shard, rows: Real, domain: int) -> list[Comm]:
     ]
 
 
-def expert_comms(shard: Shard, group_tokens: Real, domain: int, dedup: bool) -> list[Comm]:
+def expert_comms(
+    shard: Shard, group_tokens: Real, domain: int, dedup: bool, hot: HotRank | None = None
+) -> list[Comm]:
     """Collectives that bring tokens to their experts and back.
 
     Equal tokens on every device (no attention data parallelism): one all-reduce.  Otherwise
@@ -87,6 +90,7 @@ def expert_comms(shard: Shard, group_tokens: Real, domain: int, dedup: bool) -> 
     domain : devices of one scale-up domain.
     dedup : whether a token crosses scale-out once per *node* and is fanned out there (prefill
         kernels), rather than once per expert (low-latency kernels).
+    hot : the hottest rank takes in (and gives back) that much more, and all wait for it.
 
     References
     ----------
@@ -118,6 +122,8 @@ def expert_comms(shard: Shard, group_tokens: Real, domain: int, dedup: bool) -> 
             ),
         ]
     own = group_tokens / devices
+    if hot is not None:
+        own = own * hot.pairs_ratio(group_tokens)
     inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
     dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
     scales = {1.0: 4 / 128, 0.5: 1 / 16}.get(dispatch_act, 0.0)

@@ -17,6 +17,7 @@ from planner.ops.op import (
     Op,
     Real,
 )
+from planner.routing import HotRank
 from planner.shard import LocalMatrix, LocalMoe, Shard
 
 
@@ -73,12 +74,13 @@ def _gating(name: str, rows: Real, width: float, count: float) -> Elementwise:
     return Elementwise(name, 5.0 * width * rows, count)
 
 
-def expert_ops(shard: Shard, group_tokens: Real) -> list[Op]:
-    """Ops of the routed experts on one device, experts equally popular.
+def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> list[Op]:
+    """Ops of the routed experts on the device the others wait for.
 
     Parameters
     ----------
     group_tokens : tokens of all attention ranks that share the experts. [tokens]
+    hot : how much more the hottest rank has to do; ``None``: experts are equally popular.
 
     References
     ----------
@@ -89,6 +91,8 @@ def expert_ops(shard: Shard, group_tokens: Real) -> list[Op]:
         return []
     pairs = group_tokens * moe.top_k / shard.moe_ep
     touched = touched_slots(moe, group_tokens)
+    if hot is not None:
+        pairs, touched = pairs * hot.pairs_ratio(group_tokens), hot.most_touched(group_tokens)
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",

@@ -139,7 +139,7 @@ def _late(rejections: list[Rejection]) -> int:
 def _fitting(scenario: Scenario, rejections: list[Rejection]) -> Iterator[Replica]:
     for candidate in candidates(scenario):
         try:
-            replica = build(scenario.model, scenario.hardware[0], candidate.pool)
+            replica = build(scenario.model, scenario.hardware[0], candidate.pool, scenario.routing)
             replica.memory.require()
         except InfeasibleError as error:
             rejections.append(_infeasible(candidate, "fit", error))

@@ -8,6 +8,7 @@ from planner.specs.base import Count, Spec
 from planner.specs.deployment import KvFormat, Limits, Pool
 from planner.specs.hardware import AcceleratorSpec, ApiPrice, CalibrationSpec, Price, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
+from planner.specs.routing import Routing
 from planner.specs.workload import Run, Slo, Workload
 
 
@@ -88,6 +89,8 @@ class ScenarioFile(_Common):
 
     model: str
     """Catalogue name, path of a model YAML, or of a Hugging Face config.json."""
+    routing: dict[str, Any] | str | None = None
+    """How popular experts are: written out, or the name of a fitted profile."""
     baseline_model: str | None = None
     """A second model on the same hardware, to compare with."""
     system: str | None = None
@@ -105,6 +108,8 @@ class Scenario(_Common):
 
     model: ModelSpec
     baseline_model: ModelSpec | None = None
+    routing: Routing | None = None
+    """None: experts equally popular, every rank alike."""
     hardware: tuple[Hardware, ...] = Field(min_length=1)
     """The first is the one asked about; `compare` takes them all."""
     workload: Workload | None = None

@@ -1,0 +1,220 @@
+"""Load of the hottest and the mean rank by tokens of a step, tabulated."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import InputError
+from planner.routing.counts import (
+    INDEPENDENT,
+    Sampling,
+    approximate_counts,
+    chosen_experts,
+    expert_groups,
+    histogram,
+)
+from planner.routing.gate import Gate, scores
+from planner.routing.placement import Placement
+from planner.routing.popularity import Floats, inclusion
+
+EXACT_TOKENS = 8
+"""Largest batch of a table that is routed token by token."""
+
+GRID_TOKENS: Floats = np.exp2(np.arange(21.0))
+"""Batch sizes of a table: 1 to 2^20 tokens of the expert group. [tokens]"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertLoad:
+    """What routing does to ranks, by batch size.  All arrays but the last are ``[batches]``."""
+
+    tokens: Floats
+    """Tokens of all ranks that share the experts. [tokens]"""
+    rank_ratio: Floats
+    """Pairs on the hottest rank over the mean rank, mean over layers and steps."""
+    rank_ratio_p50: Floats
+    """Median over steps of a step's mean over layers."""
+    rank_ratio_p95: Floats
+    rank_spread: Floats
+    """Standard deviation between ranks over their mean, averaged likewise."""
+    slot_ratio: Floats
+    """Pairs of the hottest expert slot over the mean slot."""
+    slot_spread: Floats
+    hot_pairs: Floats
+    """(token, expert) pairs of the hottest rank of a layer."""
+    touched_hot: Floats
+    """Slots with at least one token on the rank with the most pairs."""
+    touched_max: Floats
+    """The most touched slots of any rank: it need not be the one with the most pairs."""
+    touched_mean: Floats
+    """The same on the mean rank; exact, not sampled."""
+    rank_ratio_by_layer: Floats
+    """``[batches, layers]``, mean over steps."""
+
+
+def expert_load(
+    shares: Floats,
+    placement: Placement,
+    tokens: Floats,
+    gate: Gate,
+    seed: int,
+    sampling: Sampling = INDEPENDENT,
+) -> ExpertLoad:
+    r"""Statistics of rank and slot loads for each batch size.
+
+    Up to 8 tokens every token is routed (a token picks one copy of an expert at random); above,
+    counts by slot are drawn from their moments.  The mean of touched slots is exact:
+
+    .. math:: \frac{1}{P} \sum_s \left(1 - (1 - \pi_s)^B\right)
+
+    Parameters
+    ----------
+    shares : popularity while serving, ``[layers, experts]``.
+    placement : where experts are (made from *past* popularity).
+    tokens : batch sizes, ``[batches]``. [tokens]
+    sampling : steps drawn a batch size, correlation of tokens of one prompt.
+
+    Returns
+    -------
+    ExpertLoad.  Without approximation where one rank holds all slots: ratios 1.
+
+    Raises
+    ------
+    InputError
+        When shares, placement and gate are of different sizes, or a batch is empty.
+
+    References
+    ----------
+    .. [1] NVIDIA, "Scaling Expert Parallelism in TensorRT-LLM (Part 1)", technical blog 4, 2025
+       (imbalance ratio (max - mean) / mean, averaged over layers and iterations).
+    .. [2] J. Hájek, Ann. Math. Statist. 35, 1964.
+    """
+    if shares.shape != (placement.layers, placement.experts) or gate.experts != placement.experts:
+        raise InputError(
+            "",
+            "placement",
+            f"is for {placement.layers} layers x {placement.experts} experts, popularity for "
+            f"{' x '.join(map(str, shares.shape))}, the gate for {gate.experts}",
+        )
+    if np.min(tokens) < 1:
+        raise InputError("", "tokens", f"a batch has at least 1 token, got {np.min(tokens):g}")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
+    included = inclusion(shares, gate.top_k)
+    by_slot = placement.slot_load(included)
+    groups = expert_groups(gate, included, rng).at(placement.slot_expert)
+    fixed = scores(gate, included)
+    rows = []
+    for batch in np.rint(np.asarray(tokens, dtype=float)).astype(int):
+        if batch <= EXACT_TOKENS:
+            counts = _exact_slots(gate, fixed, placement, batch, sampling, rng)
+        else:
+            counts = approximate_counts(by_slot, groups, batch, sampling, rng)
+        rows.append(_summary(counts, placement.ep, gate.top_k * float(batch)))
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    touched = np.array([touched_mean(by_slot, placement.ep, batch) for batch in tokens])
+    return ExpertLoad(tokens=np.asarray(tokens, dtype=float), touched_mean=touched, **columns)
+
+
+def touched_mean(by_slot: Floats, ep: int, tokens: float) -> float:
+    """Expected slots with at least one token, mean over layers and ranks.
+
+    ``by_slot``: probability ``[layers, slots]`` that a token goes to each slot.
+
+    References
+    ----------
+    .. [1] Counting argument: independent tokens all miss a slot with ``(1 - pi)^tokens``.
+    """
+    with np.errstate(divide="ignore"):
+        missed = np.exp(tokens * np.log1p(-np.minimum(by_slot, 1.0)))
+    return float((1.0 - missed).sum(axis=1).mean() / ep)
+
+
+def _exact_slots(
+    gate: Gate,
+    fixed: Floats,
+    placement: Placement,
+    tokens: int,
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Route every token, and each choice to a random copy: ``[draws, layers, slots]``."""
+    result = np.empty((sampling.draws, placement.layers, placement.slots), dtype=np.float32)
+    copies = placement.copies
+    for layer in range(placement.layers):
+        chosen = chosen_experts(gate, fixed[layer], tokens, sampling, rng)
+        order = np.argsort(placement.slot_expert[layer], kind="stable")
+        first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
+        copy = rng.integers(0, copies[layer][chosen])
+        slot = order[first[chosen] + copy]
+        result[:, layer] = histogram(slot, placement.slots)
+    return result
+
+
+def _summary(counts: NDArray[np.float32], ep: int, pairs: float) -> dict[str, Floats | float]:
+    """Statistics of counts ``[draws, layers, slots]`` in order of rank."""
+    draws, layers, slots = counts.shape
+    by_rank = counts.reshape(draws, layers, ep, slots // ep)
+    load = by_rank.sum(axis=3, dtype=np.float64)
+    mean = load.mean(axis=2)
+    ratio = load.max(axis=2) / mean
+    slot_mean = counts.mean(axis=2, dtype=np.float64)
+    touched = (by_rank > 0).sum(axis=3)
+    hot = load.argmax(axis=2)
+    step = ratio.mean(axis=1)
+    return {
+        "rank_ratio": float(step.mean()),
+        "rank_ratio_p50": float(np.quantile(step, 0.5)),
+        "rank_ratio_p95": float(np.quantile(step, 0.95)),
+        "rank_spread": float((load.std(axis=2) / mean).mean()),
+        "slot_ratio": float((counts.max(axis=2) / slot_mean).mean()),
+        "slot_spread": float((counts.std(axis=2, dtype=np.float64) / slot_mean).mean()),
+        "hot_pairs": float(step.mean()) * pairs / ep,
+        "touched_hot": float(np.take_along_axis(touched, hot[..., None], axis=2).mean()),
+        "touched_max": float(touched.max(axis=2).mean()),
+        "rank_ratio_by_layer": ratio.mean(axis=0),
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Destinations:
+    """Distinct places one token is sent to, mean over tokens and layers."""
+
+    ranks_per_token: float
+    nodes_per_token: float
+
+
+def destinations(
+    gate: Gate,
+    shares: Floats,
+    placement: Placement,
+    ranks_per_node: int,
+    seed: int,
+    tokens: int = 512,
+) -> Destinations:
+    """Distinct ranks and nodes that hold a token's experts: what deduplicated dispatch sends.
+
+    Routes ``tokens`` tokens in at most eight layers, evenly spaced.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2 (a token
+       crosses to a node once and is fanned out inside it).
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
+    included = inclusion(shares, gate.top_k)
+    picked = np.unique(np.linspace(0, len(shares) - 1, 8).round().astype(int))
+    copies, ranks, nodes, one = placement.copies, 0.0, 0.0, Sampling(draws=1)
+    for layer in picked:
+        chosen = chosen_experts(gate, scores(gate, included[layer]), tokens, one, rng)[0]
+        order = np.argsort(placement.slot_expert[layer], kind="stable")
+        first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
+        slot = order[first[chosen] + rng.integers(0, copies[layer][chosen])]
+        rank = slot // placement.local_slots
+        ranks += _distinct(rank, placement.ep)
+        nodes += _distinct(rank // ranks_per_node, -(-placement.ep // ranks_per_node))
+    return Destinations(ranks / len(picked), nodes / len(picked))
+
+
+def _distinct(places: NDArray[np.intp], kinds: int) -> float:
+    return float((histogram(places, kinds) > 0).sum(axis=1).mean())

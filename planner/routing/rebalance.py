@@ -1,0 +1,73 @@
+"""Rebalancing every few windows while popularity drifts: what it gains and what it moves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.routing.placement import Layout, Placement, aligned, moved_slots, place
+from planner.routing.popularity import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rebalancing:
+    """One row a window."""
+
+    imbalance: Floats
+    """Hottest over mean rank by expected load, mean over layers, ``[windows]``."""
+    moved_bytes: Floats
+    """Expert weights fetched before the window, all ranks and layers, ``[windows]``. [bytes]"""
+    moved_bytes_max_rank: Floats
+    """The most any one rank fetches, ``[windows]``. [bytes]"""
+    placements: tuple[Placement, ...]
+
+
+def rebalance(
+    shares: Floats,
+    layout: Layout,
+    every: int,
+    expert_bytes: float,
+) -> Rebalancing:
+    """Serve window after window, laying the experts out anew every ``every`` windows.
+
+    A placement is made from the mean of the last ``every`` windows seen (window 0 is served with
+    a placement made from window 0 itself, at no cost; it is the start).  Ranks of a global
+    placement are renamed so that as little as possible moves.
+
+    Parameters
+    ----------
+    shares : popularity ``[windows, layers, experts]``.
+    every : windows between rebalances; 0 keeps the first placement.
+    expert_bytes : stored bytes of one routed expert of one layer. [bytes]
+
+    Raises
+    ------
+    InfeasibleError
+        When the slots cannot be dealt to the ranks.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.4.1 (redundant
+       experts are chosen anew about every ten minutes).
+    """
+    current = place(shares[0], layout)
+    imbalance, moved, hottest, used = [], [], [], []
+    for window, served in enumerate(shares):
+        fetched = fetched_max = 0
+        if every and window and window % every == 0:
+            fresh = place(shares[window - every : window].mean(axis=0), layout)
+            if layout.policy == "global":
+                fresh = aligned(current, fresh)
+            fetched = int(moved_slots(current, fresh).sum())
+            fetched_max = _most_fetched(current, fresh)
+            current = fresh
+        imbalance.append(float(current.imbalance(served).mean()))
+        moved.append(fetched * expert_bytes)
+        hottest.append(fetched_max * expert_bytes)
+        used.append(current)
+    return Rebalancing(np.array(imbalance), np.array(moved), np.array(hottest), tuple(used))
+
+
+def _most_fetched(before: Placement, after: Placement) -> int:
+    """Slots, over all layers, that the busiest rank fetches."""
+    gained = (after.per_rank() - before.per_rank()).clip(min=0)
+    return int(gained.sum(axis=(0, 2)).max())
