@@ -200,6 +200,22 @@ def scenarios(as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {title}")
 
 
+@main.group()
+def calibrate() -> None:
+    """Measure kernels on this machine."""
+
+
+@calibrate.command(
+    "run", context_settings={"ignore_unknown_options": True, "help_option_names": []}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def calibrate_run(arguments: tuple[str, ...]) -> None:
+    """Run the kernel runner: --backend cpu|cuda --out FILE --budget SECONDS (--help for all)."""
+    from planner.calibrate.runner.main import run
+
+    sys.exit(run(list(arguments)))
+
+
 @main.command()
 @click.option("--port", default=8501, show_default=True)
 def app(port: int) -> None:

@@ -122,3 +122,12 @@ def test_nothing_is_written_when_the_question_is_wrong(tmp_path):
 @pytest.mark.parametrize("args", [["models"], ["hardware"], ["scenarios"]])
 def test_lists_are_valid_json(args):
     assert json.loads(run(*args, "--json").output)
+
+
+def test_the_kernel_runner_lists_its_points_and_refuses_a_missing_gpu_in_one_line(tmp_path):
+    listed = process("calibrate", "run", "--backend", "cpu", "--list")
+    assert listed.returncode == 0
+    assert "gemm" in listed.stdout
+    refused = process("calibrate", "run", "--backend", "quantum", "--out", str(tmp_path / "r"))
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
