@@ -30,20 +30,21 @@ LEAST_S = 15.0
 MOST_STARTS = 6
 
 
-def runner_root() -> Path:
-    """Find the folder that holds ``runner``."""
+def runner() -> tuple[Path, str]:
+    """Find the runner: the folder to start in, and the module to start."""
     here = Path(__file__).resolve().parent
-    for root in (here.parent / "planner" / "calibrate", here):
-        if (root / "runner" / "main.py").exists():
-            return root
-    raise SystemExit(f"no folder runner: neither {here.parent}/planner/calibrate nor {here} has it")
+    for root, module in ((here.parent, "planner.calibrate.runner"), (here, "runner")):
+        if (root / module.replace(".", "/") / "main.py").exists():
+            return root, module
+    raise SystemExit(f"no folder runner: {here.parent}/planner/calibrate/runner or {here}/runner")
 
 
 def run_once(out: Path, options: argparse.Namespace, budget_s: float) -> int | None:
     """Run the runner for so long; return its status, or None if it had to be ended."""
     backend = "cpu" if options.self_test else "cuda"
+    root, module = runner()
     command = [
-        sys.executable, "-m", "runner", "--backend", backend, "--out", str(out / "rows.jsonl"),
+        sys.executable, "-m", module, "--backend", backend, "--out", str(out / "rows.jsonl"),
         "--budget", str(budget_s), "--seed", str(options.seed),
         *(["--self-test"] if options.self_test else []),
         *(["--only", options.only] if options.only else []),
@@ -51,7 +52,7 @@ def run_once(out: Path, options: argparse.Namespace, budget_s: float) -> int | N
     log = (out / "log.txt").open("a", encoding="utf-8")
     with log:
         process = subprocess.Popen(
-            command, cwd=runner_root(), stdout=log, stderr=log, start_new_session=True
+            command, cwd=root, stdout=log, stderr=log, start_new_session=True
         )
         try:
             return process.wait(budget_s + GRACE_S)

@@ -141,7 +141,8 @@ class CpuBackend:
         here, hidden = _routed(point, rng), int(point.shape["hidden"])
         width = int(point.shape["intermediate"])
         sets = self._sets(12.0 * here.touched * hidden * width, 8)
-        x, weights = self._draw(rng, here.tokens, hidden), _picked(rng, here)
+        x = self._draw(rng, here.tokens, hidden) * np.float32(hidden**-0.5)  # gates of order one
+        weights = _picked(rng, here)
         up = self._draw(rng, sets, len(here.counts), 2 * width, hidden)
         down = self._draw(rng, sets, len(here.counts), hidden, width)
 
