@@ -60,7 +60,7 @@ ASSUMPTIONS = (
     "Contiguous placement without EPLB: rank r holds experts 8r to 8r + 7.",
     "The EPLB placement was made from an earlier run of the same data; what popularity changed "
     "in between is the drift.",
-    "A token goes to one of the copies of its expert at random.",
+    "Copies of an expert take its tokens in turn, as in TensorRT-LLM's routing kernel.",
 )
 
 

@@ -14,16 +14,14 @@ from planner.routing.load import (
 from planner.routing.placement import (
     Layout,
     Placement,
-    aligned,
     balanced,
     check_slots,
     contiguous,
     hierarchical,
-    moved_slots,
     place,
 )
 from planner.routing.popularity import drifting, inclusion, popularity
-from planner.routing.rebalance import Rebalancing, rebalance
+from planner.routing.rebalance import Rebalancing, aligned, moved_slots, rebalance
 
 __all__ = [
     "GRID_TOKENS",

@@ -91,14 +91,10 @@ class Groups:
     """Groups of a gate, as far as counts depend on them."""
 
     of: NDArray[np.intp]
-    """Group of each column, ``[columns]`` or ``[layers, columns]``."""
+    """Group of each expert, ``[experts]``."""
     number: int
     excess: float
     """``group_excess``."""
-
-    def at(self, experts: NDArray[np.intp]) -> "Groups":
-        """Return the same for columns that hold ``experts``, ``[layers, slots]``."""
-        return Groups(self.of[experts], self.number, self.excess)
 
 
 def expert_groups(gate: Gate, included: Floats, rng: np.random.Generator) -> Groups:
@@ -197,12 +193,12 @@ def approximate_counts(
 
     Parameters
     ----------
-    included : probability of a token ``[layers, columns]``; columns are experts or expert slots.
+    included : probability of a token ``[layers, experts]``.
     groups : expert group of each column, and kappa.
 
     Returns
     -------
-    Counts ``[draws, layers, columns]``. [tokens]
+    Counts ``[draws, layers, experts]``. [tokens]
 
     References
     ----------
@@ -216,10 +212,7 @@ def approximate_counts(
     common = np.zeros((1, 1, 1), dtype=np.float32)
     if kappa:
         y = rng.standard_normal((sampling.draws, len(included), groups.number), dtype=np.float32)
-        at = np.broadcast_to(groups.of, included.shape)[None]
-        common = np.sqrt(np.float32(kappa)) * np.take_along_axis(
-            y, np.broadcast_to(at, shape), axis=2
-        )
+        common = np.sqrt(np.float32(kappa)) * y[:, :, groups.of]
     if tokens <= BINOMIAL_TOKENS:
         factor = 1.0 + common.astype(float)
         if inflation > 1.0:

@@ -27,7 +27,7 @@ from planner.specs.routing import (
 Family = Literal["uniform", "zipf", "lognormal", "dirichlet"]
 Statistic = Literal["rank_imbalance", "rank_spread", "slot_imbalance", "slot_spread"]
 
-FIT_SEEDS = tuple(range(101, 105))
+FIT_SEEDS = tuple(range(101, 107))
 REPORT_SEEDS = tuple(range(201, 217))
 LAYER_SEEDS = 16
 """Draws of a single layer for each of the whole model: one layer alone is noisy."""
@@ -111,6 +111,8 @@ def measure(
        statistics of routed token counts by layer and iteration, then averaged.
     """
     gate = Gate.of(moe)
+    even = np.full((1, moe.experts), moe.top_k / moe.experts)
+    groups = expert_groups(gate, even, np.random.default_rng(0))
     rows = []
     for seed in seeds:
         past, served = windows(routing, moe, seed)
@@ -119,12 +121,9 @@ def measure(
         past = inclusion(past, moe.top_k) / moe.top_k
         placement = place(past, Layout(case.ep, case.redundant, case.policy, moe.groups))
         included = inclusion(served, moe.top_k)
-        by_slot = placement.slot_load(included)
         rng = np.random.default_rng(np.random.SeedSequence([seed, 6]))
-        groups = expert_groups(gate, included, rng).at(placement.slot_expert)
-        counts = approximate_counts(by_slot, groups, case.tokens, Sampling(draws), rng).astype(
-            float
-        )
+        drawn = approximate_counts(included, groups, case.tokens, Sampling(draws), rng)
+        counts = placement.slot_load(drawn.astype(float))
         ranks = counts.reshape(draws, len(past), case.ep, -1).sum(axis=3)
         rows.append([f(x) for x in (ranks, counts) for f in (_imbalance, _spread)])
     table = np.array(rows)

@@ -190,8 +190,9 @@ def hot_rank(
 
 def _even(moe: Moe, ep: int, redundant: int) -> HotRank:
     """No rank hotter than another; touched slots as for equally popular slots."""
-    placement = contiguous(1, moe.experts, ep, redundant)
-    by_slot = np.full((1, placement.slots), moe.top_k / placement.slots)
-    touched = np.array([touched_mean(by_slot, ep, tokens) for tokens in GRID_TOKENS])
+    slots = moe.experts + redundant
+    placement = contiguous(1, slots, ep)
+    by_slot = np.full((1, slots), moe.top_k / slots)
+    touched = np.array([touched_mean(by_slot, placement, tokens) for tokens in GRID_TOKENS])
     one = np.ones_like(GRID_TOKENS)
     return HotRank(GRID_TOKENS, one, one, touched, touched, touched, ep, placement.local_slots)

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.routing.counts import (
+    BINOMIAL_TOKENS,
     INDEPENDENT,
     Sampling,
     approximate_counts,
     chosen_experts,
+    exact_counts,
     expert_groups,
     histogram,
 )
@@ -63,10 +65,11 @@ def expert_load(
 ) -> ExpertLoad:
     r"""Statistics of rank and slot loads for each batch size.
 
-    Up to 8 tokens every token is routed (a token picks one copy of an expert at random); above,
-    counts by slot are drawn from their moments.  The mean of touched slots is exact:
+    Up to 8 tokens every token is routed; above, counts by expert are drawn from their moments.
+    Copies of an expert take its tokens in turn.  The mean of touched slots is exact; without
+    copies, over P ranks:
 
-    .. math:: \frac{1}{P} \sum_s \left(1 - (1 - \pi_s)^B\right)
+    .. math:: \frac{1}{P} \sum_e \left(1 - (1 - \pi_e)^B\right)
 
     Parameters
     ----------
@@ -101,64 +104,54 @@ def expert_load(
         raise InputError("", "tokens", f"a batch has at least 1 token, got {np.min(tokens):g}")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
     included = inclusion(shares, gate.top_k)
-    by_slot = placement.slot_load(included)
-    groups = expert_groups(gate, included, rng).at(placement.slot_expert)
-    fixed = scores(gate, included)
+    groups, fixed = expert_groups(gate, included, rng), scores(gate, included)
     rows = []
     for batch in np.rint(np.asarray(tokens, dtype=float)).astype(int):
         if batch <= EXACT_TOKENS:
-            counts = _exact_slots(gate, fixed, placement, batch, sampling, rng)
+            counts = exact_counts(gate, fixed, batch, sampling, rng)
         else:
-            counts = approximate_counts(by_slot, groups, batch, sampling, rng)
-        rows.append(_summary(counts, placement.ep, gate.top_k * float(batch)))
+            counts = approximate_counts(included, groups, batch, sampling, rng).astype(float)
+        whole = batch <= BINOMIAL_TOKENS
+        by_slot = placement.deal(counts, rng) if whole else placement.slot_load(counts)
+        rows.append(_summary(by_slot, placement.ep, gate.top_k * float(batch)))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    touched = np.array([touched_mean(by_slot, placement.ep, batch) for batch in tokens])
+    touched = np.array([touched_mean(included, placement, batch) for batch in tokens])
     return ExpertLoad(tokens=np.asarray(tokens, dtype=float), touched_mean=touched, **columns)
 
 
-def touched_mean(by_slot: Floats, ep: int, tokens: float) -> float:
-    """Expected slots with at least one token, mean over layers and ranks.
+def touched_mean(included: Floats, placement: Placement, tokens: float) -> float:
+    r"""Expected slots with at least one token, mean over layers and ranks.
 
-    ``by_slot``: probability ``[layers, slots]`` that a token goes to each slot.
+    The ``r`` copies of an expert take its ``n`` tokens in turn, so ``min(n, r)`` of them are
+    touched: :math:`\sum_{m=1}^{r} P(n \ge m)` with ``n`` binomial; without copies
+    :math:`1 - (1 - \pi)^B`.
+
+    Parameters
+    ----------
+    included : probability that a token goes to each expert, ``[layers, experts]``.
 
     References
     ----------
-    .. [1] Counting argument: independent tokens all miss a slot with ``(1 - pi)^tokens``.
+    .. [1] Counting argument: independent tokens all miss an expert with ``(1 - pi)^tokens``.
     """
-    with np.errstate(divide="ignore"):
-        missed = np.exp(tokens * np.log1p(-np.minimum(by_slot, 1.0)))
-    return float((1.0 - missed).sum(axis=1).mean() / ep)
+    pi, copies = np.minimum(included, 1.0 - 1e-15), placement.copies
+    exactly = np.exp(tokens * np.log1p(-pi))  # P(n = m), from m = 0
+    below, touched = exactly.copy(), np.zeros_like(pi)
+    for m in range(1, int(copies.max()) + 1):
+        touched += np.where(copies >= m, 1.0 - below, 0.0)
+        exactly = exactly * max(tokens - m + 1, 0.0) / m * pi / (1.0 - pi)
+        below = np.minimum(below + exactly, 1.0)
+    return float(touched.sum(axis=1).mean() / placement.ep)
 
 
-def _exact_slots(
-    gate: Gate,
-    fixed: Floats,
-    placement: Placement,
-    tokens: int,
-    sampling: Sampling,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Route every token, and each choice to a random copy: ``[draws, layers, slots]``."""
-    result = np.empty((sampling.draws, placement.layers, placement.slots), dtype=np.float32)
-    copies = placement.copies
-    for layer in range(placement.layers):
-        chosen = chosen_experts(gate, fixed[layer], tokens, sampling, rng)
-        order = np.argsort(placement.slot_expert[layer], kind="stable")
-        first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
-        copy = rng.integers(0, copies[layer][chosen])
-        slot = order[first[chosen] + copy]
-        result[:, layer] = histogram(slot, placement.slots)
-    return result
-
-
-def _summary(counts: NDArray[np.float32], ep: int, pairs: float) -> dict[str, Floats | float]:
+def _summary(counts: Floats, ep: int, pairs: float) -> dict[str, Floats | float]:
     """Statistics of counts ``[draws, layers, slots]`` in order of rank."""
     draws, layers, slots = counts.shape
     by_rank = counts.reshape(draws, layers, ep, slots // ep)
-    load = by_rank.sum(axis=3, dtype=np.float64)
+    load = by_rank.sum(axis=3)
     mean = load.mean(axis=2)
     ratio = load.max(axis=2) / mean
-    slot_mean = counts.mean(axis=2, dtype=np.float64)
+    slot_mean = counts.mean(axis=2)
     touched = (by_rank > 0).sum(axis=3)
     hot = load.argmax(axis=2)
     step = ratio.mean(axis=1)
@@ -168,7 +161,7 @@ def _summary(counts: NDArray[np.float32], ep: int, pairs: float) -> dict[str, Fl
         "rank_ratio_p95": float(np.quantile(step, 0.95)),
         "rank_spread": float((load.std(axis=2) / mean).mean()),
         "slot_ratio": float((counts.max(axis=2) / slot_mean).mean()),
-        "slot_spread": float((counts.std(axis=2, dtype=np.float64) / slot_mean).mean()),
+        "slot_spread": float((counts.std(axis=2) / slot_mean).mean()),
         "hot_pairs": float(step.mean()) * pairs / ep,
         "touched_hot": float(np.take_along_axis(touched, hot[..., None], axis=2).mean()),
         "touched_max": float(touched.max(axis=2).mean()),

@@ -29,7 +29,12 @@ GOOD_ENOUGH = 1.001
 class Placement:
     """Expert of every slot, ``slot_expert [layers, slots]``; rank of slot i: ``i // local_slots``.
 
-    Copies of an expert share its tokens evenly.
+    Copies of an expert take its tokens in turn.
+
+    References
+    ----------
+    .. [1] NVIDIA TensorRT-LLM, cpp/tensorrt_llm/kernels/moeLoadBalance/moeLoadBalanceKernels.cu
+       (round robin over copies by each source rank).
     """
 
     slot_expert: Ints
@@ -70,6 +75,31 @@ class Placement:
         """Load of each slot ``[..., layers, slots]`` of a load by expert."""
         at = np.broadcast_to(self.slot_expert, (*load.shape[:-1], self.slots))
         return np.take_along_axis(load / self.copies, at, axis=-1)
+
+    @property
+    def copy_index(self) -> Ints:
+        """Number of each slot among the copies of its expert, from 0, ``[layers, slots]``."""
+        order = np.argsort(self.slot_expert, axis=1, kind="stable")
+        first = np.cumsum(self.copies, axis=1) - self.copies
+        result = np.empty_like(self.slot_expert)
+        sorted_expert = np.take_along_axis(self.slot_expert, order, axis=1)
+        number = np.arange(self.slots) - np.take_along_axis(first, sorted_expert, axis=1)
+        np.put_along_axis(result, order, number, axis=1)
+        return result
+
+    def deal(self, counts: Floats, rng: np.random.Generator) -> Floats:
+        """Whole tokens of each slot: an expert's go to its copies in turn, from a random one.
+
+        ``counts [draws, layers, experts]`` -> ``[draws, layers, slots]``.
+        """
+        at = np.broadcast_to(self.slot_expert, (len(counts), *self.slot_expert.shape))
+        tokens = np.take_along_axis(counts, at, axis=2)
+        copies = np.take_along_axis(self.copies, self.slot_expert, axis=1)
+        if copies.max() == 1:
+            return tokens
+        start = np.take_along_axis(rng.integers(0, 1 << 20, counts.shape), at, axis=2)
+        offset = (self.copy_index + start) % copies
+        return np.where(copies == 1, tokens, (np.rint(tokens) + offset) // copies)
 
     def rank_load(self, load: Floats) -> Floats:
         """Load of each rank ``[..., layers, ep]`` of a load by expert."""
@@ -351,36 +381,3 @@ def hierarchical(load: Floats, layout: Layout) -> Placement:
         inner = balanced(np.take_along_axis(load, mine, axis=1), ep // nodes, redundant // nodes)
         parts.append(np.take_along_axis(mine, inner.slot_expert, axis=1))
     return Placement(np.concatenate(parts, axis=1), experts, ep)
-
-
-def aligned(before: Placement, after: Placement) -> Placement:
-    """Rename the ranks of ``after``, layer by layer, so that most experts stay where they are.
-
-    Ranks are alike, so loads do not change.  For placements that tie groups to nodes this would
-    mix nodes; keep those as they are.
-
-    References
-    ----------
-    .. [1] H. W. Kuhn, "The Hungarian method for the assignment problem", 1955.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    old, new = before.per_rank(), after.per_rank()
-    rows = after.slot_expert.reshape(after.layers, after.ep, after.local_slots).copy()
-    for layer in range(after.layers):
-        kept = np.minimum(old[layer][:, None, :], new[layer][None, :, :]).sum(axis=2)
-        rows[layer] = rows[layer][linear_sum_assignment(kept, maximize=True)[1]]
-    return Placement(rows.reshape(after.slot_expert.shape), after.experts, after.ep)
-
-
-def moved_slots(before: Placement, after: Placement) -> Ints:
-    """Slots by layer whose rank must fetch an expert that it did not hold, ``[layers]``.
-
-    Times the bytes of one expert this is what a rebalance moves.  Order within a rank is free.
-
-    References
-    ----------
-    .. [1] NVIDIA, "Scaling Expert Parallelism in TensorRT-LLM (Part 1)", technical blog 4, 2025
-       (layer-wise weight redistribution).
-    """
-    return np.asarray((after.per_rank() - before.per_rank()).clip(min=0).sum(axis=(1, 2)))

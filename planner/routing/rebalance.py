@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.routing.placement import Layout, Placement, aligned, moved_slots, place
+from planner.routing.placement import Ints, Layout, Placement, place
 from planner.routing.popularity import Floats
 
 
@@ -71,3 +71,36 @@ def _most_fetched(before: Placement, after: Placement) -> int:
     """Slots, over all layers, that the busiest rank fetches."""
     gained = (after.per_rank() - before.per_rank()).clip(min=0)
     return int(gained.sum(axis=(0, 2)).max())
+
+
+def aligned(before: Placement, after: Placement) -> Placement:
+    """Rename the ranks of ``after``, layer by layer, so that most experts stay where they are.
+
+    Ranks are alike, so loads do not change.  For placements that tie groups to nodes this would
+    mix nodes; keep those as they are.
+
+    References
+    ----------
+    .. [1] H. W. Kuhn, "The Hungarian method for the assignment problem", 1955.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    old, new = before.per_rank(), after.per_rank()
+    rows = after.slot_expert.reshape(after.layers, after.ep, after.local_slots).copy()
+    for layer in range(after.layers):
+        kept = np.minimum(old[layer][:, None, :], new[layer][None, :, :]).sum(axis=2)
+        rows[layer] = rows[layer][linear_sum_assignment(kept, maximize=True)[1]]
+    return Placement(rows.reshape(after.slot_expert.shape), after.experts, after.ep)
+
+
+def moved_slots(before: Placement, after: Placement) -> Ints:
+    """Slots by layer whose rank must fetch an expert that it did not hold, ``[layers]``.
+
+    Times the bytes of one expert this is what a rebalance moves.  Order within a rank is free.
+
+    References
+    ----------
+    .. [1] NVIDIA, "Scaling Expert Parallelism in TensorRT-LLM (Part 1)", technical blog 4, 2025
+       (layer-wise weight redistribution).
+    """
+    return np.asarray((after.per_rank() - before.per_rank()).clip(min=0).sum(axis=(1, 2)))

@@ -128,7 +128,7 @@ def test_approximate_counts_have_the_moments_of_exact_ones(gate, tokens):
     np.testing.assert_allclose(close.mean(axis=0).sum(), tokens * gate.top_k, rtol=0.005)
     ranks = contiguous(1, gate.experts, 8)
     for a, b in ((exact, close), (ranks.rank_load(exact), ranks.rank_load(close))):
-        assert b.var(axis=0).sum() == pytest.approx(a.var(axis=0).sum(), rel=0.15)
+        assert b.var(axis=0).sum() == pytest.approx(a.var(axis=0).sum(), rel=0.2)
     hot_exact, hot_close = (
         (ranks.rank_load(c).max(axis=-1) / ranks.rank_load(c).mean(axis=-1)).mean()
         for c in (exact, close)

@@ -39,6 +39,20 @@ def test_uniform_touched_slots_are_the_closed_form(r1):
         assert table.mean_touched(tokens) * 32 == pytest.approx(256 * (1 - (1 - 8 / 256) ** tokens))
 
 
+def test_touched_copies_by_hand():
+    """Top-1 of 2 experts on 3 ranks, the first twice: E min(n0, 2) + P(n1 > 0) for 2 tokens."""
+    shares = np.array([[0.75, 0.25]])
+    placement = place(shares, Layout(3, 1))
+    assert placement.copies.tolist() == [[2, 1]]
+    sampling = Sampling(draws=4000)
+    load = expert_load(shares, placement, np.array([2.0]), Gate(2, 1), 1, sampling)
+    both, mixed, other = 0.75**2, 2 * 0.75 * 0.25, 0.25**2
+    assert load.touched_mean[0] * 3 == pytest.approx(2 * both + 2 * mixed + other)
+    assert load.touched_max[0] == 1
+    hottest = (1 * both + 1 * mixed + 2 * other) / (2 / 3)
+    assert load.rank_ratio[0] == pytest.approx(hottest, rel=0.03)
+
+
 def test_one_rank_with_everything_is_even(r1):
     table = hot_rank(SKEWED, r1, 1)
     np.testing.assert_allclose(table.ratio, 1.0)

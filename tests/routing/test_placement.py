@@ -180,6 +180,22 @@ def test_an_unsound_load_is_refused(load, message):
         place(np.array(load), Layout(1))
 
 
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.integers(0, 1000))
+def test_copies_take_tokens_in_turn(case, seed):
+    """Slots of an expert add up to its tokens and differ by one at most."""
+    load, ep, redundant = case
+    placement = place(load, Layout(ep, redundant))
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(5.0, (3, *load.shape)).astype(float)
+    dealt = placement.deal(counts, rng)
+    for layer, row in enumerate(placement.slot_expert):
+        for expert in range(load.shape[1]):
+            mine = dealt[:, layer, row == expert]
+            np.testing.assert_array_equal(mine.sum(axis=1), counts[:, layer, expert])
+            assert np.ptp(mine, axis=1).max() <= 1
+
+
 # --- moving ------------------------------------------------------------------------------------
 
 
