@@ -43,14 +43,39 @@ def every_op(m: Any, k: float = 512.0) -> list[Any]:
 
 
 def test_time_is_the_larger_of_compute_and_memory_plus_the_floor() -> None:
-    shares = H200.calibration.gemm["fp8"]
+    on = files.load_hardware("hgx-mi300x")
+    shares = on.calibration.gemm["fp8"]
+
+    def mi300x_s(op: Gemm) -> Any:
+        return op_time(op, on.accelerator, on.calibration).time_s
+
     large = Gemm("x", 8192.0, 8192, 8192, "fp8", 1.0, count=3.0)
     flop = 2 * 8192.0**3
-    expected = 3 * (flop / (1978.9e12 * shares.compute_share) + shares.floor_s)
-    assert seconds(large) == pytest.approx(expected)
+    expected = 3 * (flop / (2614.9e12 * shares.compute_share) + shares.floor_s)
+    assert mi300x_s(large) == pytest.approx(expected)
     thin = Gemm("x", 1.0, 8192, 8192, "fp8", 1.0)
     moved = 8192 + 8192**2 + 2 * 8192
-    assert seconds(thin) == pytest.approx(moved / (4.8e12 * shares.memory_share) + shares.floor_s)
+    assert mi300x_s(thin) == pytest.approx(moved / (5.3e12 * shares.memory_share) + shares.floor_s)
+
+
+def test_a_curve_a_blend_and_a_depth_take_the_place_of_constants() -> None:
+    """8192 cubed on an H200: share 0.8 of 989.4 TFLOP/s, 0.5 of 4.8 TB/s, 1 ns a step of k."""
+    data = H200.calibration.model_dump()
+    number = {"value": 0.9, "source": "test"}
+    ends = {"sizes": (1.0, 1e3), "shares": (0.8, 0.8), "source": "test"}
+    data["gemm"]["bf16"] = {
+        "compute_share": number, "memory_share": number,
+        "floor_s": {"value": 3e-6, "source": "test"},
+        "compute_curve": ends, "memory_curve": ends | {"shares": (0.5, 0.5)},
+        "blend": "sum", "depth_s": {"value": 1e-9, "source": "test"},
+    }  # fmt: skip
+    calibration = CalibrationSpec.model_validate(data)
+    op = Gemm("x", 8192.0, 8192, 8192, "bf16", 2.0, count=2.0)
+    compute_s = 2 * 8192.0**3 / (0.8 * 989.4e12)
+    memory_s = 6 * 8192.0**2 / (0.5 * 4.8e12)
+    assert op_time(op, H200.accelerator, calibration).time_s == pytest.approx(
+        2 * (compute_s + memory_s + 3e-6 + 8192e-9)
+    )
 
 
 def test_stated_peaks_are_kept_beside_the_time() -> None:
@@ -81,9 +106,7 @@ def test_a_precision_the_calibration_lacks_names_those_it_has() -> None:
     data = H200.calibration.model_dump()
     del data["gemm"]["fp8"]
     short = CalibrationSpec.model_validate(data)
-    with pytest.raises(
-        InputError, match=r"calibration h100-family: gemm: no shares for fp8; it has"
-    ):
+    with pytest.raises(InputError, match=r"calibration h200-sxm: gemm: no shares for fp8; it has"):
         op_time(Gemm("x", 1.0, 8, 8, "fp8", 1.0), H200.accelerator, short)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from planner.errors import InputError
-from planner.sourced import Sourced
+from planner.sourced import Confidence, Sourced
 from planner.specs.base import Count, Share, Spec
 
 
@@ -219,16 +219,61 @@ class PriceList(Spec):
 OpFamily = Literal["gemm", "grouped_gemm", "attention_prefill", "attention_decode", "elementwise"]
 
 
+class Curve(Spec):
+    """Share of a peak over one physical size, between measured knots; flat outside them.
+
+    Interpolated in the logarithm of both.  The share may rise no faster than the size, so that
+    work proportional to the size never takes less time when there is more of it.
+    """
+
+    sizes: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)]
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+    source: str
+    note: str = ""
+    confidence: Confidence = "derived"
+
+    @model_validator(mode="after")
+    def _knots_are_a_curve(self) -> Self:
+        if len(self.sizes) != len(self.shares):
+            raise ValueError(f"{len(self.sizes)} sizes but {len(self.shares)} shares")
+        for i in range(1, len(self.sizes)):
+            grows, rises = (
+                self.sizes[i] / self.sizes[i - 1],
+                self.shares[i] / self.shares[i - 1],
+            )
+            if grows <= 1:
+                raise ValueError(f"sizes must increase, got {self.sizes[i]:g} as number {i + 1}")
+            if rises > grows * (1 + 1e-9):
+                raise ValueError(
+                    f"shares rise faster than sizes at {self.sizes[i]:g}: more would take less time"
+                )
+        return self
+
+
 class Achieved(Spec):
     """Share of the binding peak that one family of operators reaches, and its floor.
 
     ``time = max(flop / (compute_share * peak), bytes / (memory_share * bandwidth)) + floor_s``
+
+    A curve, where there is one, takes the place of its share; ``blend`` and ``depth_s`` say how
+    far computation and transfer overlap and what a long inner dimension costs.  Attention has
+    constant shares only: the event loop reads its time as lines in the context.
     """
 
     compute_share: Share
+    """Where there is a curve: its highest."""
     memory_share: Share
     floor_s: OverheadS
     """Fixed cost of one kernel inside a captured graph. [s]"""
+    compute_curve: Curve | None = None
+    """``compute_share`` over elements of the result (gemm), rows a group (grouped_gemm)."""
+    memory_curve: Curve | None = None
+    """``memory_share`` over the bytes of one call. [bytes]"""
+    blend: Literal["max", "root4", "root2", "sum"] = "max"
+    """How the times of computation and transfer join: the larger one; fourth root of fourth
+    powers; root of squares; sum (no overlap)."""
+    depth_s: OverheadS | None = None
+    """Time of one step along the inner dimension, which nothing runs beside. [s]"""
 
 
 class LinkShares(Spec):
@@ -242,6 +287,56 @@ class LinkShares(Spec):
     """Fixed time of one collective beside ``latency_s`` a step: launch, flags. [s]"""
     all_to_all_floor_s: OverheadS | None = None
     """The same of one expert dispatch or combine. [s]"""
+
+
+Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
+"""What the held-out points have in common: their size, a model's shapes, an expert-parallel
+degree, or the part itself; ``in_sample`` where too few points exist to hold any out."""
+
+CheckFamily = Literal[
+    "gemm", "grouped_gemm", "moe_layer", "attention_prefill", "attention_decode", "elementwise",
+    "collective", "all_to_all",
+]  # fmt: skip
+"""What is compared with measurements: families of operators, and what they compose."""
+
+
+class HeldOut(Spec):
+    """How far predictions were from points that were not fitted."""
+
+    family: CheckFamily
+    dtype: str
+    split: Split
+    n: Count
+    median_abs_error: float
+    p90_abs_error: float
+    bias: float
+    """Geometric mean of predicted over measured, minus one."""
+    source: str
+
+
+class RowCount(Spec):
+    """Rows of one source that went into a fit, and rows that did not."""
+
+    source: str
+    version: str = ""
+    family: CheckFamily
+    dtype: str
+    used: int
+    refused: dict[str, int] = Field(default_factory=dict)
+    """Rule -> rows."""
+
+
+class Provenance(Spec):
+    """How a calibration was made."""
+
+    fitted: str
+    """Date of the fit."""
+    transferred_from: str = ""
+    """Part whose shares these are, where this one was not measured."""
+    rows: tuple[RowCount, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
+    residual_sigma: dict[str, float] = Field(default_factory=dict)
+    """Family and precision (``gemm/fp8``) -> standard deviation of log(measured / predicted)."""
 
 
 class CalibrationSpec(Spec):
@@ -260,6 +355,16 @@ class CalibrationSpec(Spec):
     """Idle power over maximum power of the device."""
     step_overhead_s: OverheadS
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
+    provenance: Provenance | None = None
+    """Absent where the numbers were read off published figures by hand."""
+
+    @model_validator(mode="after")
+    def _attention_is_lines(self) -> Self:
+        for name in ("attention_prefill", "attention_decode"):
+            own: Achieved = getattr(self, name)
+            if own.compute_curve or own.memory_curve or own.blend != "max" or own.depth_s:
+                raise ValueError(f"{name}: constant shares and a floor only")
+        return self
 
 
 class Reference(Spec):

@@ -1,0 +1,273 @@
+"""From measured rows to the work that was timed: what each call multiplies and moves.
+
+The same formulas as ``planner.ops``, on columns, and with the formats of other devices; a test
+holds both to each other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.calibrate.rows import FloatArray, Mask, Table
+from planner.errors import InputError
+from planner.ops import Real
+from planner.roofline import blended, share_at
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
+
+PRECISION: dict[str, Precision] = {
+    "bf16": "bf16", "fp16": "bf16", "fp8_block": "fp8", "fp8_tensor": "fp8", "fp8_row": "fp8",
+    "nvfp4": "fp4", "int8": "int8",
+}  # fmt: skip
+"""Format of a row -> format the matrix units multiply in."""
+
+ACTIVATION_BYTES = {
+    "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8_block": 1.0, "fp8_tensor": 1.0, "fp8_row": 1.0,
+    "nvfp4": 0.5, "int8": 1.0,
+}  # fmt: skip
+WEIGHT_BYTES = {**ACTIVATION_BYTES, "fp8_block": 1 + 4 / 128**2, "nvfp4": 0.5625}
+"""With their scales. [bytes an element]"""
+RESULT_BYTES = {"fp32": 4.0}
+ROWS_DECIDE = ("fp32",)
+"""Formats of processors: no tiles to spread over many units, so that rows alone decide."""
+QUANTISED = ("fp8_block", "fp8_tensor", "fp8_row", "nvfp4")
+"""Formats whose activations a serving engine converts from bf16 before it multiplies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Stated peaks of a part, or the best seen where nobody states them."""
+
+    flop_per_s: Mapping[str, float]
+    bytes_per_s: float
+
+    def rate(self, dtype: str) -> float:
+        """Peak for rows of ``dtype``. [FLOP/s]"""
+        name = PRECISION.get(dtype, dtype)
+        if name not in self.flop_per_s:
+            has = ", ".join(self.flop_per_s)
+            raise InputError("", "dtype", f"no {dtype} matrix units; this part multiplies in {has}")
+        return self.flop_per_s[name]
+
+
+def stated_peaks(part: AcceleratorSpec) -> Peaks:
+    """Datasheet peaks of an accelerator."""
+    rates = {name: float(value) for name, value in part.dense_flop_per_s if value is not None}
+    return Peaks(rates, float(part.memory_bytes_per_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kernel of each row: seconds at the peaks, and the sizes its shares depend on."""
+
+    family: str
+    """Family whose achieved shares apply: ``gemm``, ``grouped_gemm``, ``attention_decode`` …"""
+    precision: str
+    compute_s: FloatArray
+    memory_s: FloatArray
+    size: FloatArray
+    """Result elements (gemm), rows a group (grouped_gemm)."""
+    call_bytes: FloatArray
+    depth: FloatArray
+    """Inner dimension. [elements]"""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What one set of shares is fitted for."""
+        shared = ("attention_prefill", "attention_decode", "elementwise", "conversion")
+        return (self.family, "" if self.family in shared else self.precision)
+
+    def time_s(self, law: Achieved) -> FloatArray:
+        """Seconds by ``law``: the formula of ``planner.roofline.op_time``. [s]"""
+        compute: Real = law.compute_share
+        memory: Real = law.memory_share
+        if law.compute_curve is not None:
+            compute = share_at(law.compute_curve, self.size)
+        if law.memory_curve is not None:
+            memory = share_at(law.memory_curve, self.call_bytes)
+        busy = blended(self.compute_s / compute, self.memory_s / memory, law.blend)
+        return np.asarray(busy + law.floor_s + self.depth * (law.depth_s or 0.0))
+
+    def take(self, keep: Mask) -> "Work":
+        """Rows where ``keep``."""
+        arrays = (self.compute_s, self.memory_s, self.size, self.call_bytes, self.depth)
+        return Work(self.family, self.precision, *(a[keep] for a in arrays))
+
+
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """Work, traffic and sizes of one kernel of each row."""
+
+    flop: FloatArray
+    moved: FloatArray
+    size: FloatArray
+    depth: FloatArray
+
+
+def _work(family: str, dtype: str, peaks: Peaks, of: _Amounts) -> Work:
+    rate = peaks.rate(dtype) if np.any(of.flop) else 1.0
+    return Work(
+        family, PRECISION.get(dtype, dtype), of.flop / rate, of.moved / peaks.bytes_per_s,
+        of.size, of.moved, of.depth,
+    )  # fmt: skip
+
+
+def elementwise(moved: FloatArray, peaks: Peaks) -> Work:
+    """A kernel that only moves bytes."""
+    zero = np.zeros_like(moved)
+    return _work("elementwise", "bf16", peaks, _Amounts(zero, moved, zero + 1, zero))
+
+
+CONVERSION_BYTES = 3.0
+"""Read bf16, write one byte. [bytes an element]"""
+
+
+def conversion(elements: FloatArray, peaks: Peaks) -> Work:
+    """Quantisation that a row's time includes; its share is found beside the product's."""
+    moved = CONVERSION_BYTES * elements
+    return replace(elementwise(moved, peaks), family="conversion")
+
+
+def gemm(m: FloatArray, k: FloatArray, n: FloatArray, dtype: str, peaks: Peaks) -> Work:
+    """``[m, k]`` times ``[k, n]``; as :class:`planner.ops.Gemm`."""
+    out = RESULT_BYTES.get(dtype, 2.0)
+    moved = m * k * ACTIVATION_BYTES[dtype] + out * m * n + k * n * WEIGHT_BYTES[dtype]
+    size = m if dtype in ROWS_DECIDE else m * n
+    return _work("gemm", dtype, peaks, _Amounts(2 * m * k * n, moved, size, k))
+
+
+def grouped_gemm(
+    pairs: FloatArray, touched: FloatArray, k: FloatArray, n: FloatArray, dtype: str, peaks: Peaks
+) -> Work:
+    """One product an expert; as :class:`planner.ops.GroupedGemm`."""
+    out = RESULT_BYTES.get(dtype, 2.0)
+    moved = pairs * (k * ACTIVATION_BYTES[dtype] + out * n) + touched * k * n * WEIGHT_BYTES[dtype]
+    rows = pairs / np.maximum(touched, 1e-30)
+    return _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
+
+
+def touched(table: Table) -> FloatArray:
+    """Experts of the busiest device that get a token, of the row's own routing.
+
+    Balanced routing spreads tokens before it repeats an expert: ``min(local experts, pairs)``.
+    """
+    if "touched" in table.columns:
+        return table["touched"]
+    if table.labels.get("distribution", "balanced") != "balanced":
+        raise InputError("", "distribution", f"{table.name}: rows do not say the experts touched")
+    return np.minimum(table["local_experts"], pairs(table))
+
+
+def pairs(table: Table) -> FloatArray:
+    """(token, expert) pairs on one device."""
+    if "pairs" in table.columns:
+        return table["pairs"]
+    share = table["local_experts"] / table["experts"]
+    return np.maximum(1.0, table["group_tokens"] * table["top_k"] * share)
+
+
+def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
+    """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum."""
+    rows, experts = pairs(table), touched(table)
+    hidden, width = table["hidden"], table["intermediate"]
+    act = ACTIVATION_BYTES[table.dtype]
+    return [
+        grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
+        grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
+        elementwise(rows * hidden * 2 * act, peaks),
+        elementwise(5.0 * width * rows, peaks),
+        elementwise(rows * hidden * 4.0, peaks),
+    ]
+
+
+def _attention(
+    family: str, table: Table, peaks: Peaks, flop: FloatArray, moved: FloatArray
+) -> Work:
+    nothing = np.zeros_like(flop)
+    return _work(family, table.dtype, peaks, _Amounts(flop, moved, nothing + 1, nothing))
+
+
+def attention_decode(table: Table, peaks: Peaks) -> Work:
+    """Scores and weighted values of one query a sequence."""
+    sequences, context, heads = table["sequences"], table["context_tokens"], table["heads"]
+    size = 4.0 if table.dtype == "fp32" else 2.0
+    kv_size = {"fp8": 1.0}.get(table.labels.get("kv_dtype", ""), size)
+    if table.labels.get("variant") == "mla":
+        latent, rope = table["kv_lora_rank"], table["rope_dim"]
+        flop = 2 * context * heads * (2 * latent + rope)
+        moved = kv_size * context * (latent + rope) + size * sequences * heads * (2 * latent + rope)
+    else:
+        kv, dim = table["kv_heads"], table["head_dim"]
+        flop = 4 * context * heads * dim
+        moved = kv_size * 2 * context * kv * dim + size * 2 * sequences * heads * dim
+    return _attention("attention_decode", table, peaks, flop, moved)
+
+
+def attention_prefill(table: Table, peaks: Peaks) -> Work:
+    """Causal attention of whole prompts; as :class:`planner.ops.AttentionPrefill`."""
+    sequences, tokens = table["sequences"], table["tokens"]
+    heads, qk, v = table["heads"], table["head_dim"], table["v_head_dim"]
+    size = 4.0 if table.dtype == "fp32" else 2.0
+    each = tokens / sequences
+    pair_count = sequences * each * (each + 1) / 2
+    flop = 2 * pair_count * heads * (qk + v)
+    moved = 2 * size * tokens * heads * (qk + v)
+    return _attention("attention_prefill", table, peaks, flop, moved)
+
+
+def works(table: Table, peaks: Peaks) -> list[Work]:
+    """Kernels whose times add up to the rows' times.
+
+    Raises
+    ------
+    InputError
+        For an operation that no family of the calibration describes.
+    """
+    if table.op == "gemm":
+        found = [gemm(table["m"], table["k"], table["n"], table.dtype, peaks)]
+        if table.labels.get("includes") == "quantise":
+            found.append(conversion(table["m"] * table["k"], peaks))
+    elif table.op == "grouped_gemm":
+        sizes = pairs(table), touched(table), table["k"], table["n"]
+        found = [grouped_gemm(*sizes, table.dtype, peaks)]
+    elif table.op == "moe_layer":
+        found = moe_layer(table, peaks)
+    elif table.op == "attention_decode":
+        found = [attention_decode(table, peaks)]
+    elif table.op == "attention_prefill":
+        found = [attention_prefill(table, peaks)]
+    elif table.op == "elementwise":
+        found = [elementwise(table["bytes"], peaks)]
+    else:
+        raise InputError("", "op", f"{table.op} rows are not fitted as work of one device")
+    return found
+
+
+BESIDE = ("elementwise", "conversion")
+"""Families beside a row's products, which an engine may fuse away."""
+
+
+def bound_s(table: Table, peaks: Peaks) -> FloatArray:
+    """Least time the stated peaks allow for the rows' matrix products and transfers. [s]"""
+    main = [w for w in works(table, peaks) if w.family not in BESIDE or table.op == w.family]
+    return np.asarray(sum(np.maximum(w.compute_s, w.memory_s) for w in main))
+
+
+def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
+    """Achieved shares of one family and precision."""
+    family, precision = key
+    if family in ("gemm", "grouped_gemm"):
+        laws = calibration.gemm if family == "gemm" else calibration.grouped_gemm
+        found = {str(name): law for name, law in laws.items()}.get(precision)
+        if found is None:
+            raise InputError(
+                f"calibration {calibration.name}", family, f"no shares for {precision}"
+            )
+        return found
+    law: Achieved = getattr(calibration, family)
+    return law
+
+
+def predict_s(parts: list[Work], laws: Mapping[tuple[str, str], Achieved]) -> FloatArray:
+    """Predicted time of each row: its kernels one after another. [s]"""
+    return np.asarray(sum(work.time_s(laws[work.key]) for work in parts))

@@ -1,0 +1,267 @@
+"""Fit a part's achieved shares to measured times, with what it takes to judge them."""
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.calibrate.choice import Chosen, candidates, chosen
+from planner.calibrate.features import Peaks, law_of, stated_peaks, works
+from planner.calibrate.laws import FEWEST_ROWS, Fit, Key, Limits, Sample, fit_law
+from planner.calibrate.rows import Table
+from planner.calibrate.screen import screen
+from planner.calibrate.splits import errors_of, held_out
+from planner.errors import InputError
+from planner.sourced import Sourced
+from planner.specs.hardware import (
+    AcceleratorSpec,
+    Achieved,
+    CalibrationSpec,
+    HeldOut,
+    Provenance,
+    RowCount,
+    Split,
+)
+
+CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
+"""Shares of bandwidth tried for the quantisation that a row's time includes."""
+CURVED = ("gemm", "grouped_gemm")
+FEWEST_CURVED = 16
+"""Rows below which shares are fitted as constants."""
+MOST_SIGMA = 0.35
+"""Spread of log(measured / predicted) above which rows are of several kernels, not of one law."""
+SPLITS: tuple[Split, ...] = ("interpolation", "shape", "ep_degree")
+
+
+@dataclass(slots=True)
+class PartFit:
+    """Everything found about one part."""
+
+    most_sigma: float = MOST_SIGMA
+    fits: dict[Key, Fit] = field(default_factory=dict)
+    rows: list[RowCount] = field(default_factory=list)
+    held_out: list[HeldOut] = field(default_factory=list)
+
+    @property
+    def laws(self) -> dict[Key, Achieved]:
+        """Fitted shares by family and precision."""
+        return {key: fit.law for key, fit in self.fits.items()}
+
+
+def conversion_law(share: float) -> Achieved:
+    """Quantisation by its bytes alone."""
+    one = Sourced(1.0, "assumption", "vector work", "assumed")
+    return Achieved(
+        compute_share=one,
+        memory_share=Sourced(share, "assumption", "found beside the product", "assumed"),
+        floor_s=Sourced(0.0, "assumption", "in the product's", "assumed"),
+    )
+
+
+def fit_tables(
+    choices: Sequence[Chosen], peaks: Peaks, elementwise: Achieved, most_sigma: float = MOST_SIGMA
+) -> PartFit:
+    """Fit every choice and hold points out of each, products before what is made of them.
+
+    Parameters
+    ----------
+    elementwise : shares of the kernels beside the products, taken as they are.
+    most_sigma : spread above which rows are refused as no one law's; infinite: all are fitted,
+        and grouped products may be better than single ones.
+
+    References
+    ----------
+    .. [1] P. J. Huber, "Robust Estimation of a Location Parameter", Ann. Math. Stat. 35(1), 1964.
+    """
+    found = PartFit(most_sigma=most_sigma)
+    for choice in sorted(choices, key=lambda c: c.key[0] == "grouped_gemm"):
+        for tables in (choice.tables, choice.otherwise):
+            if tables and _fit_choice(found, choice.key, tables, peaks, elementwise):
+                break
+    return found
+
+
+def _fit_choice(
+    found: PartFit, key: Key, tables: Sequence[Table], peaks: Peaks, elementwise: Achieved
+) -> bool:
+    """Fit ``key`` to what is believed of ``tables``; say whether one law describes them."""
+    screened = [screen(table, peaks) for table in tables]
+    kept = [s.table for s in screened if len(s.table)]
+    fits = sum(map(len, kept)) >= FEWEST_ROWS and _fit_one(found, key, kept, peaks, elementwise)
+    for table, result in zip(tables, screened, strict=True):
+        used, refused = len(result.table), dict(result.refused)
+        if used and not fits:
+            used, refused["no_one_law"] = 0, used
+        found.rows.append(_count(table, used, refused))
+    return fits
+
+
+def _count(table: Table, used: int, refused: Mapping[str, int]) -> RowCount:
+    name = " ".join(x for x in (table.origin.source, table.kernel) if x)
+    return RowCount(
+        source=name,
+        version=table.origin.version,
+        family=table.op,
+        dtype=table.dtype,
+        used=used,
+        refused=dict(refused),
+    )
+
+
+def _fit_one(
+    found: PartFit, key: Key, tables: list[Table], peaks: Peaks, elementwise: Achieved
+) -> bool:
+    rows = sum(map(len, tables))
+    limits, curved = Limits(), key[0] in CURVED and rows >= FEWEST_CURVED
+    product = found.fits.get(("gemm", key[1]))
+    if key[0] == "grouped_gemm" and product and math.isfinite(found.most_sigma):
+        law = product.law
+        limits = Limits(float(law.compute_share), float(law.memory_share), float(law.floor_s))
+    source = tables[0].origin.source
+    converts = any("includes" in table.labels for table in tables)
+    tries = []
+    for share in CONVERSION_SHARES if converts else (1.0,):
+        beside = {("elementwise", ""): elementwise, ("conversion", ""): conversion_law(share)}
+        samples = [Sample(works(t, peaks), t.time_s) for t in tables]
+        tries.append((fit_law(key, samples, beside, source, limits, curved), beside))
+    fit, beside = min(tries, key=lambda pair: pair[0].sigma)
+    if fit.sigma > found.most_sigma:
+        return False
+    found.fits[key] = fit
+    for split in SPLITS:
+        found.held_out += _held(key, tables, split, peaks, (beside, source, limits, curved))
+    if not any(
+        h.family == tables[0].op and h.dtype.startswith(tables[0].dtype) for h in found.held_out
+    ):
+        for table in tables:
+            error = errors_of(
+                table, lambda t: works(t, peaks), {**beside, key: fit.law}, "in_sample"
+            )
+            found.held_out += [error] if error else []
+    return True
+
+
+def _held(
+    key: Key,
+    tables: list[Table],
+    split: Split,
+    peaks: Peaks,
+    how: tuple[Mapping[Key, Achieved], str, Limits, bool],
+) -> list[HeldOut]:
+    """Fit without the held-out points of every table, and compare on them."""
+    beside, source, limits, curved = how
+    masks = [held_out(table, split) for table in tables]
+    if all(mask is None for mask in masks):
+        return []
+    pairs = list(zip(tables, masks, strict=True))
+    train = [t if m is None else t.take(~m) for t, m in pairs]
+    samples = [Sample(works(t, peaks), t.time_s) for t in train if len(t)]
+    if sum(map(len, samples)) < FEWEST_ROWS:
+        return []
+    law = fit_law(key, samples, beside, source, limits, curved).law
+    errors = [
+        errors_of(t.take(m), lambda t: works(t, peaks), {**beside, key: law}, split)
+        for t, m in pairs
+        if m is not None
+    ]
+    return [error for error in errors if error]
+
+
+def fit_part(part: AcceleratorSpec, base: CalibrationSpec) -> tuple[CalibrationSpec, PartFit]:
+    """Fit the calibration of one part; what has no rows keeps the shares of ``base``.
+
+    Raises
+    ------
+    InputError
+        No measured rows of the part are to be had.
+    """
+    choices = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+    if not choices:
+        raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
+    found = fit_tables(choices, stated_peaks(part), base.elementwise)
+    return with_laws(base, part.name, (part.name,), found), found
+
+
+def with_laws(
+    base: CalibrationSpec, name: str, accelerators: tuple[str, ...], found: PartFit
+) -> CalibrationSpec:
+    """``base`` with the fitted shares in place of its own."""
+    gemm, grouped = dict(base.gemm), dict(base.grouped_gemm)
+    update: dict[str, object] = {"name": name, "accelerators": accelerators}
+    for (family, precision), law in found.laws.items():
+        if family == "gemm":
+            gemm[precision] = law  # type: ignore[index]
+        elif family == "grouped_gemm":
+            grouped[precision] = law  # type: ignore[index]
+        else:
+            update[family] = law
+    for each, law in grouped.items():
+        grouped[each] = _not_above(law, gemm[each])
+    update["provenance"] = Provenance(
+        fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        rows=tuple(found.rows),
+        held_out=tuple(found.held_out),
+        residual_sigma={
+            "/".join(part for part in key if part): round(fit.sigma, 4)
+            for key, fit in found.fits.items()
+        },
+    )
+    return base.model_copy(update={**update, "gemm": gemm, "grouped_gemm": grouped})
+
+
+def _not_above(grouped: Achieved, gemm: Achieved) -> Achieved:
+    """Shares of a grouped product that was not fitted, no better than the product's."""
+    update: dict[str, Sourced] = {}
+    for name, better in (("compute_share", min), ("memory_share", min), ("floor_s", max)):
+        own, other = getattr(grouped, name), getattr(gemm, name)
+        if better(own, other) != own:
+            update[name] = Sourced(float(other), other.source, "as gemm", "derived")
+    return grouped.model_copy(update=dict(update))
+
+
+def transfer(
+    base: CalibrationSpec, name: str, accelerators: tuple[str, ...], measured: CalibrationSpec
+) -> CalibrationSpec:
+    """Shares of a measured sibling for parts that were not measured."""
+    own = base.provenance or measured.provenance
+    update = {
+        "name": name,
+        "accelerators": accelerators,
+        "gemm": {**base.gemm, **{k: v for k, v in measured.gemm.items() if k in base.gemm}},
+        "grouped_gemm": {
+            **base.grouped_gemm,
+            **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
+        },
+        "attention_prefill": measured.attention_prefill,
+        "attention_decode": measured.attention_decode,
+        "provenance": Provenance(
+            fitted=own.fitted if own else "",
+            transferred_from=measured.name,
+            residual_sigma=measured.provenance.residual_sigma if measured.provenance else {},
+        ),
+    }
+    return base.model_copy(update=update)
+
+
+def transfer_errors(
+    part: AcceleratorSpec, measured: CalibrationSpec, tables: Sequence[Chosen] | None = None
+) -> list[HeldOut]:
+    """Error on the rows of ``part`` of shares fitted to another part."""
+    peaks = stated_peaks(part)
+    if tables is None:
+        tables = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+    found = []
+    for choice in tables:
+        for table in choice.tables:
+            rows = screen(table, peaks).table
+            parts = works(rows, peaks)
+            try:
+                laws = {w.key: law_of(measured, w.key) for w in parts if w.family != "conversion"}
+            except InputError:
+                continue
+            laws[("conversion", "")] = conversion_law(0.6)
+            error = errors_of(rows, lambda t: works(t, peaks), laws, "part")
+            if error:
+                note = f"{error.source}, shares of {measured.name}"
+                found.append(error.model_copy(update={"source": note}))
+    return found

@@ -1,0 +1,282 @@
+"""Achieved shares as a vector of parameters, fitted to measured times.
+
+The residual is the logarithm of measured over predicted time under a robust loss, so that a
+factor two weighs the same at a microsecond and at a second and a glitch weighs little.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from planner.calibrate.features import Work, predict_s
+from planner.calibrate.rows import FloatArray, Mask
+from planner.errors import InputError
+from planner.roofline import blended
+from planner.sourced import Sourced
+from planner.specs.hardware import Achieved, Curve
+
+Key = tuple[str, str]
+Blend = Literal["max", "root4", "root2", "sum"]
+
+KNOTS: dict[str, tuple[float, ...]] = {
+    "gemm": tuple(4.0**i * 128 * 128 for i in range(-1, 8)),
+    "grouped_gemm": (1.0, 16.0, 128.0, 1024.0),
+}
+"""Sizes at which the compute share of a family is free."""
+BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
+"""Bytes of one call at which the memory share is free."""
+BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
+SMOOTH = 0.5
+"""Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
+LOSS_SCALE = 0.1
+"""Error at which the loss turns from squared to linear, in logarithms."""
+MOST_BELOW = 0.2
+"""Share of the rows that may be smaller than the first knot."""
+MOST_ROWS = 4000
+"""Rows of one fit; more are sampled."""
+FEWEST_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows of one table as work and time."""
+
+    works: list[Work]
+    time_s: FloatArray
+
+    def take(self, keep: Mask) -> "Sample":
+        """Rows where ``keep``."""
+        return Sample([w.take(keep) for w in self.works], self.time_s[keep])
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a fit may not pass: the highest shares and the lowest floor."""
+
+    compute_share: float = 1.0
+    memory_share: float = 1.0
+    floor_s: float = 1.5e-6
+    """A kernel inside a captured graph costs no less. [s]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Fitted shares with how certain they are."""
+
+    key: Key
+    law: Achieved
+    names: tuple[str, ...]
+    covariance: FloatArray
+    """Of the parameters' logarithms, in the order of ``names``."""
+    sigma: float
+    """Standard deviation of log(measured / predicted), from its middle two thirds."""
+    rows: int
+
+
+def thinned(samples: Sequence[Sample], most: int, seed: int = 0) -> list[Sample]:
+    """At most ``most`` rows in all, the same number from each sample where they have it."""
+    rng, each, found = np.random.default_rng(seed), most // max(1, len(samples)), []
+    for sample in samples:
+        keep = np.ones(len(sample), bool)
+        if len(sample) > each:
+            keep[:] = False
+            keep[rng.choice(len(sample), each, replace=False)] = True
+        found.append(sample.take(keep))
+    return found
+
+
+def fit_law(
+    key: Key,
+    samples: Sequence[Sample],
+    fixed: Mapping[Key, Achieved],
+    source: str,
+    limits: Limits = Limits(),
+    curved: bool = True,
+) -> Fit:
+    """Fit the shares of ``key`` to rows, the other kernels of a row taken as ``fixed``.
+
+    Parameters
+    ----------
+    curved : shares over the size of the work, a blend and a time by depth; else two constant
+        shares and a floor.
+
+    Raises
+    ------
+    InputError
+        Too few rows.
+    """
+    samples = [s for s in thinned(samples, MOST_ROWS) if len(s)]
+    if sum(map(len, samples)) < FEWEST_ROWS:
+        raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
+    shape = _Shape(key, curved, [w for s in samples for w in s.works if w.key == key])
+    tries = [
+        _solve(shape, blend, samples, fixed, limits) for blend in (BLENDS if curved else ("max",))
+    ]
+    _, blend, x, jacobian = min(tries, key=lambda t: t[0])
+    law = shape.law(x, blend, source)
+    errors = _log_errors(samples, {**fixed, key: law})
+    sigma = float(np.diff(np.quantile(errors, [1 / 6, 5 / 6]))[0] / (2 * 0.9674))
+    covariance = np.asarray(np.linalg.pinv(jacobian.T @ jacobian), float) * max(sigma, 1e-3) ** 2
+    return Fit(key, law, shape.names, covariance, sigma, sum(map(len, samples)))
+
+
+def _log_errors(samples: Sequence[Sample], laws: Mapping[Key, Achieved]) -> FloatArray:
+    return np.concatenate([np.log(s.time_s / predict_s(s.works, laws)) for s in samples])
+
+
+class _Shape:
+    """Which parameters a law has, and the way between them and the law."""
+
+    def __init__(self, key: Key, curved: bool, works: Sequence[Work] = ()) -> None:
+        self.key, self.curved = key, curved
+        sizes = [w.size for w in works]
+        self.sizes = _reaching(KNOTS.get(key[0], ()), sizes) if curved else ()
+        self.bytes = _reaching(BYTE_KNOTS, [w.call_bytes for w in works]) if curved else ()
+        self.compute = max(1, len(self.sizes))
+        self.memory = max(1, len(self.bytes))
+        labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
+        labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
+        self.names = (*labels, "floor_s", *(("depth_s",) if curved else ()))
+
+    def start(self, times: FloatArray) -> FloatArray:
+        """First guess, as logarithms."""
+        shares = [np.log(0.6)] * self.compute + [np.log(0.8)] * self.memory
+        floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
+        return np.array(shares + floor + ([np.log(1e-10)] if self.curved else []))
+
+    def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest of each parameter, as logarithms."""
+        low = [np.log(1e-3)] * (self.compute + self.memory) + [np.log(limits.floor_s)]
+        high = [np.log(limits.compute_share)] * self.compute
+        high += [np.log(limits.memory_share)] * self.memory + [np.log(1e-2)]
+        if self.curved:
+            low, high = [*low, np.log(1e-13)], [*high, np.log(1e-6)]
+        return np.array(low), np.array(high)
+
+    def law(self, x: FloatArray, blend: Blend, source: str) -> Achieved:
+        """Build the law of a parameter vector, its curves made monotone in time."""
+        compute, memory = x[: self.compute], x[self.compute : self.compute + self.memory]
+        floor = float(np.exp(x[self.compute + self.memory]))
+
+        def number(value: float, note: str) -> Sourced:
+            return Sourced(float(f"{value:.4g}"), source, note, "derived")
+
+        def curve(sizes: tuple[float, ...], logs: FloatArray) -> Curve | None:
+            if not sizes:
+                return None
+            shares = tuple(float(f"{v:.4g}") for v in _no_steeper(np.log(sizes), logs))
+            return Curve(sizes=sizes, shares=shares, source=source)
+
+        ups, downs = curve(self.sizes, compute), curve(self.bytes, memory)
+        top_c = max(ups.shares) if ups else float(np.exp(compute[0]))
+        top_m = max(downs.shares) if downs else float(np.exp(memory[0]))
+        return Achieved(
+            compute_share=number(top_c, "highest of the curve" if ups else "fitted"),
+            memory_share=number(top_m, "highest of the curve" if downs else "fitted"),
+            floor_s=number(floor, "fitted"),
+            compute_curve=ups,
+            memory_curve=downs,
+            blend=blend,
+            depth_s=number(float(np.exp(x[-1])), "fitted") if self.curved else None,
+        )
+
+    def prior(self, x: FloatArray) -> FloatArray:
+        """Pull of the curves towards straight lines, and off slopes where time would fall."""
+        pulls = []
+        for sizes, part in (
+            (self.sizes, x[: self.compute]),
+            (self.bytes, x[self.compute : self.compute + self.memory]),
+        ):
+            if len(sizes) > 2:
+                logs = np.log(sizes)
+                slopes = np.diff(part) / np.diff(logs)
+                pulls += [
+                    np.diff(slopes) / SMOOTH,
+                    slopes[[0, -1]],
+                    np.maximum(0, slopes - 0.98) * 100,
+                ]
+        return np.concatenate(pulls) if pulls else np.zeros(0)
+
+
+def _reaching(knots: tuple[float, ...], sizes: Sequence[FloatArray]) -> tuple[float, ...]:
+    """Knots as they are, or spread anew where many sizes lie below them (a small device)."""
+    if not sizes or not knots:
+        return knots
+    every = np.concatenate(sizes)
+    if np.mean(every < knots[0]) <= MOST_BELOW:
+        return knots
+    low, high = np.quantile(every, (0.02, 0.98))
+    count = min(len(knots), 6)
+    return tuple(float(f"{x:.4g}") for x in np.geomspace(low, max(high, 2 * low), count))
+
+
+def _no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
+    """Shares lifted where they would rise faster than the size."""
+    logs = np.minimum(log_shares, 0.0).copy()
+    for i in range(len(logs) - 1, 0, -1):
+        logs[i - 1] = max(logs[i - 1], logs[i] - 0.999 * (log_sizes[i] - log_sizes[i - 1]))
+    return np.exp(logs)
+
+
+def _solve(
+    shape: _Shape,
+    blend: Blend,
+    samples: Sequence[Sample],
+    fixed: Mapping[Key, Achieved],
+    limits: Limits,
+) -> tuple[float, Blend, FloatArray, FloatArray]:
+    """Cost, blend, parameters and Jacobian of the rows at the best point for one blend."""
+    from scipy.optimize import least_squares
+
+    key = shape.key
+    plain = _Plain(shape, blend)
+    rest = [
+        sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
+        for s in samples
+    ]
+    own = [[w for w in s.works if w.key == key] for s in samples]
+    logs = [np.log(s.time_s) for s in samples]
+
+    def errors(x: FloatArray) -> FloatArray:
+        parts = []
+        for works, other, target in zip(own, rest, logs, strict=True):
+            total = other + sum(plain.time_s(x, work) for work in works)
+            parts.append(np.log(total) - target)
+        return np.concatenate(parts)
+
+    def residual(x: FloatArray) -> FloatArray:
+        return np.concatenate([errors(x), shape.prior(x)])
+
+    low, high = shape.bounds(limits)
+    start = np.clip(
+        shape.start(np.concatenate([s.time_s for s in samples])), low + 1e-6, high - 1e-6
+    )
+    found: Any = least_squares(
+        residual, start, bounds=(low, high), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60
+    )
+    return float(found.cost), blend, np.asarray(found.x), np.asarray(found.jac)
+
+
+class _Plain:
+    """The law's formula on a bare parameter vector, without building specs at every step."""
+
+    def __init__(self, shape: _Shape, blend: Blend) -> None:
+        self.shape, self.blend = shape, blend
+        self.log_sizes, self.log_bytes = (
+            np.log(shape.sizes or (1.0,)),
+            np.log(shape.bytes or (1.0,)),
+        )
+
+    def time_s(self, x: FloatArray, work: Work) -> FloatArray:
+        """Time of one kernel of each row. [s]"""
+        c, m = self.shape.compute, self.shape.memory
+        compute = np.interp(np.log(np.maximum(work.size, 1e-30)), self.log_sizes, x[:c])
+        memory = np.interp(np.log(np.maximum(work.call_bytes, 1e-30)), self.log_bytes, x[c : c + m])
+        busy = blended(work.compute_s / np.exp(compute), work.memory_s / np.exp(memory), self.blend)
+        depth = work.depth * np.exp(x[-1]) if self.shape.curved else 0.0
+        return np.asarray(busy + np.exp(x[c + m]) + depth)

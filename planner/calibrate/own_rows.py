@@ -1,0 +1,162 @@
+"""From a file of the runner's rows to fitted shares, for any device: measure, fit, check."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.calibrate.choice import Chosen
+from planner.calibrate.features import PRECISION, Peaks, elementwise, stated_peaks, works
+from planner.calibrate.fit import MOST_SIGMA, PartFit, fit_tables, with_laws
+from planner.calibrate.laws import Sample, fit_law
+from planner.calibrate.rows import RowsFile, Table, read_rows
+from planner.errors import InputError
+from planner.sourced import Sourced
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+
+DEVICES = {
+    "NVIDIA A100-SXM4-80GB": "a100-80g-sxm",
+    "NVIDIA B200": "b200-sxm",
+    "NVIDIA B300 SXM6 AC": "b300-sxm",
+    "NVIDIA GB200": "gb200-nvl72",
+    "NVIDIA GB300": "gb300-nvl72",
+    "NVIDIA H100 80GB HBM3": "h100-sxm",
+    "NVIDIA H200": "h200-sxm",
+    "NVIDIA L40S": "l40s",
+}
+"""What the driver calls a device -> accelerator profile."""
+
+LARGE_BYTES = 32e6
+"""Copies larger than this show memory, not a cache. [bytes]"""
+FAMILIES = {
+    "gemm": "gemm", "grouped_gemm": "grouped_gemm", "moe_layer": "grouped_gemm",
+    "attention_decode": "attention_decode", "attention_prefill": "attention_prefill",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFit:
+    """Shares fitted to one file of rows."""
+
+    device: str
+    peaks: Peaks
+    elementwise: Achieved
+    found: PartFit
+    rows: int
+    failed: int
+    """Points that the run could not measure."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: shares, peaks, errors on held-out points."""
+        return {
+            "device": self.device,
+            "peak_flop_per_s": dict(self.peaks.flop_per_s),
+            "peak_bytes_per_s": self.peaks.bytes_per_s,
+            "rows": self.rows,
+            "failed": self.failed,
+            "laws": {
+                "/".join(p for p in key if p): law.model_dump(mode="json", exclude_none=True)
+                for key, law in {("elementwise", ""): self.elementwise, **self.found.laws}.items()
+            },
+            "held_out": [h.model_dump() for h in self.found.held_out],
+            "counts": [r.model_dump() for r in self.found.rows],
+        }
+
+
+def part_of(file: RowsFile) -> str | None:
+    """Accelerator profile of the device the rows are from; None where it has none."""
+    if file.header.get("part"):
+        return str(file.header["part"])
+    return DEVICES.get(str(file.header["device"]))
+
+
+def best_seen(tables: Sequence[Table]) -> Peaks:
+    """Highest rates in the rows, for a device whose maker states none; no row beats them.
+
+    Raises
+    ------
+    InputError
+        No row multiplies.
+    """
+    rates: dict[str, float] = {}
+    bandwidth = 0.0
+    for table in tables:
+        if table.op in FAMILIES and "flop" in table.columns:
+            name = PRECISION.get(table.dtype, table.dtype)
+            rates[name] = max(rates.get(name, 0.0), float(np.max(table["flop"] / table.time_s)))
+            moved = sum(w.call_bytes for w in works(table, Peaks({name: 1.0}, 1.0)))
+            bandwidth = max(bandwidth, float(np.max(moved / table.time_s)))
+        if table.op in ("hbm_read", "hbm_copy", "hbm_write"):
+            large = table["bytes"] >= LARGE_BYTES
+            best = np.max(table["bytes"][large] / table.time_s[large], initial=0.0)
+            bandwidth = max(bandwidth, float(best))
+    if not rates:
+        raise InputError("", "rows", "need products (gemm, attention) with their flop to fit")
+    return Peaks(rates, bandwidth)
+
+
+def choices(tables: Sequence[Table]) -> list[Chosen]:
+    """One choice a family and precision, of the kernel with most rows."""
+    groups: dict[tuple[str, str], list[Table]] = {}
+    for table in tables:
+        family = FAMILIES.get(table.op)
+        if family:
+            precision = PRECISION.get(table.dtype, table.dtype)
+            key = (family, precision if family in ("gemm", "grouped_gemm") else "")
+            groups.setdefault(key, []).append(table)
+    found = []
+    for key, group in groups.items():
+        rows: dict[str, int] = {}
+        for table in group:
+            rows[table.kernel] = rows.get(table.kernel, 0) + len(table)
+        kernel = max(rows, key=lambda name: rows[name])
+        found.append(Chosen(key, tuple(t for t in group if t.kernel == kernel)))
+    return found
+
+
+def plain_elementwise(tables: Sequence[Table], peaks: Peaks) -> Achieved:
+    """Constant share and floor of kernels that only move bytes; 0.8 where no row says."""
+    rows = [t for t in tables if t.op == "elementwise" and "bytes" in t.columns]
+    samples = [Sample([elementwise(t["bytes"], peaks)], t.time_s) for t in rows]
+    if sum(map(len, samples)) >= 3:
+        return fit_law(("elementwise", ""), samples, {}, "own-rows", curved=False).law
+    return Achieved(
+        compute_share=Sourced(1.0, "assumption", "vector work", "assumed"),
+        memory_share=Sourced(0.8, "assumption", "not measured", "assumed"),
+        floor_s=Sourced(1.5e-6, "assumption", "not measured", "assumed"),
+    )
+
+
+def fit_rows(path: Path, part: AcceleratorSpec | None = None) -> RowsFit:
+    """Fit one file of rows, against stated peaks of ``part`` or the best rates in the file.
+
+    Raises
+    ------
+    InputError
+        The file is not sound, or holds too little.
+    """
+    file = read_rows(path)
+    tables = list(file.tables)
+    peaks = stated_peaks(part) if part else best_seen(tables)
+    law = plain_elementwise(tables, peaks)
+    found = fit_tables(choices(tables), peaks, law, MOST_SIGMA if part else math.inf)
+    if not found.fits:
+        raise InputError(str(path), "", "too few rows to fit: no family has three")
+    return RowsFit(str(file.header["device"]), peaks, law, found, file.rows, len(file.errors))
+
+
+def calibration_from_rows(
+    path: Path, part: AcceleratorSpec, base: CalibrationSpec, name: str
+) -> tuple[CalibrationSpec, RowsFit]:
+    """``base`` with shares fitted to a part's own rows."""
+    fitted = fit_rows(path, part)
+    return with_laws(base, name, (part.name,), fitted.found), fitted
+
+
+def write_rows_fit(path: Path, fitted: RowsFit) -> None:
+    """Write shares and held-out errors as JSON."""
+    path.write_text(json.dumps(fitted.as_dict(), indent=1) + "\n", "utf-8")

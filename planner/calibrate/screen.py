@@ -1,0 +1,120 @@
+"""Which measured rows are refused, by rule, and how many by each."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.calibrate.features import BESIDE, Peaks, bound_s, works
+from planner.calibrate.rows import FloatArray, Mask, Table
+
+BAD_SHARE = 0.05
+"""Share of a table's rows faster than the part allows, above which none of it is believed."""
+CACHE_BYTES = (32e6, 64e6, 128e6, 256e6)
+"""On-chip caches of accelerators end between these sizes. [bytes]"""
+FEWEST_LARGE = 0.15
+"""Share of a table's rows that must be larger than the cache for those to be believed."""
+FEW_LARGE = 0.005
+"""Share of those that may beat the roofline."""
+SLOW_RANKS = 1.5
+"""An expert rank may take this much longer than its part of one device's time."""
+CLEAR_OF_FLOOR = 6.0
+"""Times a table's shortest: where launch and routing no longer decide."""
+FAR_FROM_BOUND = {"attention_decode": 0.2, "attention_prefill": 0.2, "moe_layer": 0.35}
+"""Share of the bound that a group's best rows must reach to be a kernel at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """Rows that may be fitted, and what was refused of the table."""
+
+    table: Table
+    refused: Mapping[str, int]
+
+
+def screen(table: Table, peaks: Peaks) -> Screened:
+    """Drop what cannot be true.
+
+    * ``beats_roofline``: a row faster than its own products and transfers at the stated peaks.
+    * ``cache_resident``: more than 5 % of a kernel's rows are, all of them small: operands that
+      were not rotated past the cache; then all rows that size.
+    * ``table_beats_roofline``: more than 5 % are whatever their size; then all of it.
+    * ``ranks_repeat_one_device``: rows of an expert-parallel degree that take far longer than
+      that part of the whole layer on one device does (routing that collapses onto few experts).
+    * ``far_from_roofline``: a shape whose best rows stay far below the bound.
+    """
+    refused: Counter[str] = Counter()
+    share = bound_s(table, peaks) / table.time_s
+    keep: Mask = share <= 1.0
+    if len(table) and np.mean(~keep) > BAD_SHARE:
+        cached = _cached(table, share, peaks)
+        if cached is None:
+            none = table.take(np.zeros(len(table), bool))
+            return Screened(none, {"table_beats_roofline": len(table)})
+        refused["cache_resident"] = int(np.sum(cached))
+        keep = keep & ~cached
+        refused["beats_roofline"] = int(np.sum(~keep & ~cached))
+    else:
+        refused["beats_roofline"] = int(np.sum(~keep))
+    if table.op == "moe_layer":
+        slow = _slow_ranks(table)
+        refused["ranks_repeat_one_device"] = int(np.sum(slow & keep))
+        keep = keep & ~slow
+    far = _far(table, share)
+    refused["far_from_roofline"] = int(np.sum(far & keep))
+    keep = keep & ~far
+    return Screened(table.take(keep), {rule: n for rule, n in refused.items() if n})
+
+
+def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
+    """Rows small enough to have stayed on chip between repeats; None where size explains nothing.
+
+    The smallest of some sizes from which on hardly a row is too fast.
+    """
+    if table.op not in ("gemm", "moe_layer"):
+        return None
+    moved = np.asarray(sum(w.call_bytes for w in works(table, peaks) if w.family not in BESIDE))
+    for limit in CACHE_BYTES:
+        large = moved > limit
+        if large.mean() >= FEWEST_LARGE and np.mean(share[large] > 1) <= FEW_LARGE:
+            return np.asarray(~large)
+    return None
+
+
+def _slow_ranks(table: Table) -> Mask:
+    """Rows of the degrees whose ranks take longer than their part of one device's time."""
+    bad = np.zeros(len(table), bool)
+    degree = table["experts"] / table["local_experts"]
+    names = ("group_tokens", "experts", "top_k", "hidden", "intermediate")
+    keys = list(zip(*(table[name].tolist() for name in names), strict=True))
+    whole = {key: t for key, t, d in zip(keys, table.time_s, degree, strict=True) if d == 1}
+    least = CLEAR_OF_FLOOR * float(np.min(table.time_s, initial=np.inf))
+    part = np.array([whole.get(key, np.nan) for key in keys]) / degree
+    for each in np.unique(degree[degree > 1]):
+        rows = (degree == each) & (part > least)
+        if rows.sum() >= 3 and np.median(table.time_s[rows] / part[rows]) > SLOW_RANKS:
+            bad |= degree == each
+    return bad
+
+
+ALIKE = {
+    "attention_decode": ("heads",),
+    "attention_prefill": ("heads",),
+    "moe_layer": ("hidden", "intermediate", "experts", "top_k"),
+}
+"""Columns whose values together tell a group of rows that some size should bring near the bound."""
+
+
+def _far(table: Table, share: FloatArray) -> Mask:
+    """Rows of the groups that never come near the bound."""
+    bad = np.zeros(len(table), bool)
+    names = [name for name in ALIKE.get(table.op, ()) if name in table.columns]
+    if not names:
+        return bad
+    groups = np.stack([table[name] for name in names], axis=1)
+    for group in np.unique(groups, axis=0):
+        rows = np.all(groups == group, axis=1)
+        if rows.sum() >= 20 and np.quantile(share[rows], 0.95) < FAR_FROM_BOUND[table.op]:
+            bad |= rows
+    return bad

@@ -1,0 +1,65 @@
+"""Make the calibrations that travel with the package: fit what was measured, transfer the rest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from planner import files
+from planner.calibrate.fit import fit_part, transfer, transfer_errors
+from planner.calibrate.write import write_calibration
+from planner.specs.hardware import CalibrationSpec
+
+MEASURED = {
+    "h100-sxm": None, "h200-sxm": "h100-sxm", "h800-sxm": "h100-sxm", "b200-sxm": None,
+    "gb200-nvl72": "b200-sxm", "b300-sxm": "b200-sxm", "gb300-nvl72": "b300-sxm",
+    "a100-80g-sxm": None, "l40s": None, "rtx-pro-6000": None,
+}  # fmt: skip
+"""Part with rows -> sibling whose shares are held against them, in this order."""
+TRANSFERRED = {
+    "gh200": "h200-sxm", "h100-nvl": "h100-sxm", "h100-pcie": "h100-sxm", "rtx-4090": "l40s",
+    "rtx-5090": "rtx-pro-6000", "dgx-spark-gb10": "rtx-pro-6000",
+}  # fmt: skip
+"""Part without rows -> sibling whose shares it takes."""
+STARTS_FROM = {"h800-sxm": "h100-sxm"}
+"""Part with rows of some families only -> sibling whose shares it takes for the others."""
+ABOUT = """Achieved shares of the stated peaks, {how}. Floors [s].
+Made by planner.calibrate.ship: make it again, do not edit it. How, how wrong: docs/calibration.md."""
+
+
+def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
+    """Fit or transfer the calibrations of ``parts`` (all without) into ``folder``.
+
+    Takes minutes a part, and the optional tables.
+
+    Raises
+    ------
+    InputError
+        No rows of a part are to be had.
+    """
+    made: dict[str, CalibrationSpec] = {}
+    paths = []
+    for name, sibling in MEASURED.items():
+        if parts and name not in parts:
+            continue
+        part, base = files.load_accelerator(name), files.load_calibration(name)
+        if name in STARTS_FROM:
+            base = transfer(base, name, (name,), _of(STARTS_FROM[name], made))
+        spec, found = fit_part(part, base)
+        provenance = spec.provenance
+        if provenance and sibling:
+            held = (*provenance.held_out, *transfer_errors(part, _of(sibling, made)))
+            update = {"held_out": held, "transferred_from": STARTS_FROM.get(name, "")}
+            spec = spec.model_copy(update={"provenance": provenance.model_copy(update=update)})
+        made[name] = spec
+        how = "fitted to measured kernel times"
+        paths.append(write_calibration(folder, spec, ABOUT.format(how=how), found.fits))
+    for name, sibling in TRANSFERRED.items():
+        if parts and name not in parts:
+            continue
+        spec = transfer(files.load_calibration(name), name, (name,), _of(sibling, made))
+        how = f"transferred from {sibling}, which was measured"
+        paths.append(write_calibration(folder, spec, ABOUT.format(how=how)))
+    return paths
+
+
+def _of(name: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:
+    return made.get(name) or files.load_calibration(name)

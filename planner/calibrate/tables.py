@@ -1,0 +1,256 @@
+"""Measured tables of an installed ``aiconfigurator-core``, read in place.
+
+Latencies there are milliseconds, or microseconds where the column's name says so; ``num_tokens``
+of MoE tables counts all ranks, before routing; rows of more than one expert rank time the busiest
+rank of one sampled batch.  Only balanced routing is read: no file says what the others sampled.
+"""
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.calibrate.rows import FloatArray, Origin, Table
+from planner.errors import InputError
+
+PARTS = {
+    "a100-80g-sxm": "a100_sxm", "b200-sxm": "b200_sxm", "b300-sxm": "b300_sxm",
+    "gb200-nvl72": "gb200", "gb300-nvl72": "gb300", "h100-sxm": "h100_sxm",
+    "h200-sxm": "h200_sxm", "l40s": "l40s", "rtx-pro-6000": "rtx_pro_6000_server",
+}  # fmt: skip
+"""Accelerator profile -> folder of its tables."""
+
+DTYPES = {
+    "bfloat16": "bf16", "half": "bf16", "fp8": "fp8_tensor", "fp8_block": "fp8_block",
+    "nvfp4": "nvfp4", "sq": "int8",
+}  # fmt: skip
+"""Formats that a kernel multiplies in; weight-only formats are left out."""
+
+SMALLEST_SIDE = 512
+"""Narrower matrix products are left out: no model's layer is one."""
+NARROWEST_EXPERT = 512
+"""Experts cut into narrower slices are left out: nobody serves them so."""
+SHORTEST_CONTEXT = 128
+"""Shorter contexts and prompts are left out: launch, not attention."""
+LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
+"""Head dimensions of multi-head latent attention in every table of it."""
+
+Columns = dict[str, Any]
+
+
+def installed() -> bool:
+    """Whether the tables can be read: the package and pyarrow are there."""
+    return all(importlib.util.find_spec(name) for name in ("aiconfigurator_core", "pyarrow"))
+
+
+def aic_tables(
+    part: str, wanted: tuple[str, ...] = (), engine: str = "trtllm", version: str | None = None
+) -> list[Table]:
+    """Tables of one accelerator profile by one serving engine; the newest where none is named.
+
+    Parameters
+    ----------
+    wanted : operations; empty: all.
+    engine : ``trtllm``, ``sglang``, ``vllm``, ``nccl``.
+
+    Raises
+    ------
+    InputError
+        The package is not installed, or has no tables of the part.
+    """
+    if not installed():
+        raise InputError(
+            "", "tables", 'not installed; pip install "moe-planner[tables-nvidia]" reads them'
+        )
+    if part not in PARTS:
+        raise InputError("", "part", f"no tables of {part}; there are {', '.join(sorted(PARTS))}")
+    found = []
+    for name, (op, make) in READERS.items():
+        if wanted and op not in wanted:
+            continue
+        for path in _newest_first(part, name, engine, version):
+            origin = Origin(part, "aiconfigurator-tables", f"{engine} {path.parent.name}")
+            tables = [table for table in make(_read(path), origin) if len(table)]
+            if tables:
+                found += tables
+                break
+    return found
+
+
+def _root() -> Path:
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "systems" / "data"
+
+
+def _newest_first(part: str, name: str, engine: str, version: str | None) -> list[Path]:
+    paths = (_root() / PARTS[part]).glob(f"*/{engine}/{version or '*'}/{name}.parquet")
+    return sorted(paths, key=lambda p: _ordered(p.parent.name), reverse=True)
+
+
+def _ordered(version: str) -> tuple[list[int], float]:
+    """``1.3.0rc20`` after ``1.3.0rc4``, before ``1.3.0``."""
+    release, _, candidate = version.partition("rc")
+    numbers = [int(part) for part in release.split(".") if part.isdigit()]
+    return numbers, float(candidate) if candidate.isdigit() else math.inf
+
+
+def _read(path: Path) -> Columns:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def _groups(data: Columns, *names: str) -> Iterator[tuple[tuple[str, ...], Columns]]:
+    """Split rows by what ``names`` say together."""
+    keys = np.array(
+        ["\t".join(map(str, key)) for key in zip(*(data[n] for n in names), strict=True)]
+    )
+    for key in np.unique(keys):
+        keep = keys == key
+        yield tuple(str(key).split("\t")), {n: values[keep] for n, values in data.items()}
+
+
+def _number(values: Any) -> FloatArray:
+    return np.asarray(values, dtype=float)
+
+
+def _gemm(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (dtype, kernel), rows in _groups(data, "gemm_dtype", "kernel_source"):
+        if dtype not in DTYPES:
+            continue
+        columns = {name: _number(rows[name]) for name in ("m", "k", "n")}
+        labels = {} if dtype == "bfloat16" else {"includes": "quantise"}
+        table = Table(
+            "gemm", DTYPES[dtype], kernel, origin, columns, _number(rows["latency"]) / 1e3, labels
+        )
+        yield table.take(np.minimum(columns["k"], columns["n"]) >= SMALLEST_SIDE)
+
+
+def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (dtype, kernel, spread), rows in _groups(
+        data, "moe_dtype", "kernel_source", "distribution"
+    ):
+        if dtype not in DTYPES or spread not in ("balanced", "uniform") or "nongated" in kernel:
+            continue
+        degree, experts = _number(rows["moe_ep_size"]), _number(rows["num_experts"])
+        columns = {
+            "group_tokens": _number(rows["num_tokens"]),
+            "experts": experts,
+            "local_experts": experts / degree,
+            "top_k": _number(rows["topk"]),
+            "hidden": _number(rows["hidden_size"]),
+            "intermediate": _number(rows["inter_size"]) / _number(rows["moe_tp_size"]),
+            "ep_degree": degree,
+        }
+        columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
+        labels = {"distribution": "balanced"}
+        times = _number(rows["latency"]) / 1e3
+        table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
+        yield table.take(columns["intermediate"] >= NARROWEST_EXPERT)
+
+
+def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (kernel, cache), rows in _groups(data, "kernel_source", "kv_cache_dtype"):
+        sequences, context = (
+            _number(rows["batch_size"]),
+            _number(rows["isl"]) + _number(rows["step"]),
+        )
+        ones = np.ones_like(sequences)
+        columns = {
+            "sequences": sequences, "context_tokens": sequences * context,
+            "heads": _number(rows["num_heads"]), "kv_lora_rank": LATENT * ones,
+            "rope_dim": ROPE * ones,
+        }  # fmt: skip
+        labels = {"variant": "mla", "kv_dtype": "fp8" if cache == "fp8" else "bf16"}
+        times = _number(rows["latency"]) / 1e3
+        table = Table("attention_decode", "bf16", kernel, origin, columns, times, labels)
+        yield table.take(context >= SHORTEST_CONTEXT)
+
+
+def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (kernel, cache), rows in _groups(_unwindowed(data), "kernel_source", "kv_cache_dtype"):
+        sequences, context = (
+            _number(rows["batch_size"]),
+            _number(rows["isl"]) + _number(rows["step"]),
+        )
+        columns = {
+            "sequences": sequences, "context_tokens": sequences * context,
+            "heads": _number(rows["num_heads"]), "kv_heads": _number(rows["num_key_value_heads"]),
+            "head_dim": _number(rows["head_dim"]),
+        }  # fmt: skip
+        labels = {"variant": "gqa", "kv_dtype": "fp8" if cache == "fp8" else "bf16"}
+        times = _number(rows["latency"]) / 1e3
+        table = Table("attention_decode", "bf16", kernel, origin, columns, times, labels)
+        yield table.take(context >= SHORTEST_CONTEXT)
+
+
+def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (kernel, cache), rows in _groups(data, "kernel_source", "kv_cache_dtype"):
+        if cache != "bfloat16":
+            continue
+        keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
+        heads, batch = _number(rows["num_heads"]), _number(rows["batch_size"])
+        ones = np.ones_like(heads)
+        columns = {
+            "sequences": batch, "tokens": batch * _number(rows["isl"]), "heads": heads,
+            "kv_heads": heads, "head_dim": (NOPE + ROPE) * ones, "v_head_dim": VALUE * ones,
+        }  # fmt: skip
+        times = _number(rows["latency"]) / 1e3
+        yield Table(
+            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": "mla"}
+        ).take(keep)
+
+
+def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
+    for (kernel, computed, cache), rows in _groups(
+        _unwindowed(data), "kernel_source", "attn_dtype", "kv_cache_dtype"
+    ):
+        if computed != "bfloat16" or cache != "bfloat16":
+            continue
+        keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
+        batch, dim = _number(rows["batch_size"]), _number(rows["head_dim"])
+        columns = {
+            "sequences": batch, "tokens": batch * _number(rows["isl"]),
+            "heads": _number(rows["num_heads"]), "kv_heads": _number(rows["num_key_value_heads"]),
+            "head_dim": dim, "v_head_dim": dim,
+        }  # fmt: skip
+        times = _number(rows["latency"]) / 1e3
+        yield Table(
+            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": "gqa"}
+        ).take(keep)
+
+
+def _unwindowed(data: Columns) -> Columns:
+    if "window_size" not in data:
+        return data
+    keep = _number(data["window_size"]) == 0
+    return {name: values[keep] for name, values in data.items()}
+
+
+def _collectives(data: Columns, origin: Origin) -> Iterator[Table]:
+    names = {"all_reduce": 2.0, "all_gather": 2.0, "reduce_scatter": 2.0, "alltoall": 2.0}
+    for (op, dtype), rows in _groups(data, "op_name", "nccl_dtype"):
+        if op not in names or dtype != "half":
+            continue
+        columns = {
+            "ranks": _number(rows["num_gpus"]), "bytes": 2.0 * _number(rows["message_size"]),
+        }  # fmt: skip
+        times = _number(rows["latency"]) / 1e3
+        yield Table(op.replace("alltoall", "all_to_all"), "none", "nccl", origin, columns, times)
+
+
+READERS: dict[str, tuple[str, Callable[[Columns, Origin], Iterator[Table]]]] = {
+    "gemm_perf": ("gemm", _gemm),
+    "moe_perf": ("moe_layer", _moe),
+    "generation_mla_perf": ("attention_decode", _decode_mla),
+    "generation_attention_perf": ("attention_decode", _decode_gqa),
+    "context_mla_perf": ("attention_prefill", _prefill_mla),
+    "context_attention_perf": ("attention_prefill", _prefill_gqa),
+    "nccl_perf": ("collective", _collectives),
+}

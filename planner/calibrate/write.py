@@ -1,0 +1,89 @@
+"""A calibration as YAML in the style of the shipped ones, and its covariances as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from planner.calibrate.laws import Fit, Key
+from planner.sourced import Sourced
+from planner.specs.base import Spec
+from planner.specs.hardware import CalibrationSpec, Curve
+
+
+def calibration_yaml(spec: CalibrationSpec, about: str) -> str:
+    """Text of a calibration's file; ``about`` is its first comment."""
+    lines = [f"# {line}" for line in about.splitlines()]
+    lines += [f"name: {spec.name}", "accelerators:", *(f"  - {a}" for a in spec.accelerators)]
+    for field in type(spec).model_fields:
+        if field in ("name", "accelerators"):
+            continue
+        value = getattr(spec, field)
+        if value is not None:
+            lines += _lines(field, value, 0)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(name: str, value: Any, depth: int) -> list[str]:
+    pad = "  " * depth
+    if isinstance(value, Sourced):
+        return [f"{pad}{name}: {_flow(value.as_dict())}"]
+    if isinstance(value, Curve):
+        written = {k: v for k, v in value.model_dump().items() if v not in ("", "derived")}
+        return [f"{pad}{name}: {_flow(written)}"]
+    if isinstance(value, Spec):
+        value = {k: getattr(value, k) for k in type(value).model_fields}
+    if isinstance(value, dict):
+        found = [f"{pad}{name}:"]
+        for key, part in value.items():
+            if part not in (None, "", (), {}) and not (key == "blend" and part == "max"):
+                found += _lines(str(key), part, depth + 1)
+        return found if len(found) > 1 else []
+    if isinstance(value, tuple):
+        rows = [{k: v for k, v in item.model_dump().items() if v not in ("", {})} for item in value]
+        return [f"{pad}{name}:", *(f"{pad}  - {_flow(row)}" for row in rows)] if rows else []
+    return [f"{pad}{name}: {_scalar(value)}"]
+
+
+def _flow(written: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{k}: {_scalar(v)}" for k, v in written.items()) + "}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, dict):
+        return _flow(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e12 else repr(float(value))
+    if isinstance(value, int):
+        return str(value)
+    text = str(value)
+    plain = text.replace("-", "").replace(".", "").replace("_", "").isalnum()
+    return text if plain and not text[0].isdigit() else json.dumps(text)
+
+
+def covariance_json(fits: dict[Key, Fit]) -> str:
+    """Covariances of the logarithms of each fit's parameters, as JSON."""
+    found = {
+        "/".join(part for part in key if part): {
+            "parameters": list(fit.names),
+            "rows": fit.rows,
+            "sigma": round(fit.sigma, 5),
+            "covariance": [[float(f"{x:.3g}") for x in row] for row in fit.covariance],
+        }
+        for key, fit in fits.items()
+    }
+    return json.dumps(found, separators=(",", ":")).replace('},"', '},\n"') + "\n"
+
+
+def write_calibration(
+    folder: Path, spec: CalibrationSpec, about: str, fits: dict[Key, Fit] | None = None
+) -> Path:
+    """Write a calibration into ``folder``, covariances below it; return the calibration's path."""
+    path = folder / f"{spec.name}.yaml"
+    path.write_text(calibration_yaml(spec, about), "utf-8")
+    if fits:
+        beside = folder / "covariance"
+        beside.mkdir(exist_ok=True)
+        (beside / f"{spec.name}.json").write_text(covariance_json(fits), "utf-8")
+    return path

@@ -1,0 +1,95 @@
+"""The work behind measured rows is the work of ``planner.ops``."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner import files
+from planner.calibrate.features import Peaks, law_of, predict_s, stated_peaks, works
+from planner.calibrate.rows import Origin, Table
+from planner.errors import InputError
+from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
+from planner.roofline import op_time
+
+PART, CALIBRATION = files.load_accelerator("h200-sxm"), files.load_calibration("h200-sxm")
+
+
+def table(op: str, dtype: str, labels: dict[str, str] | None = None, **columns: Any) -> Table:
+    arrays = {name: np.atleast_1d(np.asarray(v, dtype=float)) for name, v in columns.items()}
+    rows = len(next(iter(arrays.values())))
+    return Table(op, dtype, "k", Origin("h200-sxm", "test"), arrays, np.ones(rows), labels or {})
+
+
+def predicted(measured: Table) -> float:
+    parts = works(measured, stated_peaks(PART))
+    return float(predict_s(parts, {w.key: law_of(CALIBRATION, w.key) for w in parts})[0])
+
+
+def expected(*ops: Any) -> float:
+    return sum(float(op_time(op, PART, CALIBRATION).time_s) for op in ops)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "width"), [("bf16", "bf16", 2.0), ("fp8_block", "fp8", 1 + 4 / 16384)]
+)
+def test_a_row_is_predicted_as_its_op(dtype: str, precision: Any, width: float) -> None:
+    gemm = table("gemm", dtype, m=96, k=7168, n=4096)
+    assert predicted(gemm) == pytest.approx(expected(Gemm("x", 96.0, 7168, 4096, precision, width)))
+    grouped = table("grouped_gemm", dtype, pairs=512, touched=32, k=7168, n=4096)
+    op = GroupedGemm("x", 512.0, 32.0, 7168, 4096, precision, width)
+    assert predicted(grouped) == pytest.approx(expected(op))
+
+
+def test_a_moe_layer_is_two_products_and_three_passes() -> None:
+    row = table(
+        "moe_layer", "fp8_block", {"distribution": "balanced"}, group_tokens=256, experts=256,
+        local_experts=32, top_k=8, hidden=7168, intermediate=2048,
+    )  # fmt: skip
+    width = 1 + 4 / 16384
+    assert predicted(row) == pytest.approx(
+        expected(
+            GroupedGemm("up", 256.0, 32.0, 7168, 4096, "fp8", width),
+            GroupedGemm("down", 256.0, 32.0, 2048, 7168, "fp8", width),
+            Elementwise("permute", 256 * 7168 * 2.0),
+            Elementwise("gate", 5.0 * 2048 * 256),
+            Elementwise("combine", 256 * 7168 * 4.0),
+        )
+    )
+
+
+def test_balanced_routing_touches_every_expert_before_it_repeats_one() -> None:
+    row = table(
+        "moe_layer", "bf16", {"distribution": "balanced"}, group_tokens=[1, 4, 64],
+        experts=[256] * 3, local_experts=[256] * 3, top_k=[8] * 3, hidden=[64] * 3,
+        intermediate=[64] * 3,
+    )  # fmt: skip
+    up = works(row, stated_peaks(PART))[0]
+    assert up.size.tolist() == [1.0, 1.0, 2.0]
+
+
+def test_attention_rows_are_predicted_as_their_ops() -> None:
+    latent = table(
+        "attention_decode", "bf16", {"variant": "mla"}, sequences=64, context_tokens=64 * 4096,
+        heads=128, kv_lora_rank=512, rope_dim=64,
+    )  # fmt: skip
+    seen = 64.0 * 4096
+    op = AttentionDecode("x", 64.0, seen, seen, 2 * 128 * 1088.0, 1152.0, 128 * 1088.0)
+    assert predicted(latent) == pytest.approx(expected(op))
+    prompt = table(
+        "attention_prefill", "bf16", {"variant": "mla"}, sequences=2, tokens=8192, heads=128,
+        kv_heads=128, head_dim=192, v_head_dim=128,
+    )  # fmt: skip
+    pairs = 2 * 4096 * 4097 / 2
+    core = AttentionPrefill("x", 8192.0, pairs, pairs, 2 * 128 * 320.0, 128 * 320.0)
+    assert predicted(prompt) == pytest.approx(expected(core))
+
+
+def test_a_format_the_part_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match="no nvfp4 matrix units; this part multiplies in bf16"):
+        works(table("gemm", "nvfp4", m=1, k=2, n=3), Peaks({"bf16": 1e12}, 1e11))
+
+
+def test_rows_that_are_no_work_of_one_device_are_refused() -> None:
+    with pytest.raises(InputError, match="all_reduce rows are not fitted"):
+        works(table("all_reduce", "none", ranks=8, bytes=1e6), stated_peaks(PART))

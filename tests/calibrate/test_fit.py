@@ -1,0 +1,154 @@
+"""A law that made the times is found again; files written are read back as they were."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner import files
+from planner.calibrate.choice import Chosen
+from planner.calibrate.features import predict_s, stated_peaks, works
+from planner.calibrate.fit import fit_tables, transfer, with_laws
+from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
+from planner.calibrate.rows import Origin, Table
+from planner.calibrate.splits import held_out, summary
+from planner.calibrate.write import calibration_yaml, write_calibration
+from planner.errors import InputError
+from planner.specs.hardware import CalibrationSpec
+
+PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("mi300x")
+PEAKS = stated_peaks(PART)
+LAW = files.load_calibration("h200-sxm").gemm["bf16"]
+
+
+def made(noise: float = 0.03, dtype: str = "bf16") -> Table:
+    """Times of products by a known law, with some noise and a glitch in a hundred."""
+    rng = np.random.default_rng(0)
+    grid = [
+        (float(m), float(k), float(n))
+        for m in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+        for k in (1024, 2048, 4096, 7168)
+        for n in (1024, 2048, 7168)
+    ]
+    m, k, n = (np.array(column) for column in zip(*grid, strict=True))
+    table = Table(
+        "gemm", dtype, "k", Origin("h200-sxm", "aiconfigurator-tables", "t"),
+        {"m": m, "k": k, "n": n}, np.ones(len(m)),
+    )  # fmt: skip
+    times = predict_s(works(table, PEAKS), {("gemm", "bf16"): LAW})
+    times = times * np.exp(noise * rng.standard_normal(len(m)))
+    times[::97] *= 30
+    return Table(table.op, dtype, table.kernel, table.origin, table.columns, times)
+
+
+def test_a_fit_finds_the_times_of_the_law_that_made_them() -> None:
+    table = made()
+    fit = fit_law(("gemm", "bf16"), [Sample(works(table, PEAKS), table.time_s)], {}, "t")
+    error = np.abs(fit.law and predict_s(works(table, PEAKS), {("gemm", "bf16"): fit.law})
+                   / table.time_s - 1)  # fmt: skip
+    assert np.median(error) < 0.03
+    assert fit.sigma == pytest.approx(0.03, rel=0.4)
+    assert fit.covariance.shape == (len(fit.names),) * 2
+    assert np.all(np.linalg.eigvalsh(fit.covariance) > -1e-9)
+
+
+def test_points_held_out_are_predicted_about_as_well_as_the_others() -> None:
+    found = fit_tables([Chosen(("gemm", "bf16"), (made(),))], PEAKS, BASE.elementwise)
+    assert [h.split for h in found.held_out] == ["interpolation", "shape"]
+    for held in found.held_out:
+        assert held.median_abs_error < 0.05
+        assert abs(held.bias) < 0.1
+    (count,) = found.rows
+    assert (count.used, count.refused) == (168, {})
+
+
+def test_limits_are_kept() -> None:
+    table = made()
+    sample = [Sample(works(table, PEAKS), table.time_s)]
+    law = fit_law(("gemm", "bf16"), sample, {}, "t", Limits(0.5, 0.6, 5e-6)).law
+    assert law.compute_share <= 0.5
+    assert law.memory_share <= 0.6
+    assert law.floor_s >= 4.99e-6
+
+
+def test_too_few_rows_are_refused() -> None:
+    few = made().take(np.arange(168) < 2)
+    with pytest.raises(InputError, match="gemm/bf16: fewer than 3 rows"):
+        fit_law(("gemm", "bf16"), [Sample(works(few, PEAKS), few.time_s)], {}, "t")
+
+
+def test_rows_of_no_one_law_leave_the_part_as_it_was() -> None:
+    wild = made()
+    rng = np.random.default_rng(1)
+    times = wild.time_s * np.exp(2 * np.abs(rng.standard_normal(len(wild))))
+    wild = Table(wild.op, wild.dtype, wild.kernel, wild.origin, wild.columns, times)
+    found = fit_tables([Chosen(("gemm", "bf16"), (wild,))], PEAKS, BASE.elementwise)
+    assert found.laws == {}
+    assert found.rows[0].refused == {"no_one_law": 168}
+
+
+def test_curves_are_lifted_where_time_would_fall() -> None:
+    shares = _no_steeper(np.log([1.0, 2.0, 4.0]), np.log([0.01, 0.5, 0.6]))
+    assert shares[2] == pytest.approx(0.6)
+    assert shares[1] == pytest.approx(0.5)
+    assert shares[0] == pytest.approx(0.25, rel=1e-2)
+
+
+def test_thinning_keeps_small_samples_whole() -> None:
+    table = made()
+    big = Sample(works(table, PEAKS), table.time_s)
+    small = big.take(np.arange(168) < 5)
+    assert [len(s) for s in thinned([big, small], 40)] == [20, 5]
+
+
+def test_held_out_sizes_have_neighbours_and_shapes_have_none() -> None:
+    table = made()
+    sizes, shapes = held_out(table, "interpolation"), held_out(table, "shape")
+    assert sizes is not None
+    assert shapes is not None
+    assert not {1.0, 8192.0} & set(table["m"][sizes])
+    out = set(zip(table["k"][shapes], table["n"][shapes], strict=True))
+    kept = set(zip(table["k"][~shapes], table["n"][~shapes], strict=True))
+    assert not out & kept
+    assert held_out(table, "ep_degree") is None
+
+
+def test_errors_are_of_predicted_over_measured() -> None:
+    table = made(noise=0.0).take(np.arange(168) % 97 != 0)
+    held = summary(table, table.time_s * 1.1, "shape")
+    assert held.median_abs_error == pytest.approx(0.1)
+    assert held.p90_abs_error == pytest.approx(0.1)
+    assert held.bias == pytest.approx(0.1, abs=1e-3)
+
+
+def fitted() -> tuple[CalibrationSpec, dict[tuple[str, str], Fit]]:
+    found = fit_tables([Chosen(("gemm", "bf16"), (made(),))], PEAKS, BASE.elementwise)
+    return with_laws(BASE, "test-part", ("h200-sxm",), found), found.fits
+
+
+def test_a_written_calibration_is_read_back_as_it_was(tmp_path: Path) -> None:
+    spec, fits = fitted()
+    path = write_calibration(tmp_path, spec, "About it.\nMore.", fits)
+    again = files.load_spec(path, CalibrationSpec)
+    assert again == spec
+    assert path.read_text("utf-8").startswith("# About it.\n# More.\nname: test-part\n")
+    assert (tmp_path / "covariance" / "test-part.json").is_file()
+    assert calibration_yaml(again, "About it.\nMore.") == path.read_text("utf-8")
+
+
+def test_grouped_products_that_were_not_fitted_are_no_better_than_the_product() -> None:
+    spec, _ = fitted()
+    for precision, gemm in spec.gemm.items():
+        grouped = spec.grouped_gemm[precision]
+        assert grouped.compute_share <= gemm.compute_share
+        assert grouped.memory_share <= gemm.memory_share
+        assert grouped.floor_s >= gemm.floor_s
+
+
+def test_a_transfer_takes_the_shares_and_says_from_where() -> None:
+    spec, _ = fitted()
+    moved = transfer(BASE, "sibling", ("gh200",), spec)
+    assert moved.gemm["bf16"] == spec.gemm["bf16"]
+    assert moved.provenance is not None
+    assert moved.provenance.transferred_from == "test-part"
+    assert moved.links == BASE.links

@@ -1,0 +1,111 @@
+"""Files of rows: what is read, and what is refused with file and line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner import files
+from planner.calibrate.features import bound_s, stated_peaks
+from planner.calibrate.published import published_files, published_tables
+from planner.calibrate.rows import read_rows
+from planner.calibrate.screen import screen
+from planner.errors import InputError
+
+HEADER = {"op": "header", "device": "some cpu", "date": "2026-01-02"}
+GEMM = {"op": "gemm", "dtype": "bf16", "kernel": "own", "m": 8, "k": 64, "n": 32, "time_s": 1e-5}
+
+
+def written(folder: Path, *lines: dict[str, Any] | str) -> Path:
+    path = folder / "rows.jsonl"
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(texts) + "\n", "utf-8")
+    return path
+
+
+def test_rows_of_one_operation_format_and_kernel_are_one_table(tmp_path: Path) -> None:
+    other = GEMM | {"m": 16, "time_s": 2e-5}
+    failed = {"op": "error", "point": {"op": "gemm"}, "error": "out of memory"}
+    file = read_rows(
+        written(tmp_path, HEADER, GEMM, other, GEMM | {"dtype": "fp8_block"}, failed, {"op": "end"})
+    )
+    first, second = file.tables
+    assert (first.op, first.dtype, len(first)) == ("gemm", "bf16", 2)
+    assert first["m"].tolist() == [8, 16]
+    assert first.time_s.tolist() == [1e-5, 2e-5]
+    assert second.dtype == "fp8_block"
+    assert (file.rows, file.errors, file.complete) == (3, ("out of memory",), True)
+    assert first.origin.part == "some cpu"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"op": "gemm", "m": 8, "k"', r"rows\.jsonl:3: is not JSON .* cut short or edited"),
+        (GEMM | {"time_s": float("nan")}, r":3: time_s: must be a finite time > 0, got nan"),
+        (GEMM | {"time_s": -1e-6}, r":3: time_s: must be a finite time > 0, got -1e-06"),
+        (GEMM | {"time_s": "fast"}, r":3: time_s: must be a time in seconds, got 'fast'"),
+        (GEMM | {"time_s": None}, r":3: time_s: must be a time in seconds, got None"),
+        (GEMM | {"op": "gemn"}, r":3: op: 'gemn' is not known; known: .*gemm"),
+        (GEMM | {"m": "many"}, r":3: m: must be a size >= 0, got 'many'"),
+        (GEMM | {"k": None}, r":3: k: is missing from a row of gemm"),
+        (GEMM | {"device": "other"}, r":3: device: 'other' among rows of 'some cpu'"),
+        (HEADER, r":3: op: a second header: rows of two runs in one file"),
+        ({"m": 1}, r":3: op: is missing"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(
+    tmp_path: Path, line: dict[str, Any] | str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_rows(written(tmp_path, HEADER, GEMM, line))
+
+
+def test_a_file_without_header_or_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r":1: op: expected the header line"):
+        read_rows(written(tmp_path, GEMM))
+    with pytest.raises(InputError, match="is empty"):
+        read_rows(written(tmp_path, ""))
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_rows(tmp_path / "none.jsonl")
+
+
+def test_carried_rows_are_of_known_parts_and_sources() -> None:
+    known = files.references()
+    for file in published_files():
+        assert file.complete
+        assert file.header["part"] in files.accelerator_names()
+        assert file.header["source"] in known
+    assert sum(file.rows for file in published_files()) == 850
+
+
+def test_carried_files_are_small() -> None:
+    for path in (files.profile_root() / "measurements").iterdir():
+        assert path.stat().st_size < 1e6
+
+
+def test_two_carried_rows_beat_the_roofline_and_are_refused() -> None:
+    refused: dict[str, int] = {}
+    for table in published_tables():
+        if table.op in ("all_to_all", "all_gather", "reduce_scatter"):
+            continue
+        peaks = stated_peaks(files.load_accelerator(table.origin.part))
+        kept = screen(table, peaks)
+        assert np.all(bound_s(kept.table, peaks) <= kept.table.time_s)
+        for rule, count in kept.refused.items():
+            refused[rule] = refused.get(rule, 0) + count
+    assert refused == {"beats_roofline": 2}
+
+
+def test_carried_numbers_read_by_hand() -> None:
+    """DeepGEMM's README: M 64, N 2112, K 7168 at 206 TFLOP/s; DeepEP: EP8 dispatch 77 us."""
+    (gemm,) = (t for t in published_tables("h800-sxm") if t.op == "gemm")
+    first = (gemm["m"] == 64) & (gemm["n"] == 2112) & (gemm["k"] == 7168)
+    assert gemm.time_s[first] == pytest.approx([2 * 64 * 2112 * 7168 / 206e12], rel=1e-4)
+    (dispatch,) = (
+        t for t in published_tables("h800-sxm")
+        if t.op == "all_to_all" and t.labels["phase"] == "dispatch"
+    )  # fmt: skip
+    assert dispatch.time_s[dispatch["ranks"] == 8] == pytest.approx([77e-6])

@@ -1,0 +1,102 @@
+"""Rows that cannot be true are refused by rule, and counted."""
+
+import numpy as np
+
+from planner import files
+from planner.calibrate.features import bound_s, stated_peaks
+from planner.calibrate.rows import FloatArray, Origin, Table
+from planner.calibrate.screen import screen
+
+PEAKS = stated_peaks(files.load_accelerator("h200-sxm"))
+
+
+def gemms(factor: FloatArray) -> Table:
+    """Products at ``factor`` times the least time the part allows."""
+    m = np.geomspace(1, 8192, len(factor))
+    side = np.full(len(factor), 4096.0)
+    table = Table(
+        "gemm", "bf16", "k", Origin("h200-sxm", "t"), {"m": m, "k": side, "n": side},
+        np.ones(len(factor)),
+    )  # fmt: skip
+    return with_time(table, bound_s(table, PEAKS) * factor)
+
+
+def with_time(table: Table, time_s: FloatArray) -> Table:
+    return Table(
+        table.op, table.dtype, table.kernel, table.origin, table.columns, time_s, table.labels
+    )
+
+
+def layers(degrees: tuple[int, ...], slow: dict[int, float]) -> Table:
+    """MoE layers that run at 0.7 of the bound plus 10 us, some degrees ``slow`` times slower."""
+    tokens = [float(2**i) for i in range(15)]
+    grid = [(t, float(d)) for d in degrees for t in tokens]
+    each, degree = (np.array(column) for column in zip(*grid, strict=True))
+    one = np.ones(len(each))
+    columns = {
+        "group_tokens": each, "experts": 256 * one, "local_experts": 256 / degree,
+        "top_k": 8 * one, "hidden": 7168 * one, "intermediate": 2048 * one,
+    }  # fmt: skip
+    table = Table(
+        "moe_layer", "fp8_block", "k", Origin("h200-sxm", "t"), columns, one,
+        {"distribution": "balanced"},
+    )  # fmt: skip
+    factor = np.array([slow.get(int(d), 1.0) for d in degree])
+    return with_time(table, (bound_s(table, PEAKS) / 0.7 + 10e-6) * factor)
+
+
+def test_a_row_faster_than_the_part_is_refused_alone() -> None:
+    factor = np.full(100, 1.3)
+    factor[3] = 0.9
+    kept = screen(gemms(factor), PEAKS)
+    assert dict(kept.refused) == {"beats_roofline": 1}
+    assert len(kept.table) == 99
+
+
+def test_a_kernel_that_often_beats_the_part_is_not_believed_at_all() -> None:
+    factor = np.full(100, 1.3)
+    factor[::10] = 0.9
+    kept = screen(gemms(factor), PEAKS)
+    assert dict(kept.refused) == {"table_beats_roofline": 100}
+    assert len(kept.table) == 0
+
+
+def test_rows_that_stayed_in_the_cache_go_and_larger_ones_stay() -> None:
+    sizes = np.geomspace(512, 16384, 60)
+    table = Table(
+        "gemm", "bf16", "k", Origin("h200-sxm", "t"),
+        {"m": np.full(60, 8.0), "k": sizes, "n": sizes}, np.ones(60),
+    )  # fmt: skip
+    small = 2 * sizes**2 < 48e6
+    table = with_time(table, bound_s(table, PEAKS) * np.where(small, 0.6, 1.2))
+    kept = screen(table, PEAKS)
+    assert set(kept.refused) == {"cache_resident"}
+    assert kept.refused["cache_resident"] >= small.sum()
+    assert np.all(2 * kept.table["k"] ** 2 > 48e6)
+    assert len(kept.table) >= 15
+
+
+def test_ranks_that_take_as_long_as_one_device_are_refused_by_degree() -> None:
+    kept = screen(layers((1, 2, 4), {4: 3.0}), PEAKS)
+    assert dict(kept.refused) == {"ranks_repeat_one_device": 15}
+    assert sorted(set((256 / kept.table["local_experts"]).tolist())) == [1.0, 2.0]
+
+
+def test_honest_ranks_are_kept() -> None:
+    assert dict(screen(layers((1, 2, 4, 8), {}), PEAKS).refused) == {}
+
+
+def test_a_shape_that_never_comes_near_the_bound_is_refused() -> None:
+    heads = np.repeat([16.0, 128.0], 30)
+    context = np.tile(np.geomspace(1e5, 1e7, 30), 2)
+    one = np.ones(60)
+    table = Table(
+        "attention_decode", "bf16", "k", Origin("h200-sxm", "t"),
+        {"heads": heads, "context_tokens": context, "sequences": 64 * one,
+         "kv_lora_rank": 512 * one, "rope_dim": 64 * one},
+        one, {"variant": "mla"},
+    )  # fmt: skip
+    table = with_time(table, bound_s(table, PEAKS) * np.where(heads == 16, 10.0, 1.3))
+    kept = screen(table, PEAKS)
+    assert dict(kept.refused) == {"far_from_roofline": 30}
+    assert set(kept.table["heads"]) == {128.0}

@@ -1,0 +1,36 @@
+"""The shipped files are what the package makes again."""
+
+from pathlib import Path
+
+from planner import files
+from planner.calibrate.ship import MEASURED, TRANSFERRED, ship
+from planner.specs.hardware import CalibrationSpec
+
+
+def test_a_transferred_calibration_is_made_again_as_it_ships(tmp_path: Path) -> None:
+    (path,) = ship(tmp_path, ["gh200"])
+    shipped = files.profile_root() / "calibrations" / "gh200.yaml"
+    assert path.read_text("utf-8") == shipped.read_text("utf-8")
+
+
+def test_every_part_that_is_made_has_its_own_file() -> None:
+    for name, sibling in {**MEASURED, **TRANSFERRED}.items():
+        calibration = files.load_calibration(name)
+        assert calibration.accelerators == (name,)
+        assert calibration.provenance is not None
+        if name in TRANSFERRED:
+            assert calibration.provenance.transferred_from == sibling
+            assert calibration.gemm["bf16"] == files.load_calibration(str(sibling)).gemm["bf16"]
+
+
+def test_rows_that_are_carried_give_the_part_that_ships(tmp_path: Path) -> None:
+    """H800 is fitted to carried rows alone, so that no optional package is needed."""
+    (path,) = ship(tmp_path, ["h800-sxm"])
+    again = files.load_spec(path, CalibrationSpec)
+    shipped = files.load_calibration("h800-sxm")
+    for one, two in (
+        (again.grouped_gemm["fp8"], shipped.grouped_gemm["fp8"]),
+        (again.attention_decode, shipped.attention_decode),
+    ):
+        assert abs(one.compute_share / two.compute_share - 1) < 0.02
+        assert abs(one.memory_share / two.memory_share - 1) < 0.02

@@ -1,0 +1,98 @@
+"""Reading the measured tables of another project: units, meanings, what is left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.calibrate import tables
+from planner.calibrate.rows import Origin
+from planner.errors import InputError
+
+ORIGIN = Origin("h200-sxm", "aiconfigurator-tables", "trtllm 1.0")
+
+
+def column(*values: Any) -> Any:
+    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+
+
+def test_milliseconds_become_seconds_and_narrow_products_go() -> None:
+    data = {
+        "gemm_dtype": column("bfloat16", "bfloat16", "fp8_block", "int4_wo"),
+        "kernel_source": column("a", "a", "b", "c"),
+        "m": column(1, 1, 8, 8), "n": column(4096, 64, 4096, 4096),
+        "k": column(4096, 4096, 4096, 4096), "latency": column(0.5, 0.1, 0.25, 0.1),
+    }  # fmt: skip
+    bf16, block = tables._gemm(data, ORIGIN)
+    assert bf16.time_s.tolist() == [5e-4]
+    assert (block.dtype, block.labels) == ("fp8_block", {"includes": "quantise"})
+
+
+def test_tokens_of_a_layer_are_of_all_ranks_and_experts_of_one() -> None:
+    data = {
+        "moe_dtype": column(*["fp8_block"] * 3), "kernel_source": column(*["k"] * 3),
+        "distribution": column("balanced", "power_law_1.2", "balanced"),
+        "num_tokens": column(64, 64, 1), "hidden_size": column(7168, 7168, 7168),
+        "inter_size": column(2048, 2048, 2048), "topk": column(8, 8, 8),
+        "num_experts": column(256, 256, 256), "moe_tp_size": column(2, 1, 1),
+        "moe_ep_size": column(8, 1, 32), "latency": column(1.0, 1.0, 1.0),
+    }  # fmt: skip
+    (layer,) = tables._moe(data, ORIGIN)
+    assert layer["local_experts"].tolist() == [32, 8]
+    assert layer["pairs"].tolist() == [64, 1]
+    assert layer["intermediate"].tolist() == [1024, 2048]
+
+
+def test_the_context_of_a_step_counts_the_token_it_adds() -> None:
+    data = {
+        "kernel_source": column("k", "k"), "kv_cache_dtype": column("bfloat16", "bfloat16"),
+        "batch_size": column(4, 4), "isl": column(1, 1), "step": column(1023, 7),
+        "num_heads": column(128, 128), "latency": column(0.1, 0.1),
+    }  # fmt: skip
+    (latent,) = tables._decode_mla(data, ORIGIN)
+    assert latent["context_tokens"].tolist() == [4096]
+
+
+def test_message_sizes_are_elements_of_two_bytes() -> None:
+    data = {
+        "op_name": column("alltoall", "all_reduce"), "nccl_dtype": column("half", "int8"),
+        "num_gpus": column(8, 8), "message_size": column(1024, 1024), "latency": column(0.1, 0.1),
+    }  # fmt: skip
+    (table,) = tables._collectives(data, ORIGIN)
+    assert (table.op, table["bytes"].tolist()) == ("all_to_all", [2048])
+
+
+def test_versions_are_ordered_as_released() -> None:
+    names = ["1.3.0rc4", "1.3.0rc20", "1.2.0", "1.3.0", "0.5.10", "0.5.9"]
+    assert sorted(names, key=tables._ordered) == [
+        "0.5.9", "0.5.10", "1.2.0", "1.3.0rc4", "1.3.0rc20", "1.3.0",
+    ]  # fmt: skip
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "installed", lambda: False)
+    with pytest.raises(InputError, match=r"pip install .*tables-nvidia"):
+        tables.aic_tables("h200-sxm")
+
+
+def test_files_are_read_in_place_newest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    for version, ms in (("1.3.0rc4", 2.0), ("1.3.0rc20", 1.0)):
+        folder = tmp_path / "h200_sxm" / "gemm" / "trtllm" / version
+        folder.mkdir(parents=True)
+        rows = {
+            "gemm_dtype": ["bfloat16"], "kernel_source": ["k"], "m": [1], "n": [4096],
+            "k": [4096], "latency": [ms],
+        }  # fmt: skip
+        parquet.write_table(arrow.table(rows), folder / "gemm_perf.parquet")
+    monkeypatch.setattr(tables, "installed", lambda: True)
+    monkeypatch.setattr(tables, "_root", lambda: tmp_path)
+    (table,) = tables.aic_tables("h200-sxm")
+    assert table.time_s.tolist() == [1e-3]
+    assert table.origin.version == "trtllm 1.3.0rc20"
+    with pytest.raises(InputError, match=r"no tables of mi300x; there are a100"):
+        tables.aic_tables("mi300x")
