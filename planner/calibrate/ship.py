@@ -22,7 +22,7 @@ TRANSFERRED = {
 STARTS_FROM = {"h800-sxm": "h100-sxm"}
 """Part with rows of some families only -> sibling whose shares it takes for the others."""
 ABOUT = """Achieved shares of the stated peaks, {how}. Floors [s].
-Made by planner.calibrate.ship: make it again, do not edit it. How, how wrong: docs/calibration.md."""
+Made by planner.calibrate.ship; make it again, do not edit. How, how wrong: docs/calibration.md."""
 
 
 def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
