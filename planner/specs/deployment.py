@@ -88,4 +88,7 @@ class Pool(Spec):
     router: Literal["round_robin", "least_requests"] = "least_requests"
     overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of expert communication hidden behind computation: an assumption, listed as one."""
+    exchange: str = ""
+    """Library that dispatches tokens to experts, by its name among the calibration's
+    ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice."""
     limits: Limits = Limits()
