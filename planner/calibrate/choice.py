@@ -13,9 +13,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Precision -> formats of rows, best first: block scales are what large MoE models ship in."""
 
-BLOCK_KERNEL = "deepgemm"
-"""Kernel that block-scaled models are served with; preferred where its rows are."""
-AVOIDED = ("min_latency", "flashinfer")
+SERVED = {"fp8_block": "deepgemm", "nvfp4": "flashinfer_trtllm"}
+"""Format -> kernel that models of it are served with; preferred where its rows are."""
+AVOIDED = ("min_latency",)
 """Kernels that an engine runs at small batches or on request only."""
 ENGINES = ("trtllm", "sglang", "vllm")
 
@@ -35,7 +35,8 @@ def candidates(part: str) -> list[Table]:
     found = published_tables(part)
     if aic.installed() and part in aic.PARTS:
         found += aic.aic_tables(part)
-        found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if BLOCK_KERNEL in t.kernel]
+        found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if _served(t, "fp8_block")]
+        found += [t for t in aic.aic_tables(part, ("moe_layer",), "sglang") if _served(t, "nvfp4")]
     return [t for t in found if not any(word in t.kernel for word in AVOIDED)]
 
 
@@ -60,6 +61,10 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
     return found
 
 
+def _served(table: Table, dtype: str) -> bool:
+    return table.dtype == dtype and SERVED.get(dtype, "?") in table.kernel
+
+
 def _kv(table: Table) -> str:
     return table.labels.get("kv_dtype", "bf16")
 
@@ -69,8 +74,7 @@ def _first(
 ) -> tuple[Table, ...]:
     for dtype in formats:
         usual = [t for t in tables if t.op in ops and t.dtype == dtype]
-        block = [t for t in usual if BLOCK_KERNEL in t.kernel and dtype == "fp8_block"]
-        picked = _same_source(block or usual)
+        picked = _same_source([t for t in usual if _served(t, dtype)] or usual)
         if picked:
             return picked
     return ()

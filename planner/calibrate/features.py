@@ -167,17 +167,28 @@ def pairs(table: Table) -> FloatArray:
 
 
 def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
-    """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum."""
+    """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum.
+
+    Rows that time a whole layer on every token of the group (``includes: layer``) choose the
+    experts, convert the input of all tokens and write the result of all tokens besides.
+    """
     rows, experts = pairs(table), touched(table)
     hidden, width = table["hidden"], table["intermediate"]
     act = ACTIVATION_BYTES[table.dtype]
-    return [
+    whole = table.labels.get("includes") == "layer"
+    written = table["group_tokens"] if whole else rows
+    found = [
         grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
         grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
         elementwise(rows * hidden * 2 * act, peaks),
         elementwise(5.0 * width * rows, peaks),
-        elementwise(rows * hidden * 4.0, peaks),
+        elementwise((rows + written) * hidden * 2.0, peaks),
     ]
+    if whole:
+        found.append(elementwise(4.0 * table["experts"] * written, peaks))
+    if whole and table.dtype in QUANTISED:
+        found.append(elementwise((2 + act) * hidden * written, peaks))
+    return found
 
 
 def _attention(

@@ -48,13 +48,10 @@ class PartFit:
         return {key: fit.law for key, fit in self.fits.items()}
 
 
-def conversion_law(share: float) -> Achieved:
-    """Quantisation by its bytes alone."""
-    one = Sourced(1.0, "assumption", "vector work", "assumed")
-    return Achieved(
-        compute_share=one,
-        memory_share=Sourced(share, "assumption", "found beside the product", "assumed"),
-        floor_s=Sourced(0.0, "assumption", "in the product's", "assumed"),
+def conversion_law(share: float, elementwise: Achieved) -> Achieved:
+    """Quantisation: its bytes, and the start of a kernel like the other small ones."""
+    return elementwise.model_copy(
+        update={"memory_share": Sourced(share, "assumption", "found beside the product", "assumed")}
     )
 
 
@@ -116,12 +113,12 @@ def _fit_one(
     product = found.fits.get(("gemm", key[1]))
     if key[0] == "grouped_gemm" and product and math.isfinite(found.most_sigma):
         law = product.law
-        limits = Limits(float(law.compute_share), float(law.memory_share), float(law.floor_s))
+        limits = Limits(float(law.compute_share), float(law.memory_share))
     source = tables[0].origin.source
-    converts = any("includes" in table.labels for table in tables)
+    converts = any(table.labels.get("includes") == "quantise" for table in tables)
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
-        beside = {("elementwise", ""): elementwise, ("conversion", ""): conversion_law(share)}
+        beside = {("elementwise", ""): elementwise, ("conversion", ""): conversion_law(share, elementwise)}
         samples = [Sample(works(t, peaks), t.time_s) for t in tables]
         tries.append((fit_law(key, samples, beside, source, limits, curved), beside))
     fit, beside = min(tries, key=lambda pair: pair[0].sigma)
@@ -259,7 +256,7 @@ def transfer_errors(
                 laws = {w.key: law_of(measured, w.key) for w in parts if w.family != "conversion"}
             except InputError:
                 continue
-            laws[("conversion", "")] = conversion_law(0.6)
+            laws[("conversion", "")] = conversion_law(0.6, measured.elementwise)
             error = errors_of(rows, lambda t: works(t, peaks), laws, "part")
             if error:
                 note = f"{error.source}, shares of {measured.name}"
