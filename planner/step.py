@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.comm import comm_time_s
-from planner.ops import Comm, Op, Real, collectives, layer
+from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, Real, collectives, layer
 from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
@@ -125,9 +125,15 @@ class StepModel:
 
     def decode_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
         """Attention cores of decoding sequences, one a group of layers."""
-        pp = self.shard.pp
-        ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
+        ops = self.decode_attention_ops(sequences, context, capped)
         return [self._round(self._sum((op,), ())) for op in ops]
+
+    def decode_attention_ops(
+        self, sequences: Real, context: Real, capped: Real
+    ) -> list[AttentionDecode]:
+        """One micro-batch's attention cores of decoding sequences, one a group of layers."""
+        pp = self.shard.pp
+        return layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
 
     def prefill_attention(
         self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
@@ -137,9 +143,15 @@ class StepModel:
         Where layers pick their keys, ``sparse`` and masked are two ways to do the same, of which
         the faster one runs.
         """
-        pp = self.shard.pp
-        ops = layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
+        ops = self.prefill_attention_ops(tokens, pairs, capped, sparse)
         return [self._round(self._sum((op,), ())) for op in ops]
+
+    def prefill_attention_ops(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[AttentionPrefill]:
+        """One micro-batch's attention cores of prompt chunks, one a group of layers."""
+        pp = self.shard.pp
+        return layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
 
     @property
     def overhead_s(self) -> float:

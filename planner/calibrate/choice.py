@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from planner.calibrate import tables as aic
+from planner.calibrate.features import variant_of
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table
 
@@ -15,7 +16,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 SERVED = {"fp8_block": "deepgemm", "nvfp4": "flashinfer_trtllm"}
 """Format -> kernel that models of it are served with; preferred where its rows are."""
-AVOIDED = ("min_latency",)
+AVOIDED = ("min_latency", "torch_flow_flashinfer")
 """Kernels that an engine runs at small batches or on request only."""
 ENGINES = ("trtllm", "sglang", "vllm")
 
@@ -26,8 +27,6 @@ class Chosen:
 
     key: Key
     tables: tuple[Table, ...]
-    otherwise: tuple[Table, ...] = ()
-    """Fitted where no one law describes ``tables``."""
 
 
 def candidates(part: str) -> list[Table]:
@@ -48,25 +47,15 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
             picked = _first(tables, ops, FORMATS[precision])
             if picked:
                 found.append(Chosen((family, precision), picked))
-    for family in ("attention_decode", "attention_prefill"):
-        latent = [
-            t for t in tables
-            if t.op == family and t.labels.get("variant") == "mla" and _kv(t) == "bf16"
-        ]  # fmt: skip
-        usual = [t for t in tables if t.op == family and _kv(t) == "bf16"]
-        picked = _same_source(latent or usual)
-        if picked:
-            other = [t for t in usual if t.labels.get("variant") != "mla"] if latent else []
-            found.append(Chosen((family, ""), picked, _same_source(other)))
-    return found
+    groups: dict[Key, list[Table]] = {}
+    for table in tables:
+        if table.op in ("attention_decode", "attention_prefill"):
+            groups.setdefault((table.op, variant_of(table)), []).append(table)
+    return found + [Chosen(key, _same_source(group)) for key, group in groups.items()]
 
 
 def _served(table: Table, dtype: str) -> bool:
     return table.dtype == dtype and SERVED.get(dtype, "?") in table.kernel
-
-
-def _kv(table: Table) -> str:
-    return table.labels.get("kv_dtype", "bf16")
 
 
 def _first(

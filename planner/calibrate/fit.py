@@ -25,7 +25,7 @@ from planner.specs.hardware import (
 
 CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
 """Shares of bandwidth tried for the quantisation that a row's time includes."""
-CURVED = ("gemm", "grouped_gemm")
+VARIANTS = {name: f"{name}_variants" for name in ("attention_decode", "attention_prefill")}
 FEWEST_CURVED = 16
 """Rows below which shares are fitted as constants."""
 MOST_SIGMA = 0.35
@@ -72,16 +72,14 @@ def fit_tables(
     """
     found = PartFit(most_sigma=most_sigma)
     for choice in sorted(choices, key=lambda c: c.key[0] == "grouped_gemm"):
-        for tables in (choice.tables, choice.otherwise):
-            if tables and _fit_choice(found, choice.key, tables, peaks, elementwise):
-                break
+        _fit_choice(found, choice.key, choice.tables, peaks, elementwise)
     return found
 
 
 def _fit_choice(
     found: PartFit, key: Key, tables: Sequence[Table], peaks: Peaks, elementwise: Achieved
-) -> bool:
-    """Fit ``key`` to what is believed of ``tables``; say whether one law describes them."""
+) -> None:
+    """Fit ``key`` to what is believed of ``tables``, if one law describes them."""
     screened = [screen(table, peaks) for table in tables]
     kept = [s.table for s in screened if len(s.table)]
     fits = sum(map(len, kept)) >= FEWEST_ROWS and _fit_one(found, key, kept, peaks, elementwise)
@@ -90,7 +88,6 @@ def _fit_choice(
         if used and not fits:
             used, refused["no_one_law"] = 0, used
         found.rows.append(_count(table, used, refused))
-    return fits
 
 
 def _count(table: Table, used: int, refused: Mapping[str, int]) -> RowCount:
@@ -109,7 +106,7 @@ def _fit_one(
     found: PartFit, key: Key, tables: list[Table], peaks: Peaks, elementwise: Achieved
 ) -> bool:
     rows = sum(map(len, tables))
-    limits, curved = Limits(), key[0] in CURVED and rows >= FEWEST_CURVED
+    limits, curved = Limits(), rows >= FEWEST_CURVED
     product = found.fits.get(("gemm", key[1]))
     if key[0] == "grouped_gemm" and product and math.isfinite(found.most_sigma):
         law = product.law
@@ -118,7 +115,10 @@ def _fit_one(
     converts = any(table.labels.get("includes") == "quantise" for table in tables)
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
-        beside = {("elementwise", ""): elementwise, ("conversion", ""): conversion_law(share, elementwise)}
+        beside = {
+            ("elementwise", ""): elementwise,
+            ("conversion", ""): conversion_law(share, elementwise),
+        }
         samples = [Sample(works(t, peaks), t.time_s) for t in tables]
         tries.append((fit_law(key, samples, beside, source, limits, curved), beside))
     fit, beside = min(tries, key=lambda pair: pair[0].sigma)
@@ -183,15 +183,20 @@ def with_laws(
     base: CalibrationSpec, name: str, accelerators: tuple[str, ...], found: PartFit
 ) -> CalibrationSpec:
     """``base`` with the fitted shares in place of its own."""
-    gemm, grouped = dict(base.gemm), dict(base.grouped_gemm)
+    tables: dict[str, dict[str, Achieved]] = {
+        name: dict(getattr(base, name)) for name in ("gemm", "grouped_gemm", *VARIANTS.values())
+    }
     update: dict[str, object] = {"name": name, "accelerators": accelerators}
-    for (family, precision), law in found.laws.items():
-        if family == "gemm":
-            gemm[precision] = law  # type: ignore[index]
-        elif family == "grouped_gemm":
-            grouped[precision] = law  # type: ignore[index]
+    for (family, kind), law in found.laws.items():
+        if family not in VARIANTS:
+            tables[family][kind] = law
+        elif kind:
+            tables[VARIANTS[family]][kind] = law
+            if (family, "") not in found.laws and kind == "gqa":
+                update[family] = law
         else:
             update[family] = law
+    gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
         grouped[each] = _not_above(law, gemm[each])
     update["provenance"] = Provenance(
@@ -203,7 +208,7 @@ def with_laws(
             for key, fit in found.fits.items()
         },
     )
-    return base.model_copy(update={**update, "gemm": gemm, "grouped_gemm": grouped})
+    return base.model_copy(update={**update, **tables})
 
 
 def _not_above(grouped: Achieved, gemm: Achieved) -> Achieved:
@@ -229,8 +234,7 @@ def transfer(
             **base.grouped_gemm,
             **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
         },
-        "attention_prefill": measured.attention_prefill,
-        "attention_decode": measured.attention_decode,
+        **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},
         "provenance": Provenance(
             fitted=own.fitted if own else "",
             transferred_from=measured.name,

@@ -1,36 +1,21 @@
 """The physics of a step as tables: what the event loop asks for thousands of times a second."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.evaluation.attention import (
+    DecodeCore,
+    PrefillCore,
+    decode_cores,
+    dot,
+    prefill_cores,
+)
 from planner.serving.timing import RankLoad, Segment, overtaking_steps
-from planner.specs.hardware import Achieved
-from planner.step import Duration, StepModel
+from planner.step import StepModel
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Core:
-    """Attention of one group of layers: two lines, the higher one is the time.
-
-    ``floor + max(c . x, m . x)`` for the load ``x``: (sequences, context, capped context) in
-    decode, (tokens, pairs, capped pairs) in prefill.  Affine in a stretch until the lines cross.
-    """
-
-    floor: float
-    compute: tuple[float, float, float]
-    memory: tuple[float, float, float]
-
-    def lines(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Time by compute and by memory, without the floor. [s]"""
-        a, b, c = self.compute
-        d, e, f = self.memory
-        return a * x + b * y + c * z, d * x + e * y + f * z
 
 
 @dataclass(slots=True)
@@ -50,8 +35,8 @@ class TableTiming:
     _experts: dict[bool, list[float]] = field(init=False)
     _hideable: dict[bool, list[float]] = field(init=False)
     _ideal: dict[str, list[float]] = field(init=False)
-    _cores: list[_Core] = field(init=False)
-    _prefill: list[tuple[_Core, ...]] = field(init=False)
+    _cores: list[DecodeCore] = field(init=False)
+    _prefill: list[tuple[PrefillCore, ...]] = field(init=False)
     """A group's ways to attend to a prompt; the fastest runs."""
 
     def __post_init__(self) -> None:
@@ -70,13 +55,7 @@ class TableTiming:
             "experts_compute": _listed(work.compute_s, group),
             "experts_memory": _listed(work.memory_s, group),
         }
-        model, shares = self.model, self.model.calibration
-        self._cores = _fit(model.decode_attention, shares.attention_decode)
-        forms = [
-            _fit(partial(model.prefill_attention, sparse=sparse), shares.attention_prefill)
-            for sparse in (True, False)
-        ]
-        self._prefill = [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
+        self._cores, self._prefill = decode_cores(self.model), prefill_cores(self.model)
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads."""
@@ -107,30 +86,21 @@ class TableTiming:
         return best, slope, valid, decode
 
     def _rank(self, load: RankLoad) -> tuple[float, float, int, float]:
-        s, context, capped, growing = (
-            load.sequences, load.context_tokens, load.capped_tokens, load.growing
-        )  # fmt: skip
+        s, context, capped = load.sequences, load.context_tokens, load.capped_tokens
         core, slope, valid = 0.0, 0.0, 1 << 62
         if s:
             for group in self._cores:
-                c_s, c_x, c_y = group.compute
-                m_s, m_x, m_y = group.memory
-                compute = c_s * s + c_x * context + c_y * capped
-                memory = m_s * s + m_x * context + m_y * capped
-                up_c, up_m = c_x * s + c_y * growing, m_x * s + m_y * growing
-                if compute < memory or (compute == memory and up_c < up_m):
-                    compute, memory, up_c, up_m = memory, compute, up_m, up_c
-                core += group.floor + compute
-                slope += up_c
-                if up_m > up_c:
-                    valid = min(valid, overtaking_steps(compute - memory, up_m - up_c))
+                time, up, limit = group.at(s, context, capped, load.growing)
+                core += time
+                slope += up
+                valid = min(valid, limit)
         decode = core + self._tokens[s] + self._head[s] if s else 0.0
         new = load.prefill_tokens
         if not new:
             return decode, slope, valid, decode
         prompts = new, load.prefill_pairs, load.prefill_capped_pairs
         for forms in self._prefill:
-            core += min(form.floor + max(form.lines(*prompts)) for form in forms)
+            core += min(form.at(*prompts) for form in forms)
         time = core + self._tokens[s + new] + self._head[s + load.prompts_finished]
         return time, slope, 1, decode
 
@@ -155,18 +125,16 @@ class TableTiming:
         own = -(-group // ranks)
         compute = table["experts_compute"][group] + table["tokens_compute"][own]
         memory = table["experts_memory"][group] + table["tokens_memory"][own]
-        c_share, m_share = self.power.decode_shares
+        load = whole.sequences, whole.context_tokens, whole.capped_tokens
         for core in self._cores:
-            lines = core.lines(whole.sequences, whole.context_tokens, whole.capped_tokens)
-            compute += c_share / ranks * lines[0]
-            memory += m_share / ranks * lines[1]
+            compute += dot(core.ideal_compute, load) / ranks
+            memory += dot(core.ideal_memory, load) / ranks
         if whole.prefill_tokens:
-            c_share, m_share = self.power.prefill_shares
             prompts = whole.prefill_tokens, whole.prefill_pairs, whole.prefill_capped_pairs
             for forms in self._prefill:
-                lines = min(form.lines(*prompts) for form in forms)
-                compute += c_share / ranks * lines[0]
-                memory += m_share / ranks * lines[1]
+                form = min(forms, key=lambda f: f.at(*prompts))
+                compute += dot(form.ideal_compute, prompts) / ranks
+                memory += dot(form.ideal_memory, prompts) / ranks
         return compute, memory
 
 
@@ -183,28 +151,6 @@ def _together(ranks: list[RankLoad]) -> RankLoad:
             pairs += load.prefill_pairs
             capped_pairs += load.prefill_capped_pairs
     return RankLoad(sequences, context, capped, 0, new, pairs, capped_pairs)
-
-
-_UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-
-def _fit(core: Callable[..., list[Duration]], shares: Achieved) -> list[_Core]:
-    """Read the coefficients of both lines off the op itself, at unit loads."""
-    unit = [core(*load) for load in _UNITS]
-    floors = core(0.0, 0.0, 0.0)
-
-    def line(group: int, which: str, share: float) -> tuple[float, float, float]:
-        x, y, z = (float(getattr(each[group], which)) / share for each in unit)
-        return x, y, z
-
-    return [
-        _Core(
-            float(floor.time_s),
-            line(i, "compute_s", float(shares.compute_share)),
-            line(i, "memory_s", float(shares.memory_share)),
-        )
-        for i, floor in enumerate(floors)
-    ]
 
 
 def _listed(values: object, like: FloatArray) -> list[float]:
@@ -231,9 +177,6 @@ class PowerModel:
     idle_w: float
     max_w: float
     host_w: float
-    decode_shares: tuple[float, float]
-    prefill_shares: tuple[float, float]
-    """Achieved (compute, memory) shares of attention, to turn its time into use of the peaks."""
 
     def replica_w(self, compute_share: float, memory_share: float) -> float:
         """Power of all devices of a replica and their part of the hosts. [W]"""
