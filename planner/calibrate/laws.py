@@ -29,16 +29,17 @@ BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
 """Bytes of one call at which the memory share is free."""
 CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
 """Bytes of the cache read by one call of decode attention, the same."""
+CHAINS = (1e-10, 5e-8)
+"""A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
 EXTRA = {"depth": "depth_s", "query": "query_share"}
-START = {"depth": float(np.log(1e-10)), "query": float(np.log(0.5))}
 LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02))}
 HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0}
-"""First guess and bounds of the parameters that only some laws have, as logarithms."""
+"""Bounds of the parameters that only some laws have, as logarithms."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 MOST_ROWS = 4000
@@ -55,6 +56,8 @@ class Form:
     memory: tuple[float, ...] = ()
     blends: tuple[Blend, ...] = ("max",)
     depth: bool = False
+    depths: tuple[float, ...] = (1e-10,)
+    """First guesses of the time a step of depth; the best end is kept. [s]"""
     query: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
@@ -63,8 +66,10 @@ class Form:
 FORMS = {
     "gemm": Form(KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True),
     "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True),
-    "attention_decode": Form((), CACHE_KNOTS, depth=True, query=True, rising=True),
-    "attention_prefill": Form(blends=("max", "sum"), depth=True),
+    "attention_decode": Form(
+        (), CACHE_KNOTS, depth=True, depths=CHAINS, query=True, rising=True
+    ),
+    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
 
@@ -145,7 +150,11 @@ def fit_law(
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
     form = FORMS.get(key[0], Form()) if curved else Form()
     shape = _Shape(key, form, [w for s in samples for w in s.works if w.key == key])
-    tries = [_solve(shape, blend, samples, fixed, limits) for blend in form.blends]
+    tries = [
+        _solve(shape, (blend, depth), samples, fixed, limits)
+        for blend in form.blends
+        for depth in form.depths
+    ]
     _, blend, x, jacobian = min(tries, key=lambda t: t[0])
     law = shape.law(x, blend, source)
     errors = _log_errors(samples, {**fixed, key: law})
@@ -174,11 +183,12 @@ class _Shape:
         self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
         self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
 
-    def start(self, times: FloatArray) -> FloatArray:
+    def start(self, times: FloatArray, depth_s: float) -> FloatArray:
         """First guess, as logarithms."""
         shares = [np.log(0.6)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
-        return np.array(shares + floor + [START[name] for name in self.at])
+        first = {"depth": float(np.log(depth_s)), "query": float(np.log(0.5))}
+        return np.array(shares + floor + [first[name] for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest of each parameter, as logarithms."""
@@ -230,16 +240,14 @@ class _Shape:
             (self.sizes, x[: self.compute]),
             (self.bytes, x[self.compute : self.shares]),
         ):
-            if len(sizes) > 2:
-                logs = np.log(sizes)
-                slopes = np.diff(part) / np.diff(logs)
-                pulls += [
-                    np.diff(slopes) / SMOOTH,
-                    slopes[[0, -1]],
-                    np.maximum(0, slopes - 0.98) * 100,
-                ]
-                if self.form.rising and sizes is self.bytes:
-                    pulls.append(np.minimum(0, slopes) * 100)
+            if len(sizes) < 3:
+                continue
+            slopes = np.diff(part) / np.diff(np.log(sizes))
+            pulls.append(np.maximum(0, slopes - 0.98) * 100)
+            if self.form.rising and sizes is self.bytes:
+                pulls += [np.minimum(0, slopes) * 100, slopes / 2]
+            else:
+                pulls += [np.diff(slopes) / SMOOTH, slopes[[0, -1]]]
         return np.concatenate(pulls) if pulls else np.zeros(0)
 
 
@@ -265,15 +273,15 @@ def _no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
 
 def _solve(
     shape: _Shape,
-    blend: Blend,
+    begin: tuple[Blend, float],
     samples: Sequence[Sample],
     fixed: Mapping[Key, Achieved],
     limits: Limits,
 ) -> tuple[float, Blend, FloatArray, FloatArray]:
-    """Cost, blend, parameters and Jacobian of the rows at the best point for one blend."""
+    """Cost, blend, parameters and Jacobian of the rows at the best point from one begin."""
     from scipy.optimize import least_squares
 
-    key = shape.key
+    key, (blend, depth_s) = shape.key, begin
     plain = _Plain(shape, blend)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
@@ -294,7 +302,7 @@ def _solve(
 
     low, high = shape.bounds(limits)
     start = np.clip(
-        shape.start(np.concatenate([s.time_s for s in samples])), low + 1e-6, high - 1e-6
+        shape.start(np.concatenate([s.time_s for s in samples]), depth_s), low + 1e-6, high - 1e-6
     )
     found: Any = least_squares(
         residual, start, bounds=(low, high), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60
