@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         plan,
         simulate,
         steady,
+        timeline,
         with_overrides,
     )
     from planner.errors import InfeasibleError, InputError, PlannerError
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "planner.api": (
         "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
-        "simulate", "steady", "with_overrides",
+        "simulate", "steady", "timeline", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -62,6 +63,7 @@ __all__ = [
     "plan",
     "simulate",
     "steady",
+    "timeline",
     "with_overrides",
 ]
 

@@ -5,6 +5,7 @@ from planner.evaluation.evaluate import Served, evaluate, need_workload, result,
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
+from planner.evaluation.timeline import TimelineResult, timeline
 
 __all__ = [
     "Assumption",
@@ -15,6 +16,7 @@ __all__ = [
     "Result",
     "Served",
     "SteadyResult",
+    "TimelineResult",
     "assumptions",
     "build",
     "evaluate",
@@ -23,4 +25,5 @@ __all__ = [
     "serve",
     "sources",
     "steady",
+    "timeline",
 ]

@@ -18,6 +18,7 @@ from planner.specs.model import ModelSpec
 from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
+from planner.step.draft import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Replica:
         limits = self.pool.limits
         return TableTiming(
             self.step,
-            limits.max_step_tokens + limits.max_sequences,
+            limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
             self.pool.parallelism.attention_dp,
-            self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
+            self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
 
     def config(self, cached_input_share: float) -> ReplicaConfig:
@@ -61,7 +62,10 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
-            sequence_overhead_tokens=self.memory.sequence_overhead_tokens,
+            # drafts hold cache until they are refused
+            sequence_overhead_tokens=self.memory.sequence_overhead_tokens
+            + self.step.query_tokens
+            - 1,
         )
 
 
@@ -93,6 +97,9 @@ def build(
         hardware.calibration,
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
+        pool.overlap,
+        pool.fused_norm,
+        draft(model, pool),
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]
@@ -102,7 +109,9 @@ def build(
         hardware=hardware,
         pool=pool,
         shard=local,
-        memory=footprint(local, hardware.accelerator, pool.limits),
+        memory=footprint(
+            local, hardware.accelerator, pool.limits, step.draft.shard if step.draft else None
+        ),
         step=step,
         cap_tokens=max(known) if known else None,
     )
@@ -146,12 +155,9 @@ def power_model(hardware: Hardware, devices: int) -> PowerModel | None:
         return None
     max_w = float(part.max_power_w)
     server_w = float(system.server_power_w_per_device or max_w)
-    decode, prefill = shares.attention_decode, shares.attention_prefill
     return PowerModel(
         devices=devices,
         idle_w=shares.idle_power_share * max_w,
         max_w=max_w,
         host_w=max(0.0, server_w - max_w),
-        decode_shares=(decode.compute_share, decode.memory_share),
-        prefill_shares=(prefill.compute_share, prefill.memory_share),
     )

@@ -18,7 +18,8 @@ from planner.ops.op import (
     Real,
 )
 from planner.routing import HotRank
-from planner.shard import LocalMatrix, LocalMoe, Shard
+from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
+from planner.specs.hardware import AttentionVariant
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -93,6 +94,21 @@ def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> 
     touched = touched_slots(moe, group_tokens)
     if hot is not None:
         pairs, touched = pairs * hot.pairs_ratio(group_tokens), hot.most_touched(group_tokens)
+    return loaded_expert_ops(moe, pairs, touched)
+
+
+def loaded_expert_ops(moe: LocalMoe, pairs: Real, touched: Real) -> list[Op]:
+    """Ops of the routed experts on a device with ``pairs`` rows over ``touched`` of its slots.
+
+    Parameters
+    ----------
+    pairs : (token, expert) pairs that come to this device.
+    touched : its slots with at least one of them.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
+    """
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",
@@ -179,6 +195,7 @@ def decode_attention(
                 core.token_flop * group.head_share,
                 core.state_bytes_per_sequence * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=True),
             )
         )
     return ops
@@ -235,6 +252,15 @@ def prefill_attention(
                 core.indexer_pair_flop,
                 core.token_flop * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=False),
             )
         )
     return ops
+
+
+def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
+    """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
+    fp8 = cached and group.kv == "fp8"
+    if group.name == "gqa":
+        return "gqa_fp8_cache" if fp8 else "gqa"
+    return "mla_fp8_cache" if fp8 and group.name == "mla" else None
