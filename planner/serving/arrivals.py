@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
+from planner.specs.requests import PrefixBlocks
 from planner.specs.workload import (
     ClosedLoopArrivals,
     CurveArrivals,
@@ -43,6 +44,8 @@ class RequestStream:
     warmup_s: float = 0.0
     """Requests that arrive before this are served but not counted. [s]"""
     warmup_requests: int = 0
+    prefixes: PrefixBlocks | None = None
+    """Ids of each request's KV blocks, where it is known which prompts start alike."""
 
 
 @dataclass(frozen=True, eq=False)
