@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planner.api import (
         FootprintReport,
         compare,
+        describe_workload,
         evaluate,
         footprint,
         load_scenario,
@@ -33,8 +34,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
-        "simulate", "steady", "with_overrides",
+        "FootprintReport", "compare", "describe_workload", "evaluate", "footprint",
+        "load_scenario", "plan", "simulate", "steady", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -54,6 +55,7 @@ __all__ = [
     "Report",
     "Scenario",
     "compare",
+    "describe_workload",
     "evaluate",
     "footprint",
     "load_model",

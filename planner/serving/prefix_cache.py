@@ -19,11 +19,11 @@ References
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from planner.specs.requests import Integers, PrefixBlocks
+from planner.workloads import Reuse
 
 Ids = Sequence[int]
 
@@ -173,27 +173,6 @@ class SharedTier:
         begin_s = max(now_s, self._free_s)
         self._free_s = begin_s + tokens * self._kv_bytes / self._bytes_per_s
         return self._free_s + self._latency_s
-
-
-@dataclass(frozen=True, slots=True)
-class Reuse:
-    """How much of the prompts a cache would have served."""
-
-    blocks: int
-    hit_blocks: int
-    tokens: int
-    """Prompt tokens in all. [tokens]"""
-    hit_tokens: int
-
-    @property
-    def block_share(self) -> float:
-        """Blocks found over blocks asked for."""
-        return self.hit_blocks / self.blocks if self.blocks else 0.0
-
-    @property
-    def token_share(self) -> float:
-        """Prompt tokens found over prompt tokens."""
-        return self.hit_tokens / self.tokens if self.tokens else 0.0
 
 
 def replay(

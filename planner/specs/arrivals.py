@@ -92,15 +92,13 @@ Bounds = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 def _table(value: Any) -> RequestTable | None:
     if value is None or isinstance(value, RequestTable):
         return value
-    if isinstance(value, dict):
-        return RequestTable.from_plain(value)
     raise ValueError("the rows of a trace are read from `file`, or given as columns")
 
 
 ReadTable = Annotated[
     RequestTable | None,
     PlainValidator(_table),
-    PlainSerializer(lambda table: table and table.to_plain(), when_used="json"),
+    PlainSerializer(lambda table: None, when_used="json"),
 ]
 
 
@@ -147,6 +145,15 @@ class TraceArrivals(Spec):
     without times.  Rows keep their order where they share prefixes, else they are drawn."""
     table: ReadTable = Field(default=None, repr=False)
     """What was read from ``file``; filled in when the scenario is loaded."""
+
+    def reading(self) -> tuple[str, ...]:
+        """What is read and how: a table that was read so need not be read again."""
+        how = (self.file, self.format, self.columns, self.block_tokens, self.chars_per_token)
+        return tuple(map(str, how))
+
+    def is_read(self) -> bool:
+        """The rows of ``file`` are here."""
+        return self.table is not None and self.table.read_from == self.reading()
 
     @model_validator(mode="after")
     def _rows(self) -> Self:

@@ -1,10 +1,10 @@
 """Requests as columns: what a trace holds, and what a stream hands to the simulation."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -54,7 +54,7 @@ class RequestTable:
     timed: bool = True
     """False: the source has lengths only and every arrival is 0."""
     format: str = "inline"
-    read_from: tuple[Any, ...] = ()
+    read_from: tuple[str, ...] = ()
     """What was read and how, to tell whether it must be read again."""
     notes: tuple[str, ...] = field(default=())
     """What was done to the rows on the way in."""
@@ -63,7 +63,14 @@ class RequestTable:
         return len(self.arrival_s)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RequestTable) and self.to_plain() == other.to_plain()
+        if not isinstance(other, RequestTable):
+            return NotImplemented
+        mine, theirs = (
+            [t.arrival_s, t.input_tokens, t.output_tokens]
+            + ([t.prefixes.ids, t.prefixes.offsets] if t.prefixes else [])
+            for t in (self, other)
+        )
+        return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))
 
     def __hash__(self) -> int:
         return hash((len(self), self.read_from))
@@ -77,44 +84,3 @@ class RequestTable:
             self.prefixes.take(rows) if self.prefixes else None,
             self.timed, self.format, self.read_from, self.notes,
         )  # fmt: skip
-
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values, from which :meth:`from_plain` makes the table again."""
-        plain = {
-            "arrival_s": self.arrival_s.tolist(),
-            "input_tokens": self.input_tokens.tolist(),
-            "output_tokens": self.output_tokens.tolist(),
-            "timed": self.timed,
-            "format": self.format,
-            "read_from": list(self.read_from),
-            "notes": list(self.notes),
-        }
-        if self.prefixes is not None:
-            plain["block_tokens"] = self.prefixes.block_tokens
-            plain["hash_ids"] = self.prefixes.ids.tolist()
-            plain["hash_offsets"] = self.prefixes.offsets.tolist()
-        return plain
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Build from plain values."""
-        prefixes = None
-        if "hash_ids" in plain:
-            prefixes = PrefixBlocks(
-                plain["block_tokens"], _integers(plain["hash_ids"]),
-                _integers(plain["hash_offsets"]),
-            )  # fmt: skip
-        return cls(
-            np.asarray(plain["arrival_s"], np.float64),
-            _integers(plain["input_tokens"]),
-            _integers(plain["output_tokens"]),
-            prefixes,
-            plain["timed"],
-            plain["format"],
-            tuple(plain["read_from"]),
-            tuple(plain["notes"]),
-        )
-
-
-def _integers(values: ArrayLike) -> Integers:
-    return np.asarray(values, np.int64)

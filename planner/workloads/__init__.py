@@ -6,9 +6,12 @@
     table   = played(arrivals, run)             # the rows a run sends: ranges, scales, horizon
     table   = converse(workload, run)           # turns of conversations that share prefixes
     traffic = measured_traffic(workload, run)   # rates and mean lengths
+    summary = describe(table)                   # rates, burstiness, length quantiles, reuse
 """
 
+from planner.workloads.describe import Reuse, Summary, describe
 from planner.workloads.lengths import draw_lengths, mean_square_tokens, mean_tokens
+from planner.workloads.read import read_arrivals, read_trace
 from planner.workloads.renewals import cut, renewals
 from planner.workloads.sessions import converse
 from planner.workloads.trace import played
@@ -23,7 +26,8 @@ from planner.workloads.traffic import (
 )
 
 __all__ = [
-    "Traffic", "converse", "cut", "draw_lengths", "mean_square_tokens", "mean_tokens",
-    "measured_traffic", "peak_window", "played", "renewals", "resolve_run", "segment_at",
-    "whole_curve", "window_traffic",
+    "Reuse", "Summary", "Traffic", "converse", "cut", "describe", "draw_lengths",
+    "mean_square_tokens", "mean_tokens", "measured_traffic", "peak_window", "played",
+    "read_arrivals", "read_trace", "renewals", "resolve_run", "segment_at", "whole_curve",
+    "window_traffic",
 ]  # fmt: skip
