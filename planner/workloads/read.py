@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import lzma
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO
 
 import numpy as np
 
@@ -32,7 +34,7 @@ def read_trace(
     block_tokens: int | None = None,
     chars_per_token: float | None = None,
 ) -> RequestTable:
-    """Read the requests of a trace, gzip-compressed or not.
+    """Read the requests of a trace, plain or compressed (gzip, xz).
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def read_trace(
             )  # fmt: skip
         with _opened(path) as stream:
             rows = _rows(path, stream, format_name, wanted, chars_per_token)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(str(path), "", f"cannot be read: {reason}") from None
     except UnicodeDecodeError:
@@ -88,8 +90,12 @@ def read_arrivals(arrivals: TraceArrivals, path: Path) -> TraceArrivals:
 
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]
+        start = stream.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.open(path)  # type: ignore[return-value]
+    if start == b"\xfd7zXZ\x00":
+        return lzma.open(path)
+    return path.open("rb")
 
 
 def _rows(
@@ -102,15 +108,18 @@ def _rows(
     stream.seek(0)
     if start.startswith(b"PAR1"):
         return _parquet(path, columns)
-    text: TextIO = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if first == b"[" or format_name == "sharegpt":
-        if path.stat().st_size > LARGEST_TEXT_BYTES:
-            raise InputError(str(path), "", "is too large for one JSON document; use JSON lines")
-        return read_sharegpt(path, text, chars_per_token), "sharegpt", ("", "prompt", "answer")
-    if first == b"{":
-        return read_jsonl(path, text, format_name, columns)
-    return read_csv(path, text, format_name, columns)
+    with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+        if first == b"[" or format_name == "sharegpt":
+            if path.stat().st_size > LARGEST_TEXT_BYTES:
+                raise InputError(
+                    str(path), "", "is too large for one JSON document; use JSON lines"
+                )
+            raw = read_sharegpt(path, text, chars_per_token)
+            return raw, "sharegpt", ("", "prompt", "answer")
+        if first == b"{":
+            return read_jsonl(path, text, format_name, columns)
+        return read_csv(path, text, format_name, columns)
 
 
 def _parquet(path: Path, columns: dict[str, str]) -> Rows:
