@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planner.api import (
         FootprintReport,
         compare,
+        describe_workload,
         evaluate,
         footprint,
         load_scenario,
@@ -34,8 +35,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
-        "simulate", "steady", "timeline", "with_overrides",
+        "FootprintReport", "compare", "describe_workload", "evaluate", "footprint",
+        "load_scenario", "plan", "simulate", "steady", "timeline", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -55,6 +56,7 @@ __all__ = [
     "Report",
     "Scenario",
     "compare",
+    "describe_workload",
     "evaluate",
     "footprint",
     "load_model",

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from planner import arch, evaluation, files, search
+from planner import arch, evaluation, files, search, serving
 from planner.errors import InputError
 from planner.evaluation import Replica, SteadyResult, TimelineResult
 from planner.evaluation.timeline import Phase
@@ -114,6 +114,24 @@ def timeline(
         The scenario has no deployment or no ``steady``; the deployment cannot run.
     """
     return evaluation.timeline(scenario, phase, layers=layers, ranks=ranks)
+
+
+def describe_workload(
+    name: str | Path, overrides: Mapping[str, Any] | None = None
+) -> serving.WorkloadReport:
+    """Read a trace, a workload file or a scenario's traffic, and sum it up.
+
+    Parameters
+    ----------
+    name : path of the file, or the name of a shipped scenario.
+    overrides : dotted path -> value, leading into ``workload`` or ``run``.
+
+    Raises
+    ------
+    InputError
+        File, line, column and value of the first fault.
+    """
+    return serving.describe_workload(*files.load_traffic(name, overrides))
 
 
 @dataclass(frozen=True)

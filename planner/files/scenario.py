@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from planner.errors import InputError
 from planner.files import profiles
 from planner.files.speculation import with_acceptance
+from planner.files.traffic import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
@@ -171,18 +172,7 @@ def locate(name: str | Path, field: str) -> str:
 
 
 def _workload(raw: ScenarioFile, document: Document) -> Workload | None:
-    if raw.workload is None:
-        return None
-    if isinstance(raw.workload, dict):
-        return validate(raw.workload, Workload, document, ("workload",))
-    for folder in (document.path.parent, scenario_root()):
-        path = folder / raw.workload
-        if path.is_file():
-            file = read_yaml(path)
-            return validate(file.data, Workload, file)
-    raise InputError(
-        document.where(("workload",)), "workload", f"file {raw.workload!r} does not exist"
-    )
+    return None if raw.workload is None else load_workload(raw.workload, document)
 
 
 def _routing(raw: ScenarioFile, document: Document) -> Routing | None:
@@ -228,15 +218,19 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     """
     data = scenario.model_dump(mode="json")
     for path, value in overrides.items():
-        _put(data, path, value)
+        put(data, path, value)
     try:
         changed = Scenario.model_validate(data)
     except ValidationError as error:
         given = "".join(f" {path}={value}" for path, value in overrides.items())
         raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
-    if changed.deployment is None:
-        return changed
-    return changed.model_copy(update={"deployment": with_acceptance(changed.deployment)})
+    update: dict[str, Any] = {}
+    if changed.deployment is not None:
+        update["deployment"] = with_acceptance(changed.deployment)
+    if changed.workload is not None:
+        folders = (Path(), scenario_root())
+        update["workload"] = with_rows(changed.workload, folders, "--set", scenario.workload)
+    return changed.model_copy(update=update)
 
 
 def validate_scenario(data: Mapping[str, Any]) -> Scenario:
@@ -255,7 +249,8 @@ def scenario_titles() -> dict[str, str]:
     }
 
 
-def _put(data: dict[str, Any], path: str, value: Any) -> None:
+def put(data: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value of plain data by its dotted path; InputError where nothing is there."""
     steps: list[str] = path.split(".")
     if steps[0] in ("system", "accelerator", "calibration"):
         steps = ["hardware", "0", *steps]
