@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         FootprintReport,
         compare,
         evaluate,
+        expert_load,
         footprint,
         load_scenario,
         plan,
@@ -33,8 +34,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
-        "simulate", "steady", "with_overrides",
+        "FootprintReport", "compare", "evaluate", "expert_load", "footprint", "load_scenario",
+        "plan", "simulate", "steady", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -55,6 +56,7 @@ __all__ = [
     "Scenario",
     "compare",
     "evaluate",
+    "expert_load",
     "footprint",
     "load_model",
     "load_scenario",

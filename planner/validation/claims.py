@@ -21,7 +21,7 @@ class DecodeStep(Spec):
 
     kind: Literal["decode"]
     scenario: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Overrides by dotted path, as ``--set`` takes them."""
     of: Literal[
         "step_s", "tokens_per_s_per_node", "tokens_per_s_per_device", "tokens_per_s_per_user"
@@ -33,7 +33,7 @@ class PrefillStep(Spec):
 
     kind: Literal["prefill"]
     scenario: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     tokens_per_device: Count
     prompt_tokens: Count
     of: Literal["step_s", "tokens_per_s_per_node", "tokens_per_s_per_device"]
@@ -44,7 +44,7 @@ class Serving(Spec):
 
     kind: Literal["serving"]
     scenario: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     of: Literal[
         "output_tokens_per_s", "output_tokens_per_s_per_device", "input_tokens_per_s_per_device",
         "total_tokens_per_s", "tpot_mean_s", "ttft_mean_s",
@@ -105,7 +105,7 @@ class Figure(Spec):
     quantity: str = ""
     """Where it differs from the claim's."""
     split: Split | None = None
-    change: dict[str, Any] = {}
+    change: dict[str, Any] = Field(default_factory=dict)
     """Dotted path into the claim's ``predict`` -> value."""
     reason: str = ""
     """Why the prediction is far off, where it is."""

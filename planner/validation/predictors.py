@@ -109,9 +109,7 @@ def _frozen(value: Any) -> Any:
 def _thawed(value: Any) -> Any:
     if isinstance(value, tuple):
         kind, items = value
-        return (
-            {k: _thawed(v) for k, v in items} if kind == "map" else [_thawed(v) for v in items]
-        )
+        return {k: _thawed(v) for k, v in items} if kind == "map" else [_thawed(v) for v in items]
     return value
 
 

@@ -84,9 +84,7 @@ def _verdict(book: Published, claim: Claim, figure: Figure) -> Verdict:
     try:
         predicted = predict(claim.predictor(figure))
     except PlannerError as error:
-        return Verdict(
-            claim.claim, quantity, figure.value, None, None, error=str(error), **common
-        )
+        return Verdict(claim.claim, quantity, figure.value, None, None, error=str(error), **common)
     return Verdict.of(claim.claim, quantity, figure.value, predicted, **common)
 
 

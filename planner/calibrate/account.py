@@ -1,0 +1,33 @@
+"""Everything published that the models are held to: systems, kernels under skew, links."""
+
+from collections.abc import Callable, Sequence
+
+from planner.calibrate import skew
+from planner.validation import published
+from planner.validation.published import Verdict, check_published, chosen_tags
+
+KERNELS: tuple[tuple[tuple[str, ...], Callable[[], list[Verdict]]], ...] = (
+    (skew.TAGS, skew.published_errors),
+)
+"""Tables of measured kernels, with what each is tagged."""
+
+
+def tags() -> list[str]:
+    """Every tag there is."""
+    return sorted({*published.tags(), *(tag for of, _ in KERNELS for tag in of)})
+
+
+def account(only: Sequence[str] = ()) -> list[Verdict]:
+    """Every published figure beside its prediction, or those of the tags ``only``.
+
+    Raises
+    ------
+    InputError
+        A tag is not known.
+    """
+    wanted = chosen_tags(only, tags())
+    found = check_published(wanted)
+    for of, predict in KERNELS:
+        if not wanted or set(of) & set(wanted):
+            found += predict()
+    return found
