@@ -70,16 +70,16 @@ def _replica(scenario: Scenario) -> Replica:
 
 def _serving(wanted: Serving) -> float:
     result = evaluation.evaluate(_scenario(wanted))
-    steady, devices = result.metrics.steady, result.replicas * result.replica.devices
+    done, devices = result.metrics.throughput, result.replicas * result.replica.devices
     match wanted.of:
         case "output_tokens_per_s":
-            return steady.output_tokens_per_s
+            return done.output_tokens_per_s
         case "output_tokens_per_s_per_device":
-            return steady.output_tokens_per_s / devices
+            return done.output_tokens_per_s / devices
         case "input_tokens_per_s_per_device":
-            return steady.input_tokens_per_s / devices
+            return done.input_tokens_per_s / devices
         case "total_tokens_per_s":
-            return steady.input_tokens_per_s + steady.output_tokens_per_s
+            return done.input_tokens_per_s + done.output_tokens_per_s
         case "tpot_mean_s":
             return result.metrics.tpot_s.mean
         case "ttft_mean_s":
