@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.comm import comm_time_s
+from planner.comm import comm_time_s, ideal_links
 from planner.ops import Comm, Op, Real, collectives, layer
 from planner.roofline import op_time
 from planner.routing import HotRank
@@ -275,12 +275,7 @@ def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec,
     """The same network at its stated bandwidth and without latency."""
     up = system.scale_up.model_copy(update={"latency_s": 0.0})
     out = system.scale_out and system.scale_out.model_copy(update={"latency_s": 0.0})
-    links = calibration.links.model_copy(
-        update={
-            name: 1.0 if name.endswith("_share") else 0.0
-            for name in type(calibration.links).model_fields
-        }
-    )
+    links = ideal_links(calibration.links)
     return (
         system.model_copy(update={"scale_up": up, "scale_out": out}),
         calibration.model_copy(update={"links": links}),

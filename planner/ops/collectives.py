@@ -5,10 +5,27 @@ traffic on the tokens of the whole expert group.
 """
 
 import math
+from typing import Literal, Protocol
 
 from planner.ops.op import COMPUTE_PRECISION, ELEMENT_BYTES, Comm, Real
 from planner.routing import HotRank
-from planner.shard import LocalMoe, Shard
+from planner.shard import Shard
+
+
+class Routed(Protocol):
+    """How experts are chosen: what the traffic of a token depends on."""
+
+    @property
+    def top_k(self) -> int:
+        """Experts a token."""
+
+    @property
+    def groups(self) -> int:
+        """Groups the experts are dealt to, in order."""
+
+    @property
+    def top_k_groups(self) -> int:
+        """Groups a token may draw from."""
 
 
 def token_comms(shard: Shard, tokens: Real, domain: int) -> list[Comm]:
@@ -90,7 +107,9 @@ def expert_comms(
     domain : devices of one scale-up domain.
     dedup : whether a token crosses scale-out once per *node* and is fanned out there (prefill
         kernels), rather than once per expert (low-latency kernels).
-    hot : the hottest rank takes in (and gives back) that much more, and all wait for it.
+    hot : the hottest rank takes in (and gives back) that much more, and all wait for it.  Where
+        a copy a node crosses scale-out, it comes in over the cards of all the node's ranks, whose
+        excess over the mean is taken as that of ``inside`` independent ranks.
 
     References
     ----------
@@ -122,24 +141,41 @@ def expert_comms(
             ),
         ]
     own = group_tokens / devices
-    if hot is not None:
-        own = own * hot.pairs_ratio(group_tokens)
+    busiest = 1.0 if hot is None else hot.pairs_ratio(group_tokens)
+    busiest_out = busiest
+    if dedup and inside > 1:
+        busiest_out = 1 + (busiest - 1) / math.sqrt(inside)
     inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
+    alone = copies(moe, inside, inside, min(inside, shard.moe_ep), True)[0]
+    each = copies(moe, inside, inside, min(inside, shard.moe_ep), False)[0]
     dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
     scales = {1.0: 4 / 128, 0.5: 1 / 16}.get(dispatch_act, 0.0)
     dispatch = moe.message_elements * (dispatch_act + scales)
     combine = moe.message_elements * 2.0
-    comms = []
-    for name, size in (("expert_network/dispatch", dispatch), ("expert_network/combine", combine)):
-        sent = own * size * shard.moe_tp
-        comms.append(
-            Comm(name, "all_to_all", devices, inside, sent * inner, sent * outer, moe.layers, True)
+    halves: tuple[tuple[Literal["dispatch", "combine"], float], ...]
+    halves = (("dispatch", dispatch), ("combine", combine))
+    return [
+        Comm(
+            f"expert_network/{phase}",
+            "all_to_all",
+            devices,
+            inside,
+            own * size * shard.moe_tp * inner,
+            own * size * shard.moe_tp * outer,
+            moe.layers,
+            hideable=True,
+            phase=phase,
+            mode="normal" if dedup else "low_latency",
+            one_copy_share=1.0 if dedup or not each else min(1.0, alone / each),
+            busiest_share=busiest,
+            busiest_scale_out_share=busiest_out,
         )
-    return comms
+        for phase, size in halves
+    ]
 
 
 def copies(
-    moe: LocalMoe, devices: int, inside: int, expert_ranks: int, dedup: bool
+    moe: Routed, devices: int, inside: int, expert_ranks: int, dedup: bool
 ) -> tuple[float, float]:
     r"""Copies of one token that travel inside its scale-up domain and across scale-out.
 
@@ -168,7 +204,7 @@ def copies(
     return targets * (1 - 1 / inside), hit * (nodes - 1) / nodes
 
 
-def distinct_nodes(moe: LocalMoe, nodes: float) -> float:
+def distinct_nodes(moe: Routed, nodes: float) -> float:
     r"""Expected nodes that hold at least one of a token's experts.
 
     Without limit :math:`N (1-(1-1/N)^k)`.  Group-limited routing draws the ``k`` experts from

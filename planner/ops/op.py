@@ -257,7 +257,8 @@ class Comm:
     ``bytes_per_rank`` is what each rank brings: its buffer (all-reduce), its part (all-gather,
     reduce-scatter: the part each rank ends with), or what it sends in total (all-to-all, p2p).
     All-to-all gives what leaves over scale-out apart; ``hideable`` is expert traffic that other
-    work can cover.
+    work can cover.  Bytes are those of the mean rank; the busiest one takes in ``busiest_share``
+    times as much over scale-up, ``busiest_scale_out_share`` over its network card.
     """
 
     name: str
@@ -268,3 +269,11 @@ class Comm:
     scale_out_bytes_per_rank: Real = 0.0
     count: float = 1.0
     hideable: bool = False
+    phase: Literal["", "dispatch", "combine"] = ""
+    """Half of an expert exchange."""
+    mode: Literal["", "normal", "low_latency"] = ""
+    """Kernels of prefill (a copy a node) or of decode (a copy an expert)."""
+    one_copy_share: float = 1.0
+    """Scale-up bytes with one copy a rank, over those with one copy an expert."""
+    busiest_share: Real = 1.0
+    busiest_scale_out_share: Real = 1.0

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from planner.errors import InputError
 from planner.sourced import Confidence, Sourced
 from planner.specs.base import Count, Share, Spec
+from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
 
 
 def _within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
@@ -287,6 +288,27 @@ class LinkShares(Spec):
     """Fixed time of one collective beside ``latency_s`` a step: launch, flags. [s]"""
     all_to_all_floor_s: OverheadS | None = None
     """The same of one expert dispatch or combine. [s]"""
+    rings: dict[Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"], RingLaw] = (
+        Field(default_factory=dict)
+    )
+    """Collectives of a library inside one domain, as measured; the shares above without."""
+    direct: DirectLaw | None = None
+    """All-reduce of the serving engines inside one domain."""
+    exchanges: dict[str, ExchangeLaw] = Field(default_factory=dict)
+    """Expert exchange by library and mode, as measured."""
+    low_latency: str = ""
+    """Which of them decode uses; empty: the shares above."""
+    normal: str = ""
+    """Which of them prefill uses."""
+
+    @model_validator(mode="after")
+    def _names_an_exchange(self) -> Self:
+        for field in ("low_latency", "normal"):
+            name = getattr(self, field)
+            if name and name not in self.exchanges:
+                known = ", ".join(self.exchanges) or "none"
+                raise ValueError(f"{field}: {name!r} is not among exchanges; there are: {known}")
+        return self
 
 
 Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
