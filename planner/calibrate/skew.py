@@ -33,6 +33,10 @@ ASSUMED = (
     "[1, 0.8 tokens]), experts in order of rank, as the tables' public collector draws it; mean "
     "over 64 draws where the measurement has 5",
 )
+FEW = (
+    "fewer (token, expert) pairs than experts: the tables of H100 and H200 differ "
+    "twofold from each other there"
+)
 TAGS = ("moe", "skew", "kernels")
 
 
@@ -166,8 +170,9 @@ def _verdict(row: Row, predicted_s: float) -> Verdict:
     split: Split = "unfitted"
     if row.exponent is None:
         split = "fitted" if row.ep in FITTED_DEGREES else "held_out"
+    few = row.exponent is not None and row.tokens * TOP_K <= EXPERTS
     return Verdict.of(
         f"Grouped FP8 experts of DeepSeek-V3, SGLang 0.5.10, {row.part}", "moe_layer_s",
         row.time_s, predicted_s, source=SOURCE, conditions=_conditions(row), split=split,
-        tags=TAGS, assumed=ASSUMED if row.exponent is not None else (),
+        tags=TAGS, assumed=ASSUMED if row.exponent is not None else (), reason=FEW if few else "",
     )  # fmt: skip

@@ -92,9 +92,7 @@ def direct_load(law: DirectLaw, ranks: int, size: Real, bytes_per_s: float) -> L
 
 def _faster(a: Load, b: Load) -> Load:
     first = a.time_s <= b.time_s
-    return Load(
-        np.where(first, a.fixed_s, b.fixed_s), np.where(first, a.scale_up_s, b.scale_up_s)
-    )
+    return Load(np.where(first, a.fixed_s, b.fixed_s), np.where(first, a.scale_up_s, b.scale_up_s))
 
 
 def _all_reduce(net: Network, size: Real) -> Load:

@@ -73,17 +73,24 @@ def _summary(verdicts: Sequence[Verdict]) -> Table:
         key("figures"), Column("number"), Column("median |error|"), Column("p90"), Column("bias"),
         Column(f"off by {FAR:g}x"), Column("without reason"),
     )  # fmt: skip
-    splits = [("all", list(verdicts))]
-    splits += [
-        (split, [v for v in verdicts if v.split == split])
-        for split in dict.fromkeys(v.split for v in verdicts)
-    ]
     rows = []
-    for name, group in splits:
+    for name, group in _groups(verdicts):
         found = summary(group)
         numbers = (str(found.number), *_errors(found), str(found.far), str(found.unexplained))
         rows.append((name, *numbers))
     return Table("Summary", columns, tuple(rows))
+
+
+def _groups(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """Systems and kernels apart, each also by split: tables of kernels are many."""
+    found = []
+    for name, kernel in (("systems", False), ("kernels", True)):
+        mine = [v for v in verdicts if ("kernels" in v.tags) == kernel]
+        splits = list(dict.fromkeys(v.split for v in mine))
+        found += [(name, mine)] if mine else []
+        if len(splits) > 1:
+            found += [(f"  {split}", [v for v in mine if v.split == split]) for split in splits]
+    return found
 
 
 def _far(verdicts: Sequence[Verdict]) -> Table:

@@ -3,12 +3,13 @@
 from functools import lru_cache
 from typing import Any, assert_never
 
+import numpy as np
+
 from planner import evaluation, files
 from planner.errors import InputError
 from planner.evaluation import Replica
 from planner.files.histograms import load_routing_profile
 from planner.routing import fit
-from planner.specs.model import Moe
 from planner.specs.scenario import Scenario
 from planner.validation.claims import (
     DecodeStep,
@@ -18,6 +19,7 @@ from planner.validation.claims import (
     PrefillStep,
     Ratio,
     Serving,
+    load_published,
 )
 
 
@@ -114,24 +116,37 @@ def _thawed(value: Any) -> Any:
 
 
 def _imbalance(wanted: Imbalance) -> float:
-    profile = load_routing_profile(wanted.profile)
-    moe = files.load_model(profile.model).moe
-    if moe is None:
-        raise InputError(wanted.profile, "model", f"{profile.model} has no experts")
-    found = _statistics(wanted.profile, moe, wanted.layer is not None)
-    key = (wanted.statistic, wanted.ep, wanted.redundant, wanted.layer)
-    if key in found:
-        return found[key]
     case = fit.Case(wanted.ep, wanted.redundant, wanted.placement, wanted.tokens)
-    target = fit.Target("", wanted.statistic, case, 1.0, False, wanted.layer)
-    found[key] = float(fit.predict(profile.routing, moe, [target], fit.REPORT_SEEDS)[0])
-    return found[key]
+    if wanted.layer is None:
+        return float(_statistics(wanted.profile, case, ()).of(wanted.statistic).mean())
+    layers = _layers_asked(wanted)
+    found = _statistics(wanted.profile, case, layers).of(wanted.statistic)
+    return float(np.median(found[:, layers.index(wanted.layer)]))
 
 
-@lru_cache(maxsize=8)
-def _statistics(profile: str, moe: Moe, by_layer: bool) -> dict[Any, float]:
-    """Statistics found so far: several claims ask for one case."""
-    return {}
+def _layers_asked(wanted: Imbalance) -> tuple[int, ...]:
+    """Every layer that the published figures ask of one case: drawn together, once."""
+    same = {"layer", "statistic"}
+    asked = [
+        predictor.layer
+        for claim in load_published().claims
+        for predictor in (claim.predictor(figure) for figure in claim.figures)
+        if isinstance(predictor, Imbalance)
+        and predictor.model_dump(exclude=same) == wanted.model_dump(exclude=same)
+    ]
+    return tuple(sorted({layer for layer in [*asked, wanted.layer] if layer is not None}))
+
+
+@lru_cache(maxsize=16)
+def _statistics(profile: str, case: fit.Case, layers: tuple[int, ...]) -> fit.LayerImbalance:
+    """Statistics of one case: all layers, or many draws of a few (fewer where placing is slow)."""
+    found = load_routing_profile(profile)
+    moe = evaluation.experts_in(files.load_model(found.model))
+    if not layers:
+        return fit.measure(found.routing, moe, case, fit.REPORT_SEEDS)
+    whole = fit.REPORT_SEEDS if case.policy == "contiguous" else fit.REPORT_SEEDS[:4]
+    seeds = [1000 * seed + i for seed in whole for i in range(fit.LAYER_SEEDS)]
+    return fit.measure(found.routing, moe, case, seeds, layers=layers)
 
 
 def network_bound_s(wanted: NetworkBound) -> float:
