@@ -17,6 +17,7 @@ from planner.specs.model import ModelSpec
 from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
+from planner.step.draft import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Replica:
         limits = self.pool.limits
         return TableTiming(
             self.step,
-            limits.max_step_tokens + limits.max_sequences,
+            limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
             self.pool.parallelism.attention_dp,
             self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
         )
@@ -60,7 +61,10 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
-            sequence_overhead_tokens=self.memory.sequence_overhead_tokens,
+            # drafts hold cache until they are refused
+            sequence_overhead_tokens=self.memory.sequence_overhead_tokens
+            + self.step.query_tokens
+            - 1,
         )
 
 
@@ -89,6 +93,9 @@ def build(
         hardware.calibration,
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
+        pool.overlap,
+        pool.fused_norm,
+        draft(model, pool),
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]
@@ -98,7 +105,9 @@ def build(
         hardware=hardware,
         pool=pool,
         shard=local,
-        memory=footprint(local, hardware.accelerator, pool.limits),
+        memory=footprint(
+            local, hardware.accelerator, pool.limits, step.draft.shard if step.draft else None
+        ),
         step=step,
         cap_tokens=max(known) if known else None,
     )
