@@ -44,9 +44,20 @@ def predict(predictor: Predictor) -> float:
 
 def _decode(wanted: DecodeStep) -> float:
     steady = evaluation.steady(_scenario(wanted))
-    if wanted.of == "step_s":
-        return float(steady.step.time_s)
-    return float(getattr(steady, wanted.of))
+    step_s = float(steady.step.time_s)
+    per_user = steady.step.tokens / step_s
+    match wanted.of:
+        case "step_s":
+            return step_s
+        case "tokens_per_s_per_user":
+            return per_user
+        case "tokens_per_s_per_device":
+            return per_user * steady.sequences_per_device
+        case "tokens_per_s_per_node":
+            per_node = steady.replica.hardware.system.devices_per_node
+            return per_user * steady.sequences_per_device * per_node
+        case _:
+            assert_never(wanted.of)
 
 
 def _prefill(wanted: PrefillStep) -> float:
