@@ -16,6 +16,7 @@ SIZES = {
     "attention_decode": ("context_tokens", "sequences"),
     "attention_prefill": ("tokens", "sequences"),
     "elementwise": ("bytes",),
+    "all_to_all": ("tokens", "bytes"),
 }
 """What grows with the batch."""
 SHAPES = {
@@ -24,6 +25,7 @@ SHAPES = {
     "moe_layer": ("hidden", "intermediate", "experts", "top_k"),
     "attention_decode": ("heads",),
     "attention_prefill": ("heads",),
+    "all_to_all": ("ranks", "nodes", "hidden", "experts", "top_k"),
 }
 """What belongs to a model."""
 HELD_DEGREES = (4, 16, 64)

@@ -81,10 +81,9 @@ def direct_load(law: DirectLaw, ranks: int, size: Real, bytes_per_s: float) -> L
     .. [1] ``planner.specs.links.DirectLaw``: the formula; NVIDIA TensorRT-LLM,
        cpp/tensorrt_llm/kernels/customAllReduceKernels.cu (one-shot and two-shot strategies).
     """
-    steps_s = float(law.step_s) * (ranks - 1)
-    one = float(law.one_shot_floor_s) + steps_s
+    one = float(law.floor_s) + float(law.step_s) * (ranks - 1)
     one_busy = (ranks - 1) * size / (bytes_per_s * float(law.one_shot_share))
-    two = float(law.two_shot_floor_s) + steps_s
+    two = one + float(law.second_shot_s)
     two_busy = 2 * (ranks - 1) / ranks * size / (bytes_per_s * float(law.two_shot_share))
     first = one + one_busy <= two + two_busy
     return Load(np.where(first, one, two), np.where(first, one_busy, two_busy))
@@ -139,7 +138,7 @@ def _all_gather(net: Network, kind: str, part: Real) -> Load:
     inner = Load(_floor(net))
     wire = (p - 1) * part * n
     if p > 1 and net.calibrated and kind in links.rings:
-        inner = ring_load(links.rings[kind], p, wire, net.up_bytes_per_s)  # type: ignore[index]
+        inner = ring_load(links.rings[kind], p, wire, net.up_bytes_per_s)
     elif p > 1:
         rate = net.up_bytes_per_s * float(links.scale_up_share)
         inner = Load(net.up_latency_s + _floor(net), wire / rate)

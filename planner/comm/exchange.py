@@ -31,7 +31,7 @@ def exchange_load(net: Network, comm: Comm, law: ExchangeLaw | None) -> Load:
             inner = inner * comm.one_copy_share
         if law.in_node == "scale_out":
             inner, outer = inner * 0.0, outer + inner
-        return phase_load(phase, net, inner, outer, law.sms)
+        return phase_load(phase, net, comm, inner, outer, law.sms)
     links, wide = net.links, net.nodes > 1
     up = inner / (net.up_all_bytes_per_s * float(links.all_to_all_scale_up_share))
     out = outer / (net.out_bytes_per_s * float(links.all_to_all_scale_out_share)) if wide else 0.0
@@ -40,12 +40,13 @@ def exchange_load(net: Network, comm: Comm, law: ExchangeLaw | None) -> Load:
 
 
 def phase_load(
-    law: PhaseLaw, net: Network, inner: Real, outer: Real, sms: float | None = None
+    law: PhaseLaw, net: Network, comm: Comm, inner: Real, outer: Real, sms: Real | None = None
 ) -> Load:
     """Load of one dispatch or combine.
 
     Parameters
     ----------
+    comm : for its experts and the size of a message.
     inner, outer : bytes of one rank over scale-up and scale-out. [bytes]
     sms : SMs that copy.
 
@@ -55,18 +56,22 @@ def phase_load(
     """
     fixed = (
         float(law.base_s)
+        + (float(law.remote_s) if net.nodes > 1 else 0.0)
         + float(law.per_node_s) * (net.nodes - 1)
         + float(law.per_doubling_s) * math.log2(net.nodes)
+        + float(law.per_expert_s) * comm.experts
     )
+    if law.message_bytes_per_s:
+        fixed += comm.message_bytes / float(law.message_bytes_per_s)
     fanned_out = (net.inside / 8) ** -float(law.ranks_loss_share or 0.0)
     up_share = min(1.0, float(law.scale_up_share) * fanned_out)
     out_share = float(law.scale_out_share or net.links.all_to_all_scale_out_share)
     if law.wide_nodes and net.nodes > law.wide_nodes:
         out_share *= (net.nodes / law.wide_nodes) ** -float(law.wide_loss_share or 0.0)
     copy: Real = 0.0
-    if law.sm_bytes_per_s and sms:
+    if law.sm_bytes_per_s and sms is not None:
         moved = inner + float(law.forward_share or 0.0) * outer
         copy = moved / (sms * float(law.sm_bytes_per_s))
     up = inner / (net.up_all_bytes_per_s * up_share)
     out = outer / (net.out_bytes_per_s * out_share)
-    return Load(fixed, up, out, copy, float(law.floor_s))
+    return Load(fixed, up, out, copy, float(law.floor_s), blended=True)

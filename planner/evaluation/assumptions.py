@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from planner import memory
+from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
@@ -66,6 +67,10 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
         for assumption in _doubtful(name, spec)
         if not unused.intersection(assumption.name.split("."))
     ]
+    found += [
+        Assumption(name, None, "assumed", source, note)
+        for name, source, note in doubtful_laws(replica)
+    ]
     for name in ("RUNTIME_BYTES", "COLLECTIVE_BUFFER_BYTES", "LOW_LATENCY_BATCH_TOKENS"):
         value: Sourced = getattr(memory, name)
         found.append(_assumption(f"memory.{name.lower()}", value))
@@ -120,6 +125,7 @@ def _unused(replica: Replica) -> set[str]:
         matrices += [moe.gate_up, moe.down, *moe.shared]
     used = {COMPUTE_PRECISION[m.storage] for m in matrices} | {"bf16"}  # attention, output head
     unused: set[str] = {p for p in get_args(Precision) if p not in used}
+    unused |= {*MEASURED, *unused_shares(replica)}
     if moe is None:
         unused.add("grouped_gemm")
     if shard.devices == 1:

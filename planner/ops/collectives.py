@@ -168,6 +168,8 @@ def expert_comms(
             phase=phase,
             mode="normal" if dedup else "low_latency",
             one_copy_share=1.0 if dedup or not each else min(1.0, alone / each),
+            experts=moe.slots,
+            message_bytes=size,
             busiest_share=busiest,
             busiest_scale_out_share=busiest_out,
         )

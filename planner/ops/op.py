@@ -275,5 +275,9 @@ class Comm:
     """Kernels of prefill (a copy a node) or of decode (a copy an expert)."""
     one_copy_share: float = 1.0
     """Scale-up bytes with one copy a rank, over those with one copy an expert."""
+    experts: float = 0.0
+    """Expert slots of the model that tokens are sent to."""
+    message_bytes: float = 0.0
+    """One token on its way to one expert. [bytes]"""
     busiest_share: Real = 1.0
     busiest_scale_out_share: Real = 1.0

@@ -300,6 +300,8 @@ class LinkShares(Spec):
     """Which of them decode uses; empty: the shares above."""
     normal: str = ""
     """Which of them prefill uses."""
+    provenance: "Provenance | None" = None
+    """How ``rings``, ``direct`` and ``exchanges`` were made."""
 
     @model_validator(mode="after")
     def _names_an_exchange(self) -> Self:

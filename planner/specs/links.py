@@ -1,8 +1,8 @@
 """What was measured of the links: few parameters a library, each with a physical meaning."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from planner.sourced import Sourced
 from planner.specs.base import Count, Share, Spec
@@ -21,7 +21,8 @@ FixedS = Annotated[Sourced, _within(0, 1e-1, "a fixed time in seconds; 3 us is w
 """Fixed time that may be nothing. [s]"""
 SizeBytes = Annotated[Sourced, _within(1, 1e12, "a size in bytes")]
 RateBytesPerS = Annotated[Sourced, _within(1e6, 1e15, "a rate in bytes/s")]
-LossShare = Annotated[Sourced, _within(-1, 2, "a loss")]
+ForwardShare = Annotated[Sourced, _within(0, 10, "a cost relative to another")]
+LossShare = Annotated[Sourced, _within(-3, 2, "a loss")]
 
 
 class RingLaw(Spec):
@@ -46,16 +47,26 @@ class RingLaw(Spec):
     ramp_bytes: SizeBytes
     """``w0``: size at which half of it is paid. [bytes]"""
 
+    @model_validator(mode="after")
+    def _never_faster_than_stated(self) -> Self:
+        most = float(self.bandwidth_share) * (1 - min(0.0, float(self.few_ranks_loss_share)) / 2)
+        if most > 1 or self.few_ranks_loss_share >= 2:
+            raise ValueError(
+                f"bandwidth_share: two ranks would reach {most:.3g} of the stated rate"
+            )
+        return self
+
 
 class DirectLaw(Spec):
     r"""All-reduce of the serving engines: peers read each other's memory, no ring.
 
     One shot (everybody reads all): :math:`f_1 + s (p-1) + (p - 1) n / (\eta_1 W)`; two shots
-    (scatter the sums, gather them): :math:`f_2 + s (p-1) + 2 \frac{p-1}{p} n / (\eta_2 W)`.
+    (scatter the sums, gather them): :math:`f_1 + f_2 + s (p-1) + 2 \frac{p-1}{p} n / (\eta_2 W)`.
     """
 
-    one_shot_floor_s: FixedS
-    two_shot_floor_s: FixedS
+    floor_s: FixedS
+    second_shot_s: FixedS
+    """``f_2``: another barrier. [s]"""
     step_s: FixedS
     one_shot_share: Share
     two_shot_share: Share
@@ -64,20 +75,27 @@ class DirectLaw(Spec):
 class PhaseLaw(Spec):
     r"""Dispatch or combine of an expert exchange.
 
-    .. math:: t = \max\bigl(f,\; b + b_n (N - 1) + b_2 \log_2 N +
-              \max(x / W_u', y / W_o', (x + \kappa y) / (S r))\bigr)
+    .. math:: t = \max\bigl(f,\; b + [N > 1]\, b_o + b_n (N - 1) + b_2 \log_2 N
+              + b_e E + z / r_1 + \max(x / W_u', y / W_o', (x + \kappa y) / (S r))\bigr)
 
-    with ``x`` bytes over scale-up and ``y`` over scale-out a rank, ``N`` nodes, ``S`` SMs.
+    with ``x`` bytes over scale-up and ``y`` over scale-out a rank, ``N`` nodes, ``E`` experts,
+    messages of ``z`` bytes, ``S`` SMs.
     """
 
     floor_s: FixedS
     """``f``: the least an exchange takes; part of it passes while the first bytes move. [s]"""
     base_s: FixedS
     """``b``: what is added to the time of the bytes. [s]"""
+    remote_s: FixedS
+    """``b_o``: leaving the node at all (network card, remote flags). [s]"""
     per_node_s: FixedS
     """``b_n``: each further node (counts are exchanged with all of them). [s]"""
     per_doubling_s: FixedS
     """``b_2``: each doubling of the nodes. [s]"""
+    per_expert_s: FixedS
+    """``b_e``: each expert of the model (counts and flags). [s]"""
+    message_bytes_per_s: RateBytesPerS | None = None
+    """``r_1``: rate of the first token's way through the copies of one SM. [B/s]"""
     scale_up_share: Share
     scale_out_share: Share | None = None
     """None: never measured over scale-out; ``all_to_all_scale_out_share`` stands in."""
@@ -88,7 +106,7 @@ class PhaseLaw(Spec):
     wide_nodes: Count | None = None
     sm_bytes_per_s: RateBytesPerS | None = None
     """``r``: bytes one SM copies; None: copying never binds. [B/s]"""
-    forward_share: LossShare | None = None
+    forward_share: ForwardShare | None = None
     """``kappa``: cost to an SM of a byte that crosses scale-out over one that does not."""
 
 
