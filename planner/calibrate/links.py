@@ -71,7 +71,7 @@ class PartLinks:
         return done.fit if done else None
 
 
-def fit_links(part: str, reference: LinkShares | None = None) -> PartLinks:
+def fit_links(part: str, reference: LinkShares | None = None, one_node: bool = False) -> PartLinks:
     """Fit every collective and exchange that was measured on ``part``.
 
     Carried rows come first; NCCL, the engines' all-reduce and DeepEP inside one node on other
@@ -80,6 +80,8 @@ def fit_links(part: str, reference: LinkShares | None = None) -> PartLinks:
     Parameters
     ----------
     reference : H100's links, for what the rows of other parts do not tell; None: as shipped.
+    one_node : H100's exchanges by the tables that other parts have too, to compare like with
+        like, not by its rows of one to eight nodes, which are of an older library.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def fit_links(part: str, reference: LinkShares | None = None) -> PartLinks:
         found.add(laws, Job(f"rings/{kind}", family, rows, laws.ring, laws.ring_s))
     rows = tuple(installed_tables.direct_rows(part))
     found.add(laws, Job("direct", "collective", rows, laws.direct, laws.direct_s))
-    for library, phase, shown, free, fixed, never in _exchanges(part, reference):
+    for library, phase, shown, free, fixed, never in _exchanges(part, reference, one_node):
         name = f"exchanges/{library}/{phase}"
         job = Job(
             name,
@@ -121,11 +123,11 @@ def _solve(
 Exchange = tuple[str, str, list[Rows], tuple[str, ...], dict[str, Any], tuple[int, ...]]
 
 
-def _exchanges(part: str, reference: LinkShares) -> list[Exchange]:
+def _exchanges(part: str, reference: LinkShares, one_node: bool) -> list[Exchange]:
     """Library, phase, rows, free and fixed numbers, and ranks never fitted."""
     found: list[Exchange] = []
     for phase in PHASES:
-        if part == "h100-sxm":
+        if part == "h100-sxm" and not one_node:
             found += _h100(phase)
         elif part == "h800-sxm":
             found += _h800(phase, reference)

@@ -85,7 +85,11 @@ def _with_siblings(
         update |= {"low_latency": ONE_SIDED, "normal": ONE_SIDED}
     sibling = SIBLINGS.get(part)
     if sibling and links.provenance:
-        other_fits = found.get(sibling) or fit_links(sibling)
+        other_fits = (
+            fit_links(sibling, one_node=True)
+            if sibling == FIRST
+            else found.get(sibling) or fit_links(sibling)
+        )
         held = (*links.provenance.held_out, *transferred_errors(found[part], other_fits))
         update["provenance"] = links.provenance.model_copy(update={"held_out": held})
     return links.model_copy(update=update)

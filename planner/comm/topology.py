@@ -25,7 +25,7 @@ def slice_axes(topology: Topology, ranks: int) -> tuple[int, ...]:
     """
     dimensions = {"torus2d": 2, "torus3d": 3}[topology]
     most = math.ceil(ranks ** (1 / dimensions) - 1e-9)
-    for side in range(most, ranks + 1):
+    for side in range(most, min(ranks, 2 * most) + 1):
         boxes = [
             sides
             for sides in product(range(1, side + 1), repeat=dimensions)
@@ -33,8 +33,6 @@ def slice_axes(topology: Topology, ranks: int) -> tuple[int, ...]:
         ]
         if boxes:
             return tuple(sorted(min(boxes, key=max), reverse=True))
-        if side > 2 * most:
-            break
     return (most,) * dimensions
 
 
