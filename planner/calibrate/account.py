@@ -2,12 +2,38 @@
 
 from collections.abc import Callable, Sequence
 
-from planner.calibrate import skew
+from planner.calibrate import links_check, skew
 from planner.validation import published
 from planner.validation.published import Verdict, check_published, chosen_tags
 
+EXCHANGES = ("moe", "links", "kernels")
+
+
+def exchange_errors() -> list[Verdict]:
+    """Measured dispatch and combine times beside the shipped links' predictions."""
+    return [
+        Verdict(
+            claim=record["claim"],
+            quantity=record["quantity"],
+            value=record["value"],
+            predicted=record["predicted"],
+            relative_error=record["predicted"] / record["value"] - 1,
+            source=record["source"],
+            conditions=_words(record["conditions"]),
+            split="held_out" if record["split"] == "ep_degree" else "fitted",
+            tags=EXCHANGES,
+        )
+        for record in links_check.published_errors()
+    ]
+
+
+def _words(conditions: dict[str, object]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in conditions.items())
+
+
 KERNELS: tuple[tuple[tuple[str, ...], Callable[[], list[Verdict]]], ...] = (
     (skew.TAGS, skew.published_errors),
+    (EXCHANGES, exchange_errors),
 )
 """Tables of measured kernels, with what each is tagged."""
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planner.evaluation import ExpertReport
+from planner.evaluation import ExpertReport, Result, expert_report, experts_of
 from planner.report.bars import OKABE_ITO
 from planner.report.style import INK, base
 
@@ -28,6 +28,21 @@ def expert_figures(report: ExpertReport) -> "dict[str, Figure]":
     if report.rebalancing:
         figures["rebalancing"] = rebalancing(report)
     return figures
+
+
+def fleet_figures(result: Result) -> "dict[str, Figure]":
+    """Heat map of a fleet whose scenario has routing; nothing where every rank is alike."""
+    report = fleet_load(result)
+    return {} if report is None else {"rank_load": rank_load(report)}
+
+
+def fleet_load(result: Result) -> ExpertReport | None:
+    """Expert load of a fleet's layout in steps of its size; None where every rank is alike."""
+    hot = result.replica.step.hot
+    if hot is None or hot.load is None:
+        return None
+    laid_out = result.scenario.model_copy(update={"deployment": result.replica.pool})
+    return expert_report(experts_of(laid_out))
 
 
 def rank_load(report: ExpertReport) -> "Figure":

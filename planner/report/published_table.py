@@ -24,9 +24,9 @@ def print_published(verdicts: Sequence[Verdict], console: "Console") -> None:
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault(verdict.claim, []).append(verdict)
-    single = [v for group in groups.values() if len(group) <= MOST_ROWS for v in group]
-    if single:
-        page.table(_figures(single))
+    for name, group in groups.items():
+        if len(group) <= MOST_ROWS:
+            page.table(_figures(name, group))
     large = {name: group for name, group in groups.items() if len(group) > MOST_ROWS}
     if large:
         page.table(_tables(large))
@@ -36,22 +36,23 @@ def print_published(verdicts: Sequence[Verdict], console: "Console") -> None:
         page.table(_far(far))
 
 
-def _figures(verdicts: Sequence[Verdict]) -> Table:
+def _figures(claim: str, verdicts: Sequence[Verdict]) -> Table:
+    same = len({v.quantity for v in verdicts}) == 1
     columns = (
-        text("claim"), text("conditions", 100), key("quantity"), Column("published"),
-        Column("predicted"), Column("error"), key("error bar"), key("split"),
+        text("conditions"), *(() if same else (text("quantity"),)), Column("published"),
+        Column("predicted"), Column("error"), key("error bar"), Column("split", "left", 90),
     )  # fmt: skip
-    rows, last = [], ""
-    for v in verdicts:
-        rows.append(
-            (
-                v.claim if v.claim != last else "", v.conditions, v.quantity, _number(v.value),
-                _number(v.predicted), _percent(v.relative_error), bar(v.relative_error), v.split,
-            )
-        )  # fmt: skip
-        last = v.claim
-    note = f"a full bar is {BAR_ERROR:.0%} off; error: predicted / published - 1"
-    return Table(f"{len(rows)} figures", columns, tuple(rows), note, "planner.validation.published")
+    rows = tuple(
+        (
+            v.conditions, *(() if same else (v.quantity,)), _number(v.value), _number(v.predicted),
+            _percent(v.relative_error), bar(v.relative_error), v.split,
+        )
+        for v in verdicts
+    )  # fmt: skip
+    first = verdicts[0]
+    title = f"{claim} [{first.quantity}]" if same else claim
+    note = first.source + (f". Assumed: {'; '.join(first.assumed)}" if first.assumed else "")
+    return Table(title, columns, rows, note)
 
 
 def _tables(groups: dict[str, list[Verdict]]) -> Table:
@@ -78,7 +79,8 @@ def _summary(verdicts: Sequence[Verdict]) -> Table:
         found = summary(group)
         numbers = (str(found.number), *_errors(found), str(found.far), str(found.unexplained))
         rows.append((name, *numbers))
-    return Table("Summary", columns, tuple(rows))
+    note = f"error: predicted / published - 1; a full bar is {BAR_ERROR:.0%}"
+    return Table("Summary", columns, tuple(rows), note, "planner.validation.published")
 
 
 def _groups(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:

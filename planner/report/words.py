@@ -58,6 +58,7 @@ HOW = {
     "checkpoint": "planner.arch.storage.checkpoint_bytes",
     "capacity": "planner.evaluation.steady.capacity",
     "claims": "planner.search.claims.claims",
+    "experts": "planner.routing.load.expert_load",
     "assumptions": "planner.evaluation.assumptions.assumptions",
 }
 """Where each kind of number is computed: module and function."""
