@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         plan,
         simulate,
         steady,
+        timeline,
         with_overrides,
     )
     from planner.errors import InfeasibleError, InputError, PlannerError
@@ -35,7 +36,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "planner.api": (
         "FootprintReport", "compare", "evaluate", "expert_load", "footprint", "load_scenario",
-        "plan", "simulate", "steady", "with_overrides",
+        "plan", "simulate", "steady", "timeline", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -64,6 +65,7 @@ __all__ = [
     "plan",
     "simulate",
     "steady",
+    "timeline",
     "with_overrides",
 ]
 

@@ -1,13 +1,14 @@
 """The Python door: a handful of functions over the layers below."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from planner import arch, evaluation, files, search
 from planner.errors import InputError
-from planner.evaluation import ExpertReport, Replica, SteadyResult
+from planner.evaluation import ExpertReport, Replica, SteadyResult, TimelineResult
+from planner.evaluation.timeline import Phase
 from planner.files.histograms import read_histogram
 from planner.report import PlanReport, Report
 from planner.search import Comparison
@@ -93,6 +94,22 @@ def compare(scenario: Scenario) -> Comparison:
 def steady(scenario: Scenario) -> SteadyResult:
     """Lay out the scenario's steady decode step; capacities at user speeds."""
     return evaluation.steady(scenario)
+
+
+def timeline(scenario: Scenario, phase: Phase = "decode", **kept: Sequence[int]) -> TimelineResult:
+    """Simulate one steady step over all ranks: busy shares, longest path, bars of a Gantt chart.
+
+    Parameters
+    ----------
+    phase : ``decode``, or ``prefill`` (a full step of prompts).
+    kept : ``layers`` and ``ranks`` of which bars are kept.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        The scenario has no deployment or no ``steady``; the deployment cannot run.
+    """
+    return evaluation.timeline(scenario, phase, **kept)
 
 
 def expert_load(

@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.calibrate.links_fit import LinkFit, Values
 from planner.calibrate.links_rows import Rows
-from planner.calibrate.rows import FloatArray
+from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
 from planner.specs.hardware import CheckFamily, HeldOut, RowCount, Split
 
@@ -18,8 +18,8 @@ FEWEST = 4
 """Held-out points below which nothing is said (a table of two degrees and two phases has four)."""
 MOST_SIGMA = 0.35
 """Spread of log(measured / predicted) above which rows are of several algorithms, not of a law."""
-MOST_GLITCH = 3.0
-"""A row this many times as long as both its neighbours in size is an accident."""
+MOST_GLITCH = 1.5
+"""A row this many times as long as one of more bytes among the same ranks is an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,13 @@ def screened(job: Job, bound_s: Callable[[Rows], FloatArray]) -> Job:
     return replace(job, rows=tuple(r for r in kept if len(r)), refused=counted)
 
 
-def _glitch(rows: Rows) -> np.ndarray:
-    order = np.argsort(rows.size, kind="stable")
-    t, size = rows.time_s[order], rows.size[order]
-    bad = np.zeros(len(t), bool)
-    if len(np.unique(size)) == len(size):
-        bad[1:-1] = (t[1:-1] > MOST_GLITCH * t[:-2]) & (t[1:-1] > MOST_GLITCH * t[2:])
+def _glitch(rows: Rows) -> Mask:
+    """Rows far longer than some row of more bytes."""
+    order = np.lexsort((rows.time_s, rows.size))
+    t = rows.time_s[order]
+    later = np.minimum.accumulate(t[::-1])[::-1]
     found = np.zeros(len(t), bool)
-    found[order] = bad
+    found[order] = t > MOST_GLITCH * later
     return found
 
 

@@ -22,7 +22,7 @@ RING = (
     Parameter("bandwidth_share", 0.7, 0.02, 1.0),
     Parameter("few_ranks_loss_share", 0.3, -2.5, 1.5, plain=True),
     Parameter("ramp_s", 20 * US, 0.1 * US, 500 * US),
-    Parameter("ramp_bytes", 8e6, 1e5, 1e8),
+    Parameter("ramp_bytes", 8e6, 4e3, 1e8, other=4e4),
 )
 DIRECT = (
     Parameter("floor_s", 3 * US, 0.5 * US, 30 * US),
@@ -46,6 +46,7 @@ PHASE = {
         Parameter("ranks_loss_share", 0.05, -0.2, 0.5, plain=True),
         Parameter("wide_loss_share", 0.5, 0.0, 1.9, plain=True),
         Parameter("sm_bytes_per_s", 15e9, 1e9, 1e11),
+        Parameter("sm_message_s", 0.2 * US, 0.01 * US, 5 * US, sigma=2.0),
         Parameter("forward_share", 3.0, 0.0, 6.0, plain=True, sigma=2.0),
     )
 }

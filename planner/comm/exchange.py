@@ -71,7 +71,10 @@ def phase_load(
     copy: Real = 0.0
     if law.sm_bytes_per_s and sms is not None:
         moved = inner + float(law.forward_share or 0.0) * outer
-        copy = moved / (sms * float(law.sm_bytes_per_s))
+        byte_s = 1 / float(law.sm_bytes_per_s)
+        if law.sm_message_s and comm.message_bytes:
+            byte_s += float(law.sm_message_s) / comm.message_bytes
+        copy = moved * byte_s / sms
     up = inner / (net.up_all_bytes_per_s * up_share)
     out = outer / (net.out_bytes_per_s * out_share)
     return Load(fixed, up, out, copy, float(law.floor_s), blended=True)

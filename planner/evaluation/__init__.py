@@ -13,6 +13,7 @@ from planner.evaluation.experts import (
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
+from planner.evaluation.timeline import TimelineResult, timeline
 
 __all__ = [
     "Assumption",
@@ -26,6 +27,7 @@ __all__ = [
     "Served",
     "Setting",
     "SteadyResult",
+    "TimelineResult",
     "assumptions",
     "build",
     "evaluate",
@@ -37,4 +39,5 @@ __all__ = [
     "serve",
     "sources",
     "steady",
+    "timeline",
 ]

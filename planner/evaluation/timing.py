@@ -59,6 +59,8 @@ class TableTiming:
     _draft_prompt: tuple[list[float], list[float]] = field(init=False)
     _draft_cores: list[_Core] = field(init=False)
     _draft_prompts: list[tuple[_Core, ...]] = field(init=False)
+    _cut_prompts: list[tuple[_Core, ...]] = field(init=False)
+    """The same while traffic of another micro-batch holds multiprocessors."""
     _slots: dict[bool, SlotTables] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class TableTiming:
         self._draft_cores = _fit(model.draft_attention, shares.attention_decode)
         self._drafts = _listed(model.drafting(own).time_s, own)
         self._draft_experts = _listed(model.drafting_experts(group).time_s, group)
+        self._draft_experts[0] = 0.0  # no sequence, no draft
         self._draft_prompt = (
             _listed(model.draft_tokens(own).time_s, own),
             _listed(model.draft_experts(group, prefill=True).time_s, group),
@@ -91,16 +94,10 @@ class TableTiming:
             for prefill in (False, True)
             if model.scheduled
         }
-        forms = [
-            _fit(partial(model.prefill_attention, sparse=sparse), shares.attention_prefill)
-            for sparse in (True, False)
-        ]
-        drafts = [
-            _fit(partial(model.draft_prompts, sparse=sparse), shares.attention_prefill)
-            for sparse in (True, False)
-        ]
-        self._draft_prompts = [tuple(dict.fromkeys(both)) for both in zip(*drafts, strict=True)]
-        self._prefill = [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
+        self._prefill = _forms(model.prefill_attention, shares.attention_prefill)
+        self._draft_prompts = _forms(model.draft_prompts, shares.attention_prefill)
+        beside = model.beside_traffic(prefill=True) if self._slots else model
+        self._cut_prompts = _forms(beside.prefill_attention, shares.attention_prefill)
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads.
@@ -194,6 +191,7 @@ class TableTiming:
             time, slope, valid = _decoding(cores, load, cuts)
         if load.prefill_tokens:
             forms = self._draft_prompts if drafts else self._prefill
+            forms = self._cut_prompts if cuts > 1 else forms
             time, valid = time + _prompting(forms, load, cuts), 1
         return time, slope, valid
 
@@ -333,6 +331,12 @@ def _fit(core: Callable[..., list[Duration]], shares: Achieved) -> list[_Core]:
         )
         for i, floor in enumerate(floors)
     ]
+
+
+def _forms(core: Callable[..., list[Duration]], shares: Achieved) -> list[tuple[_Core, ...]]:
+    """Each group's ways to attend to a prompt: over picked keys, or over all with a mask."""
+    forms = [_fit(partial(core, sparse=sparse), shares) for sparse in (True, False)]
+    return [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
 
 
 def _listed(values: object, like: FloatArray) -> list[float]:

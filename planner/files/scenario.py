@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from planner.errors import InputError
 from planner.files import profiles
+from planner.files.speculation import with_acceptance
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
@@ -94,6 +95,8 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         for n in names
     )
     common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
+    if raw.deployment is not None:
+        common["deployment"] = located("deployment", with_acceptance, raw.deployment)
     return Scenario(
         **common,
         model=located("model", profiles.load_model, raw.model),
@@ -227,10 +230,13 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     for path, value in overrides.items():
         _put(data, path, value)
     try:
-        return Scenario.model_validate(data)
+        changed = Scenario.model_validate(data)
     except ValidationError as error:
         given = "".join(f" {path}={value}" for path, value in overrides.items())
         raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
+    if changed.deployment is None:
+        return changed
+    return changed.model_copy(update={"deployment": with_acceptance(changed.deployment)})
 
 
 def validate_scenario(data: Mapping[str, Any]) -> Scenario:

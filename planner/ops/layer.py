@@ -93,6 +93,21 @@ def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> 
     touched = touched_slots(moe, group_tokens)
     if hot is not None:
         pairs, touched = pairs * hot.pairs_ratio(group_tokens), hot.most_touched(group_tokens)
+    return loaded_expert_ops(moe, pairs, touched)
+
+
+def loaded_expert_ops(moe: LocalMoe, pairs: Real, touched: Real) -> list[Op]:
+    """Ops of the routed experts on a device with ``pairs`` rows over ``touched`` of its slots.
+
+    Parameters
+    ----------
+    pairs : (token, expert) pairs that come to this device.
+    touched : its slots with at least one of them.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
+    """
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",

@@ -47,6 +47,7 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
 
 def _bracket(answer: SteadyResult) -> Table:
     per_node = answer.sequences_per_device * answer.replica.hardware.system.devices_per_node
+    per_node *= answer.step.tokens
     cases = (
         ("nothing hidden", answer.unhidden_s),
         ("as described", answer.step.time_s),

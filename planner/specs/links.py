@@ -76,7 +76,7 @@ class PhaseLaw(Spec):
     r"""Dispatch or combine of an expert exchange.
 
     .. math:: t = \max\bigl(f,\; b + [N > 1]\, b_o + b_n (N - 1) + b_2 \log_2 N
-              + b_e E + z / r_1 + \max(x / W_u', y / W_o', (x + \kappa y) / (S r))\bigr)
+              + b_e E + z / r_1 + \max(x / W_u', y / W_o', \tfrac{x + \kappa y}{S} (\tfrac{1}{r} + \tfrac{m}{z}))\bigr)
 
     with ``x`` bytes over scale-up and ``y`` over scale-out a rank, ``N`` nodes, ``E`` experts,
     messages of ``z`` bytes, ``S`` SMs.
@@ -106,6 +106,8 @@ class PhaseLaw(Spec):
     wide_nodes: Count | None = None
     sm_bytes_per_s: RateBytesPerS | None = None
     """``r``: bytes one SM copies; None: copying never binds. [B/s]"""
+    sm_message_s: FixedS | None = None
+    """``m``: time of one SM on a message, whatever its bytes. [s]"""
     forward_share: ForwardShare | None = None
     """``kappa``: cost to an SM of a byte that crosses scale-out over one that does not."""
 
