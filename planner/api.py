@@ -96,20 +96,26 @@ def steady(scenario: Scenario) -> SteadyResult:
     return evaluation.steady(scenario)
 
 
-def timeline(scenario: Scenario, phase: Phase = "decode", **kept: Sequence[int]) -> TimelineResult:
+def timeline(
+    scenario: Scenario,
+    phase: Phase = "decode",
+    *,
+    layers: Sequence[int] = (2, 3),
+    ranks: Sequence[int] = (),
+) -> TimelineResult:
     """Simulate one steady step over all ranks: busy shares, longest path, bars of a Gantt chart.
 
     Parameters
     ----------
     phase : ``decode``, or ``prefill`` (a full step of prompts).
-    kept : ``layers`` and ``ranks`` of which bars are kept.
+    layers, ranks : of which bars are kept; ranks default to the slowest and the fastest.
 
     Raises
     ------
     InputError, InfeasibleError
         The scenario has no deployment or no ``steady``; the deployment cannot run.
     """
-    return evaluation.timeline(scenario, phase, **kept)
+    return evaluation.timeline(scenario, phase, layers=layers, ranks=ranks)
 
 
 def expert_load(

@@ -57,6 +57,8 @@ class LocalAttention:
     context_split: int
     query_elements: float
     """Query plus output width of this device's heads in decode. [elements]"""
+    kv: KvFormat
+    """Format of the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,7 @@ def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> 
         held_bytes_per_token=entry_bytes / core.context_per_entry + core.indexer_bytes_per_token,
         context_split=p.context_parallel,
         query_elements=core.decode_pair_flop / 2 / p.attention_tp,
+        kv=pool.kv,
     )
 
 

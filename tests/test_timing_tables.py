@@ -185,7 +185,7 @@ def test_power_lies_between_idle_and_maximum(case: str, seed: int, prompts: bool
 
 
 def test_power_by_hand() -> None:
-    power = PowerModel(8, 100.0, 700.0, 500.0, (1.0, 1.0), (1.0, 1.0))
+    power = PowerModel(8, 100.0, 700.0, 500.0)
     assert power.idle_replica_w == 8 * 600
     assert power.replica_w(0.25, 0.5) == 8 * (500 + 100 + 600 * 0.5)
     assert power.replica_w(7.0, 0.0) == 8 * 1200

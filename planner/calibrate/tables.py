@@ -149,7 +149,7 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
             "ep_degree": degree,
         }
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
-        labels = {"distribution": "balanced"}
+        labels = {"distribution": "balanced", "includes": "layer"}
         times = _number(rows["latency"]) / 1e3
         table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
         yield table.take(columns["intermediate"] >= NARROWEST_EXPERT)

@@ -100,10 +100,15 @@ def write_html(answer: Any, path: str | None) -> None:
         return
     from planner.report.html import write_html
 
+    write_or_refuse("--html", path, lambda: write_html(answer, Path(path)))
+
+
+def write_or_refuse(option: str, path: str | Path, write: Callable[[], object]) -> None:
+    """Write a file; what the system refuses becomes an error that names the option."""
     try:
-        write_html(answer, Path(path))
+        write()
     except OSError as error:
-        raise InputError("--html", path, f"cannot be written: {error.strerror}") from None
+        raise InputError(option, str(path), f"cannot be written: {error.strerror}") from None
 
 
 def show(to_plain: Callable[[], Any], as_json: bool, printer: str, *args: Any) -> None:

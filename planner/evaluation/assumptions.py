@@ -12,7 +12,7 @@ from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.hardware import Precision
-from planner.step.schedule import COMMUNICATION_SM_SHARE
+from planner.step.multiprocessors import COMMUNICATION_SM_SHARE
 
 
 @dataclass(frozen=True, slots=True)

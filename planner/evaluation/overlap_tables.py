@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from planner.serving.timing import overtaking_steps
 from planner.step import StepModel
-from planner.step.schedule import Slot
+from planner.step.schedule import Slot, dense_layers_s
 from planner.step.stages import EVERY_LAYER, Stage
 
 Table: TypeAlias = "array[float]"
@@ -58,7 +58,7 @@ class SlotTables:
         tables = {name: _table(by_group[name], group) for name in GROUP_STAGES}
         self.micro_batches = n
         whole = model.stages(own, 0.0, self.prefill)
-        self._dense = _table(shard.pp * model.dense_layers_s(whole), own)
+        self._dense = _table(shard.pp * dense_layers_s(shard, whole), own)
         self._dense_cores = shard.dense_layers / shard.layers
         layers = shard.moe.layers if shard.moe else 1.0
         over: dict[Stage, float] = dict.fromkeys(EVERY_LAYER, layers / shard.layers)

@@ -48,7 +48,7 @@ class Replica:
             self.step,
             limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
             self.pool.parallelism.attention_dp,
-            self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
+            self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
 
     def config(self, cached_input_share: float) -> ReplicaConfig:
@@ -151,12 +151,9 @@ def power_model(hardware: Hardware, devices: int) -> PowerModel | None:
         return None
     max_w = float(part.max_power_w)
     server_w = float(system.server_power_w_per_device or max_w)
-    decode, prefill = shares.attention_decode, shares.attention_prefill
     return PowerModel(
         devices=devices,
         idle_w=shares.idle_power_share * max_w,
         max_w=max_w,
         host_w=max(0.0, server_w - max_w),
-        decode_shares=(decode.compute_share, decode.memory_share),
-        prefill_shares=(prefill.compute_share, prefill.memory_share),
     )

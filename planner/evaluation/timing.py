@@ -1,37 +1,22 @@
 """The physics of a step as tables: what the event loop asks for thousands of times a second."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.evaluation.attention import (
+    DecodeCore,
+    PrefillCore,
+    decode_cores,
+    dot,
+    prefill_cores,
+)
 from planner.evaluation.overlap_tables import SlotTables
 from planner.serving.timing import RankLoad, Segment, overtaking_steps
-from planner.specs.hardware import Achieved
-from planner.step import Duration, StepModel
+from planner.step import StepModel
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Core:
-    """Attention of one group of layers: two lines, the higher one is the time.
-
-    ``floor + max(c . x, m . x)`` for the load ``x``: (sequences, context, capped context) in
-    decode, (tokens, pairs, capped pairs) in prefill.  Affine in a stretch until the lines cross.
-    """
-
-    floor: float
-    compute: tuple[float, float, float]
-    memory: tuple[float, float, float]
-
-    def lines(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Time by compute and by memory, without the floor. [s]"""
-        a, b, c = self.compute
-        d, e, f = self.memory
-        return a * x + b * y + c * z, d * x + e * y + f * z
 
 
 @dataclass(slots=True)
@@ -51,15 +36,15 @@ class TableTiming:
     _experts: dict[bool, list[float]] = field(init=False)
     _hideable: dict[bool, list[float]] = field(init=False)
     _ideal: dict[str, list[float]] = field(init=False)
-    _cores: list[_Core] = field(init=False)
-    _prefill: list[tuple[_Core, ...]] = field(init=False)
+    _cores: list[DecodeCore] = field(init=False)
+    _prefill: list[tuple[PrefillCore, ...]] = field(init=False)
     """A group's ways to attend to a prompt; the fastest runs."""
     _drafts: list[float] = field(init=False)
     _draft_experts: list[float] = field(init=False)
     _draft_prompt: tuple[list[float], list[float]] = field(init=False)
-    _draft_cores: list[_Core] = field(init=False)
-    _draft_prompts: list[tuple[_Core, ...]] = field(init=False)
-    _cut_prompts: list[tuple[_Core, ...]] = field(init=False)
+    _draft_cores: list[DecodeCore] = field(init=False)
+    _draft_prompts: list[tuple[PrefillCore, ...]] = field(init=False)
+    _cut_prompts: list[tuple[PrefillCore, ...]] = field(init=False)
     """The same while traffic of another micro-batch holds multiprocessors."""
     _slots: dict[bool, SlotTables] = field(init=False)
 
@@ -79,9 +64,13 @@ class TableTiming:
             "experts_compute": _listed(work.compute_s, group),
             "experts_memory": _listed(work.memory_s, group),
         }
-        model, shares = self.model, self.model.calibration
-        self._cores = _fit(model.decode_attention, shares.attention_decode)
-        self._draft_cores = _fit(model.draft_attention, shares.attention_decode)
+        model = self.model
+        self._cores, self._prefill = decode_cores(model), prefill_cores(model)
+        beside = model.beside_traffic(prefill=True) if model.scheduled else model
+        self._cut_prompts = prefill_cores(beside)
+        passes = [inner for inner, times in model.draft_passes() for _ in range(times)]
+        self._draft_cores = [core for inner in passes for core in decode_cores(inner)]
+        self._draft_prompts = prefill_cores(passes[0]) if passes else []
         self._drafts = _listed(model.drafting(own).time_s, own)
         self._draft_experts = _listed(model.drafting_experts(group).time_s, group)
         self._draft_experts[0] = 0.0  # no sequence, no draft
@@ -94,10 +83,6 @@ class TableTiming:
             for prefill in (False, True)
             if model.scheduled
         }
-        self._prefill = _forms(model.prefill_attention, shares.attention_prefill)
-        self._draft_prompts = _forms(model.draft_prompts, shares.attention_prefill)
-        beside = model.beside_traffic(prefill=True) if self._slots else model
-        self._cut_prompts = _forms(beside.prefill_attention, shares.attention_prefill)
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads.
@@ -253,47 +238,38 @@ class TableTiming:
         own = -(-group // ranks)
         compute = table["experts_compute"][group] + table["tokens_compute"][own]
         memory = table["experts_memory"][group] + table["tokens_memory"][own]
-        c_share, m_share = self.power.decode_shares
+        load = whole.sequences, whole.context_tokens, whole.capped_tokens
         for core in self._cores:
-            lines = core.lines(whole.sequences, whole.context_tokens, whole.capped_tokens)
-            compute += c_share / ranks * lines[0]
-            memory += m_share / ranks * lines[1]
+            compute += dot(core.ideal_compute, load) / ranks
+            memory += dot(core.ideal_memory, load) / ranks
         if whole.prefill_tokens:
-            c_share, m_share = self.power.prefill_shares
             prompts = whole.prefill_tokens, whole.prefill_pairs, whole.prefill_capped_pairs
             for forms in self._prefill:
-                lines = min(form.lines(*prompts) for form in forms)
-                compute += c_share / ranks * lines[0]
-                memory += m_share / ranks * lines[1]
+                form = min(forms, key=lambda f: f.at(*prompts))
+                compute += dot(form.ideal_compute, prompts) / ranks
+                memory += dot(form.ideal_memory, prompts) / ranks
         return compute, memory
 
 
-def _decoding(cores: list[_Core], load: RankLoad, cuts: int) -> tuple[float, float, int]:
+def _decoding(cores: list[DecodeCore], load: RankLoad, cuts: int) -> tuple[float, float, int]:
     """Attention cores of one of ``cuts`` equal parts of the decoding load, slope, validity."""
     s, context = load.sequences / cuts, load.context_tokens / cuts
     capped, growing = load.capped_tokens / cuts, load.growing / cuts
     core, slope, valid = 0.0, 0.0, 1 << 62
     for group in cores:
-        c_s, c_x, c_y = group.compute
-        m_s, m_x, m_y = group.memory
-        compute = c_s * s + c_x * context + c_y * capped
-        memory = m_s * s + m_x * context + m_y * capped
-        up_c, up_m = c_x * s + c_y * growing, m_x * s + m_y * growing
-        if compute < memory or (compute == memory and up_c < up_m):
-            compute, memory, up_c, up_m = memory, compute, up_m, up_c
-        core += group.floor + compute
-        slope += up_c
-        if up_m > up_c:
-            valid = min(valid, overtaking_steps(compute - memory, up_m - up_c))
+        time, up, limit = group.at(s, context, capped, growing)
+        core += time
+        slope += up
+        valid = min(valid, limit)
     return core, slope, valid
 
 
-def _prompting(groups: list[tuple[_Core, ...]], load: RankLoad, cuts: int) -> float:
+def _prompting(groups: list[tuple[PrefillCore, ...]], load: RankLoad, cuts: int) -> float:
     """Attention cores of one of ``cuts`` equal parts of a rank's prompts. [s]"""
     prompts = (
         load.prefill_tokens / cuts, load.prefill_pairs / cuts, load.prefill_capped_pairs / cuts
     )  # fmt: skip
-    return sum(min(form.floor + max(form.lines(*prompts)) for form in forms) for forms in groups)
+    return sum(min(form.at(*prompts) for form in forms) for forms in groups)
 
 
 def _together(ranks: list[RankLoad]) -> RankLoad:
@@ -309,34 +285,6 @@ def _together(ranks: list[RankLoad]) -> RankLoad:
             pairs += load.prefill_pairs
             capped_pairs += load.prefill_capped_pairs
     return RankLoad(sequences, context, capped, 0, new, pairs, capped_pairs)
-
-
-_UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-
-def _fit(core: Callable[..., list[Duration]], shares: Achieved) -> list[_Core]:
-    """Read the coefficients of both lines off the op itself, at unit loads."""
-    unit = [core(*load) for load in _UNITS]
-    floors = core(0.0, 0.0, 0.0)
-
-    def line(group: int, which: str, share: float) -> tuple[float, float, float]:
-        x, y, z = (float(getattr(each[group], which)) / share for each in unit)
-        return x, y, z
-
-    return [
-        _Core(
-            float(floor.time_s),
-            line(i, "compute_s", float(shares.compute_share)),
-            line(i, "memory_s", float(shares.memory_share)),
-        )
-        for i, floor in enumerate(floors)
-    ]
-
-
-def _forms(core: Callable[..., list[Duration]], shares: Achieved) -> list[tuple[_Core, ...]]:
-    """Each group's ways to attend to a prompt: over picked keys, or over all with a mask."""
-    forms = [_fit(partial(core, sparse=sparse), shares) for sparse in (True, False)]
-    return [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
 
 
 def _listed(values: object, like: FloatArray) -> list[float]:
@@ -363,9 +311,6 @@ class PowerModel:
     idle_w: float
     max_w: float
     host_w: float
-    decode_shares: tuple[float, float]
-    prefill_shares: tuple[float, float]
-    """Achieved (compute, memory) shares of attention, to turn its time into use of the peaks."""
 
     def replica_w(self, compute_share: float, memory_share: float) -> float:
         """Power of all devices of a replica and their part of the hosts. [W]"""

@@ -18,7 +18,8 @@ from planner.ops.op import (
     Real,
 )
 from planner.routing import HotRank
-from planner.shard import LocalMatrix, LocalMoe, Shard
+from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
+from planner.specs.hardware import AttentionVariant
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -194,6 +195,7 @@ def decode_attention(
                 core.token_flop * group.head_share,
                 core.state_bytes_per_sequence * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=True),
             )
         )
     return ops
@@ -250,6 +252,15 @@ def prefill_attention(
                 core.indexer_pair_flop,
                 core.token_flop * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=False),
             )
         )
     return ops
+
+
+def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
+    """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
+    fp8 = cached and group.kv == "fp8"
+    if group.name == "gqa":
+        return "gqa_fp8_cache" if fp8 else "gqa"
+    return "mla_fp8_cache" if fp8 and group.name == "mla" else None

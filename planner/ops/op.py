@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.arch import Storage
-from planner.specs.hardware import OpFamily, Precision
+from planner.specs.hardware import AttentionVariant, OpFamily, Precision
 
 Real = float | NDArray[np.float64]
 """A scalar for one case, or an array for many."""
@@ -140,6 +140,8 @@ class AttentionDecode:
     state_bytes: float = 0.0
     count: float = 1.0
     precision: Precision = "bf16"
+    variant: AttentionVariant | None = None
+    """Kernel; None: MLA on a 16-bit cache, or one that nobody measured."""
 
     @property
     def family(self) -> OpFamily:
@@ -161,13 +163,23 @@ class AttentionDecode:
         )
 
     @property
-    def hbm_bytes(self) -> Real:
-        """HBM traffic of one call. [bytes]"""
+    def cache_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that sequences keep: cache, indexer keys, state. [bytes]"""
         return (
             self.kv_bytes_per_token * self.capped_tokens
             + self.indexer_bytes_per_token * self.context_tokens
-            + (2 * self.query_elements + 2 * self.state_bytes) * self.sequences
+            + 2 * self.state_bytes * self.sequences
         )
+
+    @property
+    def query_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that is queries and results. [bytes]"""
+        return 2 * self.query_elements * self.sequences
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        return self.cache_bytes + self.query_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +208,8 @@ class AttentionPrefill:
     token_flop: float = 0.0
     count: float = 1.0
     precision: Precision = "bf16"
+    variant: AttentionVariant | None = None
+    """Kernel; None: MLA, or one that nobody measured."""
 
     @property
     def family(self) -> OpFamily:

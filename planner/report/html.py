@@ -77,10 +77,10 @@ def rendered(figures: "Mapping[str, Figure]", blocks: Sequence[Block], **context
     """A page of blocks and their figures; ``context`` holds everything else the page names."""
     from plotly.offline import get_plotlyjs
 
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         blocks=[_drawable(block, figures) for block in blocks],
-        figures=_script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
-        plotly=_trusted(get_plotlyjs()) if figures else "",
+        figures=script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
+        plotly=trusted(get_plotlyjs()) if figures else "",
         **context,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def rendered(figures: "Mapping[str, Figure]", blocks: Sequence[Block], **context
 def fragment(subject: Plan | Result) -> str:
     """A piece of a page for notebooks: the answer and its bars, no scripts."""
     best = subject.best if isinstance(subject, Plan) else subject
-    return _environment().get_template("fragment.html").render(
+    return environment().get_template("fragment.html").render(
         title=answer.title(subject),
         headline=answer.headline(subject),
         good=answer.good_news(subject),
@@ -115,7 +115,8 @@ def _drawable(block: Block, figures: "Mapping[str, Figure]") -> dict[str, Any]:
     return {"block": block, "figures": heights}
 
 
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Templates of the reports."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -127,17 +128,17 @@ def _environment() -> "Environment":
     )
 
 
-def _script_json(value: Any) -> str:
+def script_json(value: Any) -> str:
     """JSON that nothing can break out of inside a script element."""
     from plotly.utils import PlotlyJSONEncoder
 
     text = json.dumps(value, cls=PlotlyJSONEncoder)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return _trusted(text)
+    return trusted(text)
 
 
-def _trusted(text: str) -> str:
+def trusted(text: str) -> str:
     """Mark text as safe: plotly.js itself, and JSON that was escaped for its place."""
     from markupsafe import Markup
 

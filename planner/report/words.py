@@ -28,7 +28,9 @@ COMPONENTS = {
     "expert_network": "expert network",
     "pipeline": "pipeline sends",
     "host": "host",
-    "hidden": "hidden behind compute",
+    "hidden": "hidden behind other work",
+    "draft": "draft module",
+    "draft_module": "draft module",
 }
 """Parts of a device's memory and of a step, as they are called in the formulas and by people."""
 
@@ -42,6 +44,7 @@ HOW = {
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
+    "timeline": "planner.timeline.simulate.simulate_step",
     "bound": "planner.step.Step",
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",

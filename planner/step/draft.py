@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from planner.ops import AttentionDecode, Gemm, Op, Real
+from planner.ops import AttentionDecode, Elementwise, Gemm, Op, Real
 from planner.ops.op import COMPUTE_PRECISION
 from planner.shard import Shard, draft_shard
 from planner.specs.deployment import Pool
@@ -43,14 +43,18 @@ class Draft:
         return ((self.query_tokens, 1), *(((1, rest),) if rest else ()))
 
     def joining(self, tokens: Real) -> list[Op]:
-        """The matrix that joins hidden state and embedding: ``[2h, h]``, on every rank.
+        """What joins hidden state and embedding: a look-up, two norms, ``[2h, h]``, on every rank.
 
         References
         ----------
         .. [1] DeepSeek-AI, "DeepSeek-V3", arXiv:2412.19437, section 2.2.
         """
         h = self.shard.hidden_size
-        return [Gemm("draft/joining", tokens, 2 * h, h, COMPUTE_PRECISION["bf16"], 2.0)]
+        return [
+            Elementwise("draft/embedding_and_norms", 4.0 * h * tokens, 3),
+            Elementwise("draft/concatenation", 8.0 * h * tokens),
+            Gemm("draft/joining", tokens, 2 * h, h, COMPUTE_PRECISION["bf16"], 2.0),
+        ]
 
 
 def draft(model: ModelSpec, pool: Pool) -> Draft | None:

@@ -5,29 +5,39 @@ experts, contexts.  Every method takes scalars or arrays.  With pipelining a *ro
 which every sequence advances once: ``pp`` micro-batches of ``1 / pp`` of the load each.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.comm import comm_time_s, ideal_links
-from planner.ops import AttentionDecode, Comm, Elementwise, Op, Real, collectives, layer
+from planner.comm import comm_time_s
+from planner.ops import (
+    AttentionDecode,
+    AttentionPrefill,
+    Comm,
+    Elementwise,
+    Op,
+    Real,
+    collectives,
+    layer,
+)
 from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
-from planner.sourced import Sourced
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
 from planner.specs.overlap import OverlapPolicy
 from planner.step.draft import Draft, verifying
-from planner.step.parts import Duration, Part, Step
+from planner.step.layout import laid_out, taking
+from planner.step.multiprocessors import COMMUNICATION_SM_SHARE, without_multiprocessors
+from planner.step.parts import Duration, Step
 from planner.step.schedule import (
-    COMMUNICATION_SM_SHARE,
     PLAIN,
     Schedule,
-    expert_layers_s,
+    cut_layers_s,
+    dense_layers_s,
     schedule,
 )
-from planner.step.stages import EVERY_LAYER, Stage, by_stage
+from planner.step.stages import Stage, by_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,84 +56,89 @@ class StepModel:
     """Tensor-parallel sums and the norm after them run as one kernel."""
     draft: Draft | None = None
     """Speculative decoding; None: one token a sequence a step."""
-
-    # -- speculation ---------------------------------------------------------------------------
+    verifies: int = 1
+    """Tokens of a sequence computed in one pass where nothing is drafted."""
 
     @property
     def query_tokens(self) -> int:
         """Tokens of one decoding sequence that a step computes."""
-        return self.draft.query_tokens if self.draft else 1
+        return self.draft.query_tokens if self.draft else self.verifies
 
     @property
     def tokens_per_step(self) -> float:
         """Mean tokens a decoding sequence gains in a step."""
         return self.draft.tokens_per_step if self.draft else 1.0
 
+    def draft_passes(self) -> "tuple[tuple[StepModel, int], ...]":
+        """Physics of the draft module (plain, in sequence), and how often it runs in a step."""
+        if self.draft is None:
+            return ()
+        shard = self.draft.shard
+        return tuple(
+            (
+                replace(
+                    self, shard=shard, draft=None, overlap="none", overlap_share=0.0, verifies=n
+                ),
+                times,
+            )
+            for n, times in self.draft.passes
+        )
+
     def drafting(self, sequences: Real) -> Duration:
         """Draft passes of a decode step: what depends on one rank's sequences, without cores."""
         total = Duration(0.0)
-        for queries, passes in self.draft.passes if self.draft else ():
-            one = self.draft_tokens(sequences * queries) + self.head(sequences)
-            total = total + one.scaled(passes)
+        for inner, times in self.draft_passes():
+            one = self.draft_tokens(sequences * inner.verifies) + self.head(sequences)
+            total = total + one.scaled(times)
         return total
 
     def drafting_experts(self, group_sequences: Real) -> Duration:
         """Experts and their traffic in the draft passes of a decode step."""
         total = Duration(0.0)
-        for queries, passes in self.draft.passes if self.draft else ():
-            one = self.draft_experts(group_sequences * queries, prefill=False)
-            total = total + one.scaled(passes)
+        for inner, times in self.draft_passes():
+            one = self.draft_experts(group_sequences * inner.verifies, prefill=False)
+            total = total + one.scaled(times)
         return total
 
     def draft_tokens(self, rank_tokens: Real) -> Duration:
         """One pass of the draft module over one rank's tokens, without attention core."""
         if self.draft is None:
             return Duration(0.0)
-        inner = self._inner(self.draft)
-        return inner.tokens(rank_tokens) + inner._sum(self.draft.joining(rank_tokens), ())
+        inner = self.draft_passes()[0][0]
+        return inner.tokens(rank_tokens) + inner.total(self.draft.joining(rank_tokens), ())
 
     def draft_experts(self, group_tokens: Real, prefill: bool) -> Duration:
         """The draft module's experts for the tokens of all ranks, their traffic in sequence."""
         if self.draft is None:
             return Duration(0.0)
-        work, traffic_s = self._inner(self.draft).experts(group_tokens, prefill)
+        work, traffic_s = self.draft_passes()[0][0].experts(group_tokens, prefill)
         return work + Duration(traffic_s)
 
     def draft_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
-        """Attention cores of all draft passes, linear in the loads."""
-        if self.draft is None:
-            return []
-        inner = self._inner(self.draft)
-        cores = list[Duration]()
-        for queries, passes in self.draft.passes:
-            ops = layer.decode_attention(self.draft.shard, sequences, context, capped)
-            timed = [inner._sum((verifying(op, queries),), ()) for op in ops]
-            cores += [core.scaled(passes) for core in timed]
-        return cores
+        """Attention cores of all draft passes of a decode step."""
+        return [
+            core.scaled(times)
+            for inner, times in self.draft_passes()
+            for core in inner.decode_attention(sequences, context, capped)
+        ]
 
     def draft_prompts(
         self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
     ) -> list[Duration]:
         """Attention cores of the draft module's pass over prompts."""
-        if self.draft is None:
-            return []
-        return self._inner(self.draft).prefill_attention(tokens, pairs, capped, sparse)
-
-    def _inner(self, draft: Draft) -> "StepModel":
-        """The physics of the draft module: plain, in sequence."""
-        return StepModel(draft.shard, self.system, self.part, self.calibration, hot=self.hot)
-
-    # -- what depends on tokens alone ------------------------------------------------------------
+        for inner, _ in self.draft_passes()[:1]:
+            return inner.prefill_attention(tokens, pairs, capped, sparse)
+        return []
 
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
         m = self._micro(rank_tokens)
-        return self._round(self._sum(self._token_ops(m), self._token_comms(m)))
+        return self._round(self.total(self._token_ops(m), self._token_comms(m)))
 
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
-        return self._sum(ops, collectives.head_comms(self.shard, rows, self._domain))
+        return self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
@@ -135,10 +150,10 @@ class StepModel:
         """
         m = self._micro(group_tokens)
         comms = self._expert_comms(m, prefill)
-        work = self._sum(
+        work = self.total(
             layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
         )
-        hideable = self._sum((), [c for c in comms if c.hideable])
+        hideable = self.total((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
     def stages(self, rank_tokens: Real, group_tokens: Real, prefill: bool) -> dict[Stage, Real]:
@@ -155,16 +170,21 @@ class StepModel:
         ]
         comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
         return by_stage(
-            [(op, self._op_time_s(op)) for op in ops] + [(c, self._comm_s(c)) for c in comms]
+            [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
         )
-
-    # -- attention cores -------------------------------------------------------------------------
 
     def decode_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
         """Attention cores of decoding sequences, one a group of layers."""
+        ops = self.decode_attention_ops(sequences, context, capped)
+        return [self._round(self.total((op,), ())) for op in ops]
+
+    def decode_attention_ops(
+        self, sequences: Real, context: Real, capped: Real
+    ) -> list[AttentionDecode]:
+        """One micro-batch's attention cores of decoding sequences, one a group of layers."""
         pp = self.shard.pp
-        ops = self._decode_cores(sequences / pp, context / pp, capped / pp)
-        return [self._round(self._sum((op,), ())) for op in ops]
+        ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
+        return [verifying(op, self.query_tokens) for op in ops]
 
     def prefill_attention(
         self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
@@ -174,11 +194,15 @@ class StepModel:
         Where layers pick their keys, ``sparse`` and masked are two ways to do the same, of which
         the faster one runs.
         """
-        pp = self.shard.pp
-        ops = layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
-        return [self._round(self._sum((op,), ())) for op in ops]
+        ops = self.prefill_attention_ops(tokens, pairs, capped, sparse)
+        return [self._round(self.total((op,), ())) for op in ops]
 
-    # -- whole steps -----------------------------------------------------------------------------
+    def prefill_attention_ops(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[AttentionPrefill]:
+        """One micro-batch's attention cores of prompt chunks, one a group of layers."""
+        pp = self.shard.pp
+        return layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
 
     @property
     def overhead_s(self) -> float:
@@ -253,22 +277,7 @@ class StepModel:
         if n > 1:
             part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
         part["attention_core"] = part_core_s / pp
-        return pp * (self.dense_layers_s(whole) + self.cut_layers_s(plan, part))
-
-    def dense_layers_s(self, whole: Mapping[Stage, Real]) -> Real:
-        """Layers without experts, which no policy cuts: attention and dense MLP. [s]"""
-        own = self.shard.dense_layers / self.shard.layers
-        return whole["dense"] + own * sum((whole[name] for name in EVERY_LAYER), 0.0)
-
-    def cut_layers_s(self, plan: Schedule, part: Mapping[Stage, Real]) -> Real:
-        """Expert layers, from stage times of one micro-batch over all layers. [s]"""
-        moe = self.shard.moe
-        layers = moe.layers if moe else 0.0
-        one = {
-            name: time_s / (self.shard.layers if name in EVERY_LAYER else layers)
-            for name, time_s in part.items()
-        }
-        return expert_layers_s(plan, layers, one)
+        return pp * (dense_layers_s(self.shard, whole) + cut_layers_s(self.shard, plan, part))
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
@@ -276,21 +285,21 @@ class StepModel:
 
     def decode_step(self, sequences: float, context: float, cap: int | None) -> Step:
         """Lay out a decode step of ``sequences`` a rank with ``context`` tokens each."""
-        pp, dp = self.shard.pp, self.shard.attention_dp
+        dp = self.shard.attention_dp
         seen = context if cap is None else min(context, cap)
         tokens = sequences * self.query_tokens
         m, group = self._micro(tokens), self._micro(tokens * dp)
         loads = sequences, sequences * context, sequences * seen
         ops: list[Op] = [
             *self._token_ops(m),
-            *self._decode_cores(*(load / pp for load in loads)),
+            *self.decode_attention_ops(*loads),
             *layer.expert_ops(self.shard, group, self.hot),
         ]
         comms = [*self._token_comms(m), *self._expert_comms(group, prefill=False)]
-        step = self._layout(ops, comms, tokens, self._drafts(loads))
+        step = laid_out(self, ops, comms, tokens, self._drafts(loads))
         if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
             return step
-        return self._at(step, float(self.decode_step_s(sequences, context, cap)))
+        return taking(step, float(self.decode_step_s(sequences, context, cap)))
 
     def prefill_step(self, tokens: float, prompts: float, context: float, cap: int | None) -> Step:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
@@ -298,7 +307,7 @@ class StepModel:
         pairs = tokens * context / 2
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
         m = tokens / pp
-        cores = self._prefill_cores(m, pairs / pp, capped / pp)
+        cores = self._prefill_cores(tokens, pairs, capped)
         ops: list[Op] = [
             *self._token_ops(m), *cores, *layer.expert_ops(self.shard, m * dp, self.hot)
         ]  # fmt: skip
@@ -307,18 +316,16 @@ class StepModel:
         prompt = [self.draft_prompts(tokens, pairs, capped, sparse) for sparse in (True, False)]
         cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
         drafts = sum(cheaper, drafts)
-        step = replace(self._layout(ops, comms, prompts, drafts), tokens=1.0)
+        step = replace(laid_out(self, ops, comms, prompts, drafts), tokens=1.0)
         n = self.plan(prefill=True).micro_batches
         if not self.scheduled or tokens < n:
             return step
         beside = self.beside_traffic(prefill=True)
-        part = beside._prefill_cores(m / n, pairs / pp / n, capped / pp / n)
-        core_s, part_s = pp * sum(map(self._op_s, cores)), pp * sum(map(beside._op_s, part))
+        part = beside._prefill_cores(tokens / n, pairs / n, capped / n)
+        core_s, part_s = pp * sum(map(self.op_s, cores)), pp * sum(map(beside.op_s, part))
         layers_s = float(self.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
         after_s = float(self.head(prompts).time_s + drafts.time_s) + self.overhead_s
-        return self._at(step, layers_s + after_s)
-
-    # -- helpers -----------------------------------------------------------------------------------
+        return taking(step, layers_s + after_s)
 
     def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
@@ -328,7 +335,8 @@ class StepModel:
         return sum(self.draft_attention(*loads), drafts)
 
     @property
-    def _domain(self) -> int:
+    def domain(self) -> int:
+        """Devices of one scale-up domain."""
         return self.system.scale_up.devices
 
     def _token_ops(self, tokens: Real) -> list[Op]:
@@ -343,78 +351,27 @@ class StepModel:
         return ops
 
     def _token_comms(self, tokens: Real) -> list[Comm]:
-        return collectives.token_comms(self.shard, tokens, self._domain)
+        return collectives.token_comms(self.shard, tokens, self.domain)
 
     def _expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
-        return collectives.expert_comms(self.shard, group_tokens, self._domain, prefill, self.hot)
+        return collectives.expert_comms(self.shard, group_tokens, self.domain, prefill, self.hot)
 
-    def _decode_cores(self, sequences: Real, context: Real, capped: Real) -> list[AttentionDecode]:
-        ops = layer.decode_attention(self.shard, sequences, context, capped)
-        return [verifying(op, self.query_tokens) for op in ops]
-
-    def _prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[Op]:
+    def _prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
         forms = [
-            layer.prefill_attention(self.shard, tokens, pairs, capped, sparse)
-            for sparse in (True, False)
+            self.prefill_attention_ops(tokens, pairs, capped, sparse) for sparse in (True, False)
         ]
-        return [min(both, key=self._op_s) for both in zip(*forms, strict=True)]
+        return [min(both, key=self.op_s) for both in zip(*forms, strict=True)]
 
-    def _at(self, step: Step, time_s: float) -> Step:
-        """The same parts, taking ``time_s`` together."""
-        apart_s = sum(p.time_s for p in step.parts) + step.overhead_s
-        return replace(step, time_s=time_s, hidden_s=apart_s - time_s)
-
-    def _layout(self, ops: list[Op], comms: list[Comm], rows: float, drafts: Duration) -> Step:
-        pp = self.shard.pp
-        parts = [self._part(op, pp) for op in ops]
-        parts += [self._part(op, 1) for op in layer.head_ops(self.shard, rows)]
-        head_comms = collectives.head_comms(self.shard, rows, self._domain)
-        parts += [self._comm_part(c, pp) for c in comms]
-        parts += [self._comm_part(c, 1) for c in head_comms]
-        if self.draft is not None:
-            parts.append(_draft_part(drafts))
-        hideable_s = float(sum(self._comm_part(c, pp).time_s for c in comms if c.hideable))
-        work_s = sum(p.time_s for p in parts) - hideable_s
-        exposed_s = float(self.exposed_s(hideable_s, work_s))
-        hidden = hideable_s - exposed_s
-        time_s = work_s + exposed_s + self.overhead_s
-        light = {
-            "compute": sum(p.compute_s for p in parts),
-            "memory": sum(p.memory_s for p in parts),
-            "network": max(
-                self._ideal_network_s([c for c in comms if c.hideable is which], pp)
-                for which in (True, False)
-            ),
-        }
-        bound_by = max(light, key=lambda name: light[name])
-        return Step(
-            tuple(parts), hidden, self.overhead_s, time_s, light[bound_by], bound_by,
-            self.tokens_per_step,
-        )  # fmt: skip
-
-    def _op_s(self, op: Op) -> float:
+    def op_s(self, op: Op) -> float:
+        """Time of all calls of an op. [s]"""
         return float(self._op_time_s(op))
 
     def _op_time_s(self, op: Op) -> Real:
         return op_time(op, self.part, self.calibration).time_s
 
-    def _comm_s(self, comm: Comm) -> Real:
+    def comm_s(self, comm: Comm) -> Real:
+        """Time of all calls of a collective. [s]"""
         return comm_time_s(comm, self.system, self.calibration)
-
-    def _part(self, op: Op, rounds: int) -> Part:
-        t = op_time(op, self.part, self.calibration)
-        time_s, compute_s, memory_s = (
-            float(rounds * x) for x in (t.time_s, t.compute_s, t.memory_s)
-        )
-        return Part(op.name, time_s, compute_s, memory_s, _bound(time_s, compute_s, memory_s))
-
-    def _comm_part(self, comm: Comm, rounds: int) -> Part:
-        return Part(comm.name, float(rounds * self._comm_s(comm)), 0.0, 0.0, "network")
-
-    def _ideal_network_s(self, comms: Iterable[Comm], rounds: int) -> float:
-        """Time of the collectives at stated bandwidth and without latency. [s]"""
-        system, calibration = ideal(self.system, self.calibration)
-        return float(sum(rounds * comm_time_s(c, system, calibration) for c in comms))
 
     def _micro(self, tokens: Real) -> Real:
         """Tokens of one micro-batch; a round has at least one token in each that runs."""
@@ -424,48 +381,16 @@ class StepModel:
         pp = self.shard.pp
         return duration if pp == 1 else duration.scaled(pp)
 
-    def _sum(self, ops: Iterable[Op], comms: Iterable[Comm]) -> Duration:
+    def total(self, ops: Iterable[Op], comms: Iterable[Comm]) -> Duration:
+        """Ops and collectives one after another."""
         total = Duration(0.0)
         for op in ops:
             t = op_time(op, self.part, self.calibration)
             total = total + Duration(t.time_s, t.compute_s, t.memory_s)
         for comm in comms:
-            total = total + Duration(self._comm_s(comm))
+            total = total + Duration(self.comm_s(comm))
         return total
-
-
-def without_multiprocessors(part: AcceleratorSpec, share: float) -> AcceleratorSpec:
-    """The part with a share of its multiprocessors gone: slower products, the same memory."""
-    peaks = part.dense_flop_per_s
-    left = {
-        name: Sourced(float(peak) * (1 - share), source=peak.source, note=peak.note)
-        for name, peak in peaks
-        if peak is not None
-    }
-    return part.model_copy(update={"dense_flop_per_s": peaks.model_copy(update=left)})
 
 
 def _total_s(durations: Iterable[Duration]) -> Real:
     return sum((d.time_s for d in durations), 0.0)
-
-
-def _bound(time_s: float, compute_s: float, memory_s: float) -> str:
-    if max(compute_s, memory_s) < 0.5 * time_s:
-        return "latency"
-    return "compute" if compute_s > memory_s else "memory"
-
-
-def _draft_part(drafts: Duration) -> Part:
-    times = float(drafts.time_s), float(drafts.compute_s), float(drafts.memory_s)
-    return Part("draft/module", *times, _bound(*times))
-
-
-def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec, CalibrationSpec]:
-    """The same network at its stated bandwidth and without latency."""
-    up = system.scale_up.model_copy(update={"latency_s": 0.0})
-    out = system.scale_out and system.scale_out.model_copy(update={"latency_s": 0.0})
-    links = ideal_links(calibration.links)
-    return (
-        system.model_copy(update={"scale_up": up, "scale_out": out}),
-        calibration.model_copy(update={"links": links}),
-    )

@@ -13,17 +13,9 @@ from typing import assert_never
 import numpy as np
 
 from planner.ops import Real
-from planner.sourced import Sourced
+from planner.shard import Shard
 from planner.specs.overlap import OverlapPolicy
-from planner.step.stages import Stage
-
-COMMUNICATION_SM_SHARE = Sourced(
-    24 / 132,
-    source="github deepseek-ai/profile-data (prefill trace, sm24); deepseek-ai/DeepEP README",
-    note="multiprocessors set apart for normal all-to-all kernels (24 of 132) while micro-batches "
-    "overlap; low-latency kernels take none while a transfer is under way",
-    confidence="assumed",
-)
+from planner.step.stages import EVERY_LAYER, Stage
 
 SHARED: tuple[Stage, ...] = ("shared_up", "shared_down")
 ATTENTION: tuple[Stage, ...] = ("attention_in", "attention_core", "attention_out", "router")
@@ -136,6 +128,33 @@ def expert_layers_s(plan: Schedule, layers: float, stage_s: Mapping[Stage, Real]
         transfer_s = stage_s[slot.transfer] if slot.transfer else 0.0
         total = total + slot.count(layers) * np.maximum(transfer_s, compute_s)
     return total
+
+
+def dense_layers_s(shard: Shard, whole: Mapping[Stage, Real]) -> Real:
+    """Layers without experts, which no policy cuts: attention and dense MLP. [s]
+
+    References
+    ----------
+    .. [1] SGLang, github.com/sgl-project/sglang, python/sglang/srt/operations_strategy.py (only
+       layers with experts are cut).
+    """
+    own = shard.dense_layers / shard.layers
+    return whole["dense"] + own * sum((whole[name] for name in EVERY_LAYER), 0.0)
+
+
+def cut_layers_s(shard: Shard, plan: Schedule, part: Mapping[Stage, Real]) -> Real:
+    """Expert layers, from stage times of one micro-batch over all layers. [s]
+
+    References
+    ----------
+    .. [1] As :func:`expert_layers_s`.
+    """
+    layers = shard.moe.layers if shard.moe else 0.0
+    one = {
+        name: time_s / (shard.layers if name in EVERY_LAYER else layers)
+        for name, time_s in part.items()
+    }
+    return expert_layers_s(plan, layers, one)
 
 
 Work = tuple[Stage, int, int]

@@ -228,16 +228,23 @@ def _busy(clock: _Clock, dense_s: Floats, after_s: Floats, pp: int) -> tuple[flo
 
 
 def _bars(clock: _Clock, ranks: tuple[int, ...], layers: set[int]) -> Iterable[Bar]:
-    for i, (computes, transfer) in enumerate(clock.laid):
+    """Everything from the first slot with work of ``layers`` to the last."""
+    touched = [
+        i
+        for i, (computes, transfer) in enumerate(clock.laid)
+        if any(work[2] in layers for work in (*computes, *((transfer,) if transfer else ())))
+    ]
+    for i in range(touched[0], touched[-1] + 1) if touched else ():
+        computes, transfer = clock.laid[i]
         for rank in ranks:
             at = float(clock.start[i, rank])
             for work in computes:
                 stage, micro, layer = work
                 took = float(clock.spent(work)[rank])
-                if layer in layers and took > 0:
+                if took > 0:
                     yield Bar(rank, "compute", stage, layer, micro, at, at + took)
                 at += took
-            if transfer is not None and transfer[2] in layers:
+            if transfer is not None:
                 stage, micro, layer = transfer
                 begun, moved = float(clock.begun[i]), float(clock.moved[i, rank])
                 if moved > begun:

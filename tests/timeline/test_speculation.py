@@ -50,7 +50,7 @@ def test_more_drafts_never_yield_fewer_tokens(acceptance: list[float], drafts: i
 
 def test_verification_reads_the_cache_once_and_computes_every_token() -> None:
     plain, drafted = replica().step, replica(3, draft_weights="bf16").step
-    one, four = plain._decode_cores(8.0, 8e4, 8e4), drafted._decode_cores(8.0, 8e4, 8e4)
+    one, four = (s.decode_attention_ops(8.0, 8e4, 8e4) for s in (plain, drafted))
     for a, b in zip(one, four, strict=True):
         assert b.flop == pytest.approx(4 * a.flop)
         # the queries and outputs of four tokens, the cache of one
