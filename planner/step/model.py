@@ -238,24 +238,22 @@ class StepModel:
         """
         seen = context_tokens if cap is None else np.minimum(context_tokens, cap)
         loads = rank_sequences, rank_sequences * context_tokens, rank_sequences * seen
-        dp = self.shard.attention_dp
-        drafts = self._drafts(loads).time_s
-        tokens = rank_sequences * self.query_tokens
-        after_s = self.head(tokens).time_s + drafts + self.overhead_s
-        work, hideable_s = self.experts(tokens * dp, prefill=False)
-        busy_s = self.tokens(tokens).time_s + work.time_s + _total_s(self.decode_attention(*loads))
-        plain_s = busy_s + self.exposed_s(hideable_s, busy_s + after_s - self.overhead_s) + after_s
-        if not self.scheduled:
-            return plain_s
-        n = self.plan(prefill=False).micro_batches
-        part = [load / n for load in loads]
-        cut_s = self.layers_s(
-            (tokens, tokens * dp),
-            _total_s(self.decode_attention(*loads)),
-            _total_s(self.decode_attention(*part)),
-            prefill=False,
-        )
-        return np.where(np.asarray(rank_sequences) >= n, cut_s + after_s, plain_s)
+        own = rank_sequences * self.query_tokens
+        tokens = own, own * self.shard.attention_dp
+        after_s = self.head(tokens[0]).time_s + self._drafts(loads).time_s + self.overhead_s
+        core_s = _total_s(self.decode_attention(*loads))
+        n = self.plan(prefill=False).micro_batches if self.scheduled else 0
+        cut = np.asarray(rank_sequences) >= n
+        if not self.scheduled or not cut.all():
+            work, hideable_s = self.experts(tokens[1], prefill=False)
+            busy_s = self.tokens(tokens[0]).time_s + work.time_s + core_s
+            hidden_by_s = busy_s + after_s - self.overhead_s
+            plain_s = busy_s + self.exposed_s(hideable_s, hidden_by_s) + after_s
+            if not self.scheduled:
+                return plain_s
+        part_s = _total_s(self.decode_attention(*(load / n for load in loads)))
+        cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
+        return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
 
     def layers_s(
         self, tokens: tuple[Real, Real], core_s: Real, part_core_s: Real, prefill: bool
