@@ -135,6 +135,11 @@ class StepModel:
         m = self._micro(rank_tokens)
         return self._round(self.total(self._token_ops(m), self._token_comms(m)))
 
+    def prompts(self, prompt_tokens: Real) -> Duration:
+        """What prompt tokens need beside :meth:`tokens` and attention."""
+        m = self._micro(prompt_tokens)
+        return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
+
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
@@ -166,6 +171,7 @@ class StepModel:
         """
         ops: list[Op] = [
             *self._token_ops(rank_tokens),
+            *(layer.prompt_ops(self.shard, rank_tokens) if prefill else ()),
             *layer.expert_ops(self.shard, group_tokens, self.hot),
         ]
         comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
@@ -306,9 +312,8 @@ class StepModel:
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
         m = tokens / pp
         cores = self._prefill_cores(tokens, pairs, capped)
-        ops: list[Op] = [
-            *self._token_ops(m), *cores, *layer.expert_ops(self.shard, m * dp, self.hot)
-        ]  # fmt: skip
+        ops = [*self._token_ops(m), *layer.prompt_ops(self.shard, m), *cores]
+        ops += layer.expert_ops(self.shard, m * dp, self.hot)
         comms = [*self._token_comms(m), *self._expert_comms(m * dp, prefill=True)]
         drafts = self.draft_tokens(tokens) + self.draft_experts(tokens * dp, prefill=True)
         prompt = [self.draft_prompts(tokens, pairs, capped, sparse) for sparse in (True, False)]
