@@ -44,7 +44,7 @@ HOW = {
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
-    "timeline": "planner.timeline.simulate.simulate_step",
+    "timeline": "planner.step.timeline.simulate_step",
     "bound": "planner.step.Step",
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",

@@ -25,7 +25,7 @@ from planner.step.schedule import (
     program,
 )
 from planner.step.stages import STAGES
-from planner.timeline import drawn, even, hottest, simulate_step, step_work
+from planner.step.timeline import drawn, even, hottest, simulate_step, step_work
 
 POLICIES = ("none", "shared_expert", "two_batch", "five_stage")
 LAYOUTS: dict[str, tuple[dict[str, int], int]] = {
