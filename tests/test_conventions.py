@@ -20,7 +20,8 @@ SPECS = ("base", "deployment", "hardware", "links", "model", "scenario", "worklo
 FORMULAS = (
     "arch.attention", "arch.core", "arch.flop", "arch.kv", "arch.parameters", "arch.storage",
     "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "comm.collectives",
-    "comm.exchange", "comm.libraries", "comm.load", "comm.topology", "comm.transfer", "step", "memory",
+    "comm.exchange", "comm.libraries", "comm.load", "comm.topology",
+    "comm.transfer", "step", "memory",
     "cost", "workloads",
 )  # fmt: skip
 CITED = tuple(n for n in FORMULAS if n.startswith(("arch", "ops")) or n in ("roofline", "cost"))
