@@ -16,10 +16,12 @@ import planner
 from planner.sourced import Sourced
 
 PACKAGE = Path(planner.__file__).parent
-SPECS = ("base", "deployment", "hardware", "model", "scenario", "workload")
+SPECS = ("base", "deployment", "hardware", "links", "model", "scenario", "workload")
 FORMULAS = (
     "arch.attention", "arch.core", "arch.flop", "arch.kv", "arch.parameters", "arch.storage",
-    "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "step", "memory",
+    "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "comm.collectives",
+    "comm.exchange", "comm.libraries", "comm.load", "comm.topology",
+    "comm.transfer", "step", "memory",
     "cost", "workloads",
 )  # fmt: skip
 CITED = tuple(n for n in FORMULAS if n.startswith(("arch", "ops")) or n in ("roofline", "cost"))

@@ -39,7 +39,13 @@ NVLINK_SHARE = Sourced(0.8, "deepep-legacy", "about 160 of 200 GB/s can be had")
 UNUSED_SHARE = Sourced(1.0, "deepep-2025-02", "its low-latency kernels use no NVLink")
 NO_FLOOR_S = Sourced(0.0, "aiconfigurator-tables", "in the base", "derived")
 IN_NODE_LL = ("floor_s", "base_s", "per_expert_s", "message_bytes_per_s", "scale_up_share")
-IN_NODE_NORMAL = ("base_s", "message_bytes_per_s", "scale_up_share", "sm_bytes_per_s", "sm_message_s")
+IN_NODE_NORMAL = (
+    "base_s",
+    "message_bytes_per_s",
+    "scale_up_share",
+    "sm_bytes_per_s",
+    "sm_message_s",
+)
 
 
 @dataclass(slots=True)

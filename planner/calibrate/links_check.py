@@ -89,3 +89,35 @@ def published_summary() -> list[dict[str, Any]]:
         }
         for (claim, nodes, split), errors in groups.items()
     ]  # fmt: skip
+
+
+def errors_markdown() -> str:
+    """Held-out errors of every shipped law as the table of ``docs/links.md``."""
+    cells: dict[tuple[str, str], dict[str, list[HeldOut]]] = defaultdict(dict)
+    for part in SYSTEMS:
+        made = files.load_calibration(part).links.provenance
+        for held in made.held_out if made else ():
+            law = held.dtype.split(" ", 1)[1].replace("rings ", "nccl ")
+            law = law.removesuffix(" dispatch").removesuffix(" combine")
+            law = law.replace("direct", "engine's all_reduce")
+            cells[part, law].setdefault(held.split, []).append(held)
+    splits = ("interpolation", "shape", "ep_degree", "part", "in_sample")
+    lines = ["| part | law | " + " | ".join(splits) + " |", "|---|---|" + "---|" * len(splits)]
+    for (part, law), found in cells.items():
+        texts = [" and ".join(_percent(held) for held in found.get(s, [])) or "-" for s in splits]
+        lines.append(f"| {part} | {law} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def _percent(held: HeldOut) -> str:
+    return f"{100 * held.median_abs_error:.1f} / {100 * held.p90_abs_error:.0f}"
+
+
+def published_markdown() -> str:
+    """Errors of the shipped links on published tables, as in ``docs/links.md``."""
+    lines = ["| table | nodes | fitted? | rows | median / p90, % |", "|---|---|---|---|---|"]
+    for row in published_summary():
+        fitted = "held out" if row["split"] == "ep_degree" else "yes"
+        error = f"{100 * row['median_abs_error']:.1f} / {100 * row['p90_abs_error']:.0f}"
+        lines.append(f"| {row['claim']} | {row['nodes']} | {fitted} | {row['n']} | {error} |")
+    return "\n".join(lines)

@@ -133,7 +133,7 @@ def _split(rows: Sequence[Rows], split: str) -> tuple[list[Rows], list[Rows]] | 
 
 def errors(job: Job, values: Values, rows: Sequence[Rows], split: Split) -> HeldOut | None:
     """Median, 90th percentile and bias of the relative error on ``rows``."""
-    if sum(map(len, rows)) < 2:
+    if not sum(map(len, rows)):
         return None
     ratio = np.concatenate([job.predict_s(values, r) / r.time_s for r in rows])
     error = np.abs(ratio - 1)

@@ -30,7 +30,9 @@ def with_exchange(calibration: CalibrationSpec, library: str) -> CalibrationSpec
     links = calibration.links
     if library not in links.exchanges:
         known = ", ".join(links.exchanges) or "none"
-        raise InputError(calibration.name, "exchanges", f"no {library!r}; there are: {known}")
+        raise InputError(
+            calibration.name, "exchange", f"no {library!r} among its links; there are: {known}"
+        )
     fields = {"low_latency": library, "normal": library}
     if "low-latency" in library:
         del fields["normal"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from planner import arch
+from planner.comm import with_exchange
 from planner.errors import InfeasibleError
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
@@ -82,9 +83,12 @@ def build(
     InfeasibleError
         The parallelism does not divide the model, or joins more devices than the system can.
     InputError
-        The part does not multiply in the format asked for.
+        The part does not multiply in the format asked for, or has no such exchange library.
     """
     local = shard(model, pool)
+    if pool.exchange:
+        calibration = with_exchange(hardware.calibration, pool.exchange)
+        hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
     step = StepModel(
         local,

@@ -96,6 +96,9 @@ class Pool(Spec):
     """Tensor-parallel sums and the norm after them run as one kernel."""
     speculative: Speculative | None = None
     """Draft tokens and verify several at once; None: one token a step."""
+    exchange: str = ""
+    """Library that dispatches tokens to experts, by its name among the calibration's
+    ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice."""
     limits: Limits = Limits()
 
     @model_validator(mode="after")

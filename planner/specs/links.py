@@ -76,10 +76,11 @@ class PhaseLaw(Spec):
     r"""Dispatch or combine of an expert exchange.
 
     .. math:: t = \max\bigl(f,\; b + [N > 1]\, b_o + b_n (N - 1) + b_2 \log_2 N
-              + b_e E + z / r_1 + \max(x / W_u', y / W_o', \tfrac{x + \kappa y}{S} (\tfrac{1}{r} + \tfrac{m}{z}))\bigr)
+              + b_e E + z / r_1 + \lVert x / W_u', y / W_o', c \rVert_4\bigr), \qquad
+              c = \frac{x + \kappa y}{S} \Bigl(\frac{1}{r} + \frac{m}{z}\Bigr)
 
     with ``x`` bytes over scale-up and ``y`` over scale-out a rank, ``N`` nodes, ``E`` experts,
-    messages of ``z`` bytes, ``S`` SMs.
+    messages of ``z`` bytes, ``S`` SMs that copy for ``c`` seconds.
     """
 
     floor_s: FixedS

@@ -9,7 +9,12 @@ import pytest
 from planner import files
 from planner.calibrate import links_rows
 from planner.calibrate.links import SYSTEMS, fit_links, link_shares
-from planner.calibrate.links_check import published_errors, published_summary
+from planner.calibrate.links_check import (
+    errors_markdown,
+    published_errors,
+    published_markdown,
+    published_summary,
+)
 from planner.calibrate.links_fit import Parameter, fit
 from planner.calibrate.links_jobs import Job, run, screened
 from planner.calibrate.links_laws import Laws
@@ -171,3 +176,9 @@ def test_a_fit_finds_the_law_it_was_made_from() -> None:
 def test_the_format_of_a_message_sets_its_bytes(tmp_path: Path) -> None:
     assert links_rows.HIDDEN_BYTES["fp8_block"] * 7168 == 7392
     assert links_rows.HIDDEN_BYTES["nvfp4"] * 7168 == 4032
+
+
+def test_the_tables_of_the_docs_are_what_ships() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "links.md").read_text("utf-8")
+    assert errors_markdown() in text
+    assert published_markdown() in text

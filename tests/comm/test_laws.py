@@ -104,7 +104,7 @@ def test_a_library_replaces_the_mode_it_was_measured_in() -> None:
     changed = with_exchange(H800.calibration, "deepep-normal-2025-02").links
     assert changed.normal == "deepep-normal-2025-02"
     assert changed.low_latency == "deepep-low-latency"
-    with pytest.raises(InputError, match="no 'nccl'; there are: deepep"):
+    with pytest.raises(InputError, match="no 'nccl' among its links; there are: deepep"):
         with_exchange(H800.calibration, "nccl")
 
 
