@@ -29,6 +29,7 @@ COMPONENTS = {
     "pipeline": "pipeline sends",
     "host": "host",
     "hidden": "hidden behind other work",
+    "cutting": "cutting the batch",
     "draft": "draft module",
     "draft_module": "draft module",
 }

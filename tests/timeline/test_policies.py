@@ -264,3 +264,12 @@ def test_a_fused_norm_saves_its_kernels() -> None:
 def test_bad_overlap_is_one_clear_error(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         files.load_scenario("deepseek-profile-decode", changes)
+
+
+def test_what_cutting_costs_is_shown_apart_from_what_it_hides() -> None:
+    step = replica("wide", "two_batch").step
+    few, many = (step.decode_step(n, 4096, None) for n in (4, 128))
+    assert few.hidden_s < 0 < many.hidden_s
+    assert few.by_component()["cutting"] == -few.hidden_s
+    for one in (few, many):
+        assert sum(one.by_component().values()) == pytest.approx(one.time_s)
