@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         compare,
         describe_workload,
         evaluate,
+        expert_load,
         footprint,
         load_scenario,
         plan,
@@ -35,7 +36,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "compare", "describe_workload", "evaluate", "footprint",
+        "FootprintReport", "compare", "describe_workload", "evaluate", "expert_load", "footprint",
         "load_scenario", "plan", "simulate", "steady", "timeline", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
@@ -58,6 +59,7 @@ __all__ = [
     "compare",
     "describe_workload",
     "evaluate",
+    "expert_load",
     "footprint",
     "load_model",
     "load_scenario",

@@ -80,6 +80,7 @@ def _rank_s(replica: Replica, load: RankLoad) -> float:
         total += sum(float(core.time_s) for core in step.decode_attention(*x))
     if load.prefill_tokens:
         y = float(load.prefill_tokens), load.prefill_pairs, load.prefill_capped_pairs
+        total += float(step.prompts(y[0]).time_s)
         forms = [step.prefill_attention(*y, sparse=how) for how in (True, False)]
         total += sum(min(float(a.time_s), float(b.time_s)) for a, b in zip(*forms, strict=True))
     total += float(step.tokens(float(load.sequences + load.prefill_tokens)).time_s)

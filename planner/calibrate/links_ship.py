@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from planner import files
 from planner.calibrate.links import (
+    FEBRUARY,
     ONE_SIDED,
     SYSTEMS,
     PartLinks,
@@ -31,6 +32,8 @@ RINGS_OF = {"h800-sxm": "h100-sxm"}
 """Part with measured exchanges alone -> part whose collectives it takes."""
 ONE_SIDED_OF = {"gb300-nvl72": "gb200-nvl72"}
 """Part without rows of the one-sided exchange -> part whose it takes."""
+EARLIER_OF = {"h100-sxm": "h800-sxm"}
+"""Part -> part on which the first release of DeepEP was measured."""
 TRANSFERRED = {
     "h20": "h200-sxm", "gh200": "h200-sxm", "h100-nvl": "h100-sxm", "h100-pcie": "rtx-pro-6000",
     "rtx-5090": "rtx-pro-6000",
@@ -83,6 +86,13 @@ def _with_siblings(
         law = _marked(law, f"as measured on {ONE_SIDED_OF[part]}")
         update |= {"exchanges": {**links.exchanges, ONE_SIDED: law}}
         update |= {"low_latency": ONE_SIDED, "normal": ONE_SIDED}
+    if part in EARLIER_OF:
+        earlier = {
+            name: _marked(law, f"as measured on {EARLIER_OF[part]}")
+            for name, law in _links(EARLIER_OF[part], made).exchanges.items()
+            if name.endswith(FEBRUARY)
+        }
+        update["exchanges"] = {**links.exchanges, **earlier}
     sibling = SIBLINGS.get(part)
     if sibling and links.provenance:
         other_fits = (

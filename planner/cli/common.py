@@ -114,19 +114,19 @@ def write_or_refuse(option: str, path: str | Path, write: Callable[[], object]) 
 def show(to_plain: Callable[[], Any], as_json: bool, printer: str, *args: Any) -> None:
     """Print as JSON, or through the named function of the terminal report."""
     if as_json:
-        click.echo(json.dumps(_finite(to_plain()), indent=2, allow_nan=False))
+        click.echo(json.dumps(finite(to_plain()), indent=2, allow_nan=False))
         return
     from planner.report import terminal
 
     getattr(terminal, printer)(*args, terminal.console())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinity and no NaN: both become null."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

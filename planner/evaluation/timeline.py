@@ -8,7 +8,7 @@ from planner.errors import InputError
 from planner.evaluation.assumptions import Assumption, assumptions
 from planner.evaluation.replica import Replica, build
 from planner.specs.scenario import Scenario
-from planner.timeline import (
+from planner.step.timeline import (
     Timeline,
     decode_load,
     drawn,
@@ -82,7 +82,7 @@ def timeline(
 
     References
     ----------
-    .. [1] :mod:`planner.timeline`.
+    .. [1] :mod:`planner.step.timeline`.
     """
     if scenario.steady is None or scenario.deployment is None:
         missing = "steady" if scenario.steady is None else "deployment"

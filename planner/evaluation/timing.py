@@ -39,6 +39,7 @@ class TableTiming:
     _cores: list[DecodeCore] = field(init=False)
     _prefill: list[tuple[PrefillCore, ...]] = field(init=False)
     """A group's ways to attend to a prompt; the fastest runs."""
+    _prompts: list[float] = field(init=False)
     _drafts: list[float] = field(init=False)
     _draft_experts: list[float] = field(init=False)
     _draft_prompt: tuple[list[float], list[float]] = field(init=False)
@@ -71,6 +72,7 @@ class TableTiming:
         passes = [inner for inner, times in model.draft_passes() for _ in range(times)]
         self._draft_cores = [core for inner in passes for core in decode_cores(inner)]
         self._draft_prompts = prefill_cores(passes[0]) if passes else []
+        self._prompts = _listed(model.prompts(own).time_s, own)
         self._drafts = _listed(model.drafting(own).time_s, own)
         self._draft_experts = _listed(model.drafting_experts(group).time_s, group)
         self._draft_experts[0] = 0.0  # no sequence, no draft
@@ -207,7 +209,7 @@ class TableTiming:
         new = load.prefill_tokens
         if not new:
             return decode, slope, valid, decode
-        core += _prompting(self._prefill, load, 1)
+        core += self._prompts[new] + _prompting(self._prefill, load, 1)
         if self.model.draft:
             drafting += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
         time = core + drafting + self._tokens[s + new] + self._head[s + load.prompts_finished]

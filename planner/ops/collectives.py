@@ -8,7 +8,7 @@ import math
 from typing import Literal, Protocol
 
 from planner.ops.op import COMPUTE_PRECISION, ELEMENT_BYTES, Comm, Real
-from planner.routing import HotRank
+from planner.routing import Destinations, HotRank
 from planner.shard import Shard
 
 
@@ -108,8 +108,8 @@ def expert_comms(
     dedup : whether a token crosses scale-out once per *node* and is fanned out there (prefill
         kernels), rather than once per expert (low-latency kernels).
     hot : the hottest rank takes in (and gives back) that much more, and all wait for it.  Where
-        a copy a node crosses scale-out, it comes in over the cards of all the node's ranks, whose
-        excess over the mean is taken as that of ``inside`` independent ranks.
+        a copy a node crosses scale-out, it comes in over the cards of all the node's ranks: there
+        the hottest node counts, and each token once (``hot.reach``).
 
     References
     ----------
@@ -143,9 +143,10 @@ def expert_comms(
     own = group_tokens / devices
     busiest = 1.0 if hot is None else hot.pairs_ratio(group_tokens)
     busiest_out = busiest
-    if dedup and inside > 1:
-        busiest_out = 1 + (busiest - 1) / math.sqrt(inside)
     inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
+    if dedup and hot is not None and hot.reach is not None:
+        busiest, busiest_out = hot.reach.rank_ratio, hot.reach.node_ratio
+        inner, outer = placed_copies(hot.reach, devices, inside)
     alone = copies(moe, inside, inside, min(inside, shard.moe_ep), True)[0]
     each = copies(moe, inside, inside, min(inside, shard.moe_ep), False)[0]
     dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
@@ -204,6 +205,26 @@ def copies(
         return targets * (inside - 1) / devices, targets * remote
     hit = distinct_nodes(moe, nodes)
     return targets * (1 - 1 / inside), hit * (nodes - 1) / nodes
+
+
+def placed_copies(reach: Destinations, devices: int, inside: int) -> tuple[float, float]:
+    """Copies of ``copies`` with ``dedup``, for the placement at hand.
+
+    Load balancing that deals experts to any rank gives up some of what node-limited routing
+    saves: a token's groups are no longer together.
+
+    Returns
+    -------
+    inner, outer : expected copies a token.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
+    """
+    if devices <= inside:
+        return reach.ranks_per_token * (devices - 1) / devices, 0.0
+    nodes = devices / inside
+    return reach.ranks_per_token * (1 - 1 / inside), reach.nodes_per_token * (1 - 1 / nodes)
 
 
 def distinct_nodes(moe: Routed, nodes: float) -> float:

@@ -70,6 +70,35 @@ def token_ops(shard: Shard, tokens: Real) -> list[Op]:
     return ops
 
 
+def prompt_ops(shard: Shard, tokens: Real) -> list[Op]:
+    """Ops that prompt tokens need beside :func:`token_ops`: keys put together from their parts.
+
+    Latent attention expands its cache for a prompt; the expanded part of every head's key is
+    read, and the whole key written with the part that all heads share.
+
+    Parameters
+    ----------
+    tokens : prompt tokens of this rank. [tokens]
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.3 (decoupled rotary key).
+    .. [2] SGLang, github.com/sgl-project/sglang, python/sglang/srt/models/deepseek_v2.py
+       (``forward_normal``: keys are written in two parts).
+    """
+    ops: list[Op] = []
+    for group in shard.attention:
+        widths = {m.name: m for m in group.matrices}
+        if group.name != "mla" or "kv_b" not in widths or group.core.cap_tokens is not None:
+            continue  # layers that pick keys run in the absorbed form
+        key = (widths.get("q_b") or widths["q"]).n
+        expanded = widths["kv_b"].n - widths["o"].k
+        ops.append(
+            Elementwise("attention/key_parts", 2.0 * (expanded + key) * tokens, group.layers)
+        )
+    return ops
+
+
 def _gating(name: str, rows: Real, width: float, count: float) -> Elementwise:
     """SiLU(gate) * up and conversion to the next input: read ``2 width`` bf16, write 1 byte."""
     return Elementwise(name, 5.0 * width * rows, count)

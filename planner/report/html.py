@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,12 @@ def write_html(
     OSError
         The file cannot be written.
     """
+    return write_text(page(subject, references), path)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a file that appears whole or not at all; folders on the way are made."""
     target = Path(path)
-    text = page(subject, references)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -51,25 +55,33 @@ def write_html(
 
 def page(subject: Answer, references: Mapping[str, Reference] | None = None) -> str:
     """The whole page as text."""
-    from plotly.offline import get_plotlyjs
-
-    figures = _figures(subject)
     best = pages.best_of(subject)
     known = files.references() if references is None else references
-    return environment().get_template("page.html").render(
+    return rendered(
+        _figures(subject),
+        pages.blocks(subject),
         title=answer.title(subject),
         scenario=subject.scenario,
         headline=answer.headline(subject),
         good=answer.good_news(subject),
         traffic=answer.traffic_line(best) if best else "",
         tiles=answer.tiles(best) if best else [],
-        blocks=[_drawable(block, figures) for block in pages.blocks(subject)],
         details=pages.details(subject),
         sources=pages.sources(best, known) if best else (),
         how=sorted(HOW.items()),
         facts=pages.run_facts(subject),
+    )
+
+
+def rendered(figures: "Mapping[str, Figure]", blocks: Sequence[Block], **context: Any) -> str:
+    """A page of blocks and their figures; ``context`` holds everything else the page names."""
+    from plotly.offline import get_plotlyjs
+
+    return environment().get_template("page.html").render(
+        blocks=[_drawable(block, figures) for block in blocks],
         figures=script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
         plotly=trusted(get_plotlyjs()) if figures else "",
+        **context,
     )  # fmt: skip
 
 

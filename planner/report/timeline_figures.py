@@ -6,7 +6,7 @@ from planner.evaluation import TimelineResult
 from planner.report.bars import OKABE_ITO
 from planner.report.style import base
 from planner.report.words import seconds, share
-from planner.timeline import Bar
+from planner.step.timeline import Bar
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -29,6 +29,7 @@ COMPONENTS = {
     "pipeline": "pipeline sends",
     "host": "host",
     "hidden": "hidden behind other work",
+    "cutting": "cutting the batch",
     "draft": "draft module",
     "draft_module": "draft module",
 }
@@ -44,7 +45,7 @@ HOW = {
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
-    "timeline": "planner.timeline.simulate.simulate_step",
+    "timeline": "planner.step.timeline.simulate_step",
     "bound": "planner.step.Step",
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",
@@ -61,6 +62,7 @@ HOW = {
     "checkpoint": "planner.arch.storage.checkpoint_bytes",
     "capacity": "planner.evaluation.steady.capacity",
     "claims": "planner.search.claims.claims",
+    "experts": "planner.routing.load.expert_load",
     "assumptions": "planner.evaluation.assumptions.assumptions",
 }
 """Where each kind of number is computed: module and function."""

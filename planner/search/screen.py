@@ -108,6 +108,7 @@ def prompt_time_s(
     pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
     capped = pairs if replica.cap_tokens is None else min(pairs, prompt * replica.cap_tokens)
     own = step.tokens(sequences + prompt).time_s - step.tokens(sequences).time_s
+    own = own + step.prompts(prompt).time_s
     core = sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped))
     after, after_hidden = step.experts(sequences * ranks + prompt, prefill=True)
     before, before_hidden = step.experts(sequences * ranks, prefill=False)

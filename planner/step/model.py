@@ -135,6 +135,11 @@ class StepModel:
         m = self._micro(rank_tokens)
         return self._round(self.total(self._token_ops(m), self._token_comms(m)))
 
+    def prompts(self, prompt_tokens: Real) -> Duration:
+        """What prompt tokens need beside :meth:`tokens` and attention."""
+        m = self._micro(prompt_tokens)
+        return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
+
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
@@ -166,6 +171,7 @@ class StepModel:
         """
         ops: list[Op] = [
             *self._token_ops(rank_tokens),
+            *(layer.prompt_ops(self.shard, rank_tokens) if prefill else ()),
             *layer.expert_ops(self.shard, group_tokens, self.hot),
         ]
         comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
@@ -238,24 +244,22 @@ class StepModel:
         """
         seen = context_tokens if cap is None else np.minimum(context_tokens, cap)
         loads = rank_sequences, rank_sequences * context_tokens, rank_sequences * seen
-        dp = self.shard.attention_dp
-        drafts = self._drafts(loads).time_s
-        tokens = rank_sequences * self.query_tokens
-        after_s = self.head(tokens).time_s + drafts + self.overhead_s
-        work, hideable_s = self.experts(tokens * dp, prefill=False)
-        busy_s = self.tokens(tokens).time_s + work.time_s + _total_s(self.decode_attention(*loads))
-        plain_s = busy_s + self.exposed_s(hideable_s, busy_s + after_s - self.overhead_s) + after_s
-        if not self.scheduled:
-            return plain_s
-        n = self.plan(prefill=False).micro_batches
-        part = [load / n for load in loads]
-        cut_s = self.layers_s(
-            (tokens, tokens * dp),
-            _total_s(self.decode_attention(*loads)),
-            _total_s(self.decode_attention(*part)),
-            prefill=False,
-        )
-        return np.where(np.asarray(rank_sequences) >= n, cut_s + after_s, plain_s)
+        own = rank_sequences * self.query_tokens
+        tokens = own, own * self.shard.attention_dp
+        after_s = self.head(tokens[0]).time_s + self._drafts(loads).time_s + self.overhead_s
+        core_s = _total_s(self.decode_attention(*loads))
+        n = self.plan(prefill=False).micro_batches if self.scheduled else 0
+        cut = np.asarray(rank_sequences) >= n
+        if not self.scheduled or not cut.all():
+            work, hideable_s = self.experts(tokens[1], prefill=False)
+            busy_s = self.tokens(tokens[0]).time_s + work.time_s + core_s
+            hidden_by_s = busy_s + after_s - self.overhead_s
+            plain_s = busy_s + self.exposed_s(hideable_s, hidden_by_s) + after_s
+            if not self.scheduled:
+                return plain_s
+        part_s = _total_s(self.decode_attention(*(load / n for load in loads)))
+        cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
+        return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
 
     def layers_s(
         self, tokens: tuple[Real, Real], core_s: Real, part_core_s: Real, prefill: bool
@@ -308,9 +312,8 @@ class StepModel:
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
         m = tokens / pp
         cores = self._prefill_cores(tokens, pairs, capped)
-        ops: list[Op] = [
-            *self._token_ops(m), *cores, *layer.expert_ops(self.shard, m * dp, self.hot)
-        ]  # fmt: skip
+        ops = [*self._token_ops(m), *layer.prompt_ops(self.shard, m), *cores]
+        ops += layer.expert_ops(self.shard, m * dp, self.hot)
         comms = [*self._token_comms(m), *self._expert_comms(m * dp, prefill=True)]
         drafts = self.draft_tokens(tokens) + self.draft_experts(tokens * dp, prefill=True)
         prompt = [self.draft_prompts(tokens, pairs, capped, sparse) for sparse in (True, False)]

@@ -43,7 +43,8 @@ class Step:
 
     parts: tuple[Part, ...]
     hidden_s: float
-    """Time of parts that run behind others: the sum of parts less the time they take together."""
+    """Time of parts that run behind others: the sum of parts less the time they take together;
+    below 0 where cutting the batch costs more than it hides."""
     overhead_s: float
     time_s: float
     bound_s: float
@@ -58,8 +59,8 @@ class Step:
         for part in self.parts:
             component = part.name.split("/")[0]
             totals[component] = totals.get(component, 0.0) + part.time_s
-        if self.hidden_s:
-            totals["hidden"] = -self.hidden_s
+        if self.hidden_s:  # two micro-batches that cost more than they hide take longer
+            totals["hidden" if self.hidden_s > 0 else "cutting"] = -self.hidden_s
         totals["host"] = self.overhead_s
         return totals
 

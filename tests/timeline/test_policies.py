@@ -25,7 +25,7 @@ from planner.step.schedule import (
     program,
 )
 from planner.step.stages import STAGES
-from planner.timeline import drawn, even, hottest, simulate_step, step_work
+from planner.step.timeline import drawn, even, hottest, simulate_step, step_work
 
 POLICIES = ("none", "shared_expert", "two_batch", "five_stage")
 LAYOUTS: dict[str, tuple[dict[str, int], int]] = {
@@ -264,3 +264,12 @@ def test_a_fused_norm_saves_its_kernels() -> None:
 def test_bad_overlap_is_one_clear_error(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         files.load_scenario("deepseek-profile-decode", changes)
+
+
+def test_what_cutting_costs_is_shown_apart_from_what_it_hides() -> None:
+    step = replica("wide", "two_batch").step
+    few, many = (step.decode_step(n, 4096, None) for n in (4, 128))
+    assert few.hidden_s < 0 < many.hidden_s
+    assert few.by_component()["cutting"] == -few.hidden_s
+    for one in (few, many):
+        assert sum(one.by_component().values()) == pytest.approx(one.time_s)

@@ -1,6 +1,6 @@
 """One forward step over ranks and streams, simulated: every rank with its own load."""
 
-from planner.timeline.loads import (
+from planner.step.timeline.loads import (
     Load,
     RankWork,
     StepWork,
@@ -11,7 +11,7 @@ from planner.timeline.loads import (
     prefill_load,
     step_work,
 )
-from planner.timeline.simulate import Bar, Timeline, simulate_step
+from planner.step.timeline.simulate import Bar, Timeline, simulate_step
 
 __all__ = [
     "Bar",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from planner.step import StepModel
 from planner.step.schedule import Laid, Work, program
 from planner.step.stages import EVERY_LAYER
-from planner.timeline.durations import MicroBatch, micro_batches, own_stages_s
-from planner.timeline.loads import StepWork
+from planner.step.timeline.durations import MicroBatch, micro_batches, own_stages_s
+from planner.step.timeline.loads import StepWork
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from planner.ops.layer import loaded_expert_ops
 from planner.roofline import op_time
 from planner.step import StepModel
 from planner.step.stages import EVERY_LAYER, Stage
-from planner.timeline.loads import RankWork, StepWork
+from planner.step.timeline.loads import RankWork, StepWork
 
 Floats = NDArray[np.float64]
 
