@@ -54,7 +54,9 @@ MODEL_STATEMENTS = (
     (
         "accepted tokens",
         "Every step yields the mean number of accepted tokens, evenly spaced in time: acceptance "
-        "neither varies between requests nor with the batch.",
+        "neither varies between requests nor with the batch.  A prompt computed beside decoding "
+        "sequences waits for one token's part of their step, so first tokens are up to a step "
+        "early.",
     ),
     (
         "overlap",
