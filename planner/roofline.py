@@ -33,7 +33,7 @@ class Call:
     """Result elements (gemm) or rows a group (grouped_gemm)."""
     moved_bytes: Real
     depth: Real
-    """Length of what cannot be spread over units: inner dimension, context of a sequence."""
+    """Length of what cannot be spread over units: inner dimension, a prompt."""
     query_s: Real = 0.0
     """Queries and results of decode attention at the stated bandwidth."""
     lines: bool = False
@@ -132,8 +132,9 @@ def work_size(op: Op) -> Real:
 def work_depth(op: Op) -> Real:
     """Length of what an op cannot spread over units.
 
-    Inner dimension of a product; mean context of a decoding sequence; of prompts the length
-    ``sqrt(2 pairs)`` of the one prompt that would have as many causal pairs. [elements, tokens]
+    Inner dimension of a product; of prompts the length ``sqrt(2 pairs)`` of the one prompt that
+    would have as many causal pairs.  Decode attention has none: what is known of a batch are
+    totals, and by totals a short sequence more would shorten the mean. [elements, tokens]
 
     References
     ----------
@@ -142,8 +143,6 @@ def work_depth(op: Op) -> Real:
     """
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
-    if isinstance(op, AttentionDecode):
-        return op.capped_tokens / np.maximum(op.sequences, 1e-30)
     if isinstance(op, AttentionPrefill):
         return np.sqrt(2 * op.capped_pairs)
     return 0.0
