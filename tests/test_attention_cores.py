@@ -13,19 +13,20 @@ from planner.specs.deployment import Parallelism, Pool
 from planner.step import StepModel
 
 CASES = (
-    ("deepseek-v3", "hgx-b200", 8, "bf16"),
-    ("deepseek-v3", "hgx-h200", 8, "fp8"),
-    ("qwen3-235b-a22b", "hgx-h100", 4, "bf16"),
-    ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16"),
-    ("gpt-oss-120b", "hgx-h200", 2, "bf16"),
+    ("deepseek-v3", "hgx-b200", 8, "bf16", "fp8"),
+    ("deepseek-v3", "hgx-h200", 8, "fp8", "fp8"),
+    ("qwen3-235b-a22b", "hgx-h100", 4, "bf16", "bf16"),
+    ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16", "bf16"),
+    ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4"),
 )
 
 
 @lru_cache
-def step(case: tuple[str, str, int, str]) -> StepModel:
-    model, system, tp, kv = case
+def step(case: tuple[str, str, int, str, str]) -> StepModel:
+    model, system, tp, kv, weights = case
     hardware = files.load_hardware(system)
-    pool = Pool(parallelism=Parallelism(attention_tp=tp, moe_ep=tp), kv=kv)  # type: ignore[arg-type]
+    layout = Parallelism(attention_tp=tp, moe_ep=tp)
+    pool = Pool(parallelism=layout, kv=kv, weights=weights)  # type: ignore[arg-type]
     return StepModel(
         shard(files.load_model(model), pool),
         hardware.system, hardware.accelerator, hardware.calibration,
@@ -35,7 +36,7 @@ def step(case: tuple[str, str, int, str]) -> StepModel:
 @pytest.mark.parametrize("case", CASES)
 @given(sequences=st.integers(1, 512), mean=st.integers(1, 100_000), steps=st.integers(0, 10_000))
 def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
-    case: tuple[str, str, int, str], sequences: int, mean: int, steps: int
+    case: tuple[str, str, int, str, str], sequences: int, mean: int, steps: int
 ) -> None:
     model = step(case)
     context = sequences * mean
@@ -51,7 +52,7 @@ def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
 @pytest.mark.parametrize("case", CASES)
 @given(prompts=st.integers(1, 64), each=st.integers(1, 100_000))
 def test_prefill_is_the_time_of_the_op(
-    case: tuple[str, str, int, str], prompts: int, each: int
+    case: tuple[str, str, int, str, str], prompts: int, each: int
 ) -> None:
     model, pairs = step(case), prompts * each * (each + 1) / 2
     load = float(prompts * each), pairs, pairs

@@ -114,10 +114,8 @@ def test_a_layer_that_a_larger_one_outruns_is_refused() -> None:
 
 def test_models_whose_routing_touches_too_few_experts_are_refused_alone() -> None:
     good, bad = layers((1,), {}), layers((1,), {1: 0.5})
-    columns = {
-        name: np.concatenate([good[name], 6144.0 + 0 * bad[name] if name == "hidden" else bad[name]])
-        for name in good.columns
-    }  # fmt: skip
+    other = {**bad.columns, "hidden": 0 * bad["hidden"] + 6144.0}
+    columns = {name: np.concatenate([good[name], other[name]]) for name in good.columns}
     table = Table(
         good.op, good.dtype, good.kernel, good.origin, columns,
         np.concatenate([good.time_s, bad.time_s * 6144 / 7168]), good.labels,
