@@ -155,6 +155,10 @@ def call_of(op: Op, part: AcceleratorSpec) -> Call:
     ------
     InputError
         The part does not multiply in the op's precision.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
     peak = part.peak_flop_per_s(op.precision)
     bandwidth = float(part.memory_bytes_per_s)
