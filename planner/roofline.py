@@ -24,7 +24,12 @@ class OpTime:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a kernel: its time at the stated peaks, and what its shares depend on."""
+    """One call of a kernel: its time at the stated peaks, and what its shares depend on.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+    """
 
     compute_s: Real
     memory_s: Real
