@@ -24,7 +24,12 @@ class OpTime:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a kernel: its time at the stated peaks, and what its shares depend on."""
+    """One call of a kernel: its time at the stated peaks, and what its shares depend on.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+    """
 
     compute_s: Real
     memory_s: Real
@@ -33,7 +38,7 @@ class Call:
     """Result elements (gemm) or rows a group (grouped_gemm)."""
     moved_bytes: Real
     depth: Real
-    """Length of what cannot be spread over units: inner dimension, context of a sequence."""
+    """Length of what cannot be spread over units: inner dimension, a prompt."""
     query_s: Real = 0.0
     """Queries and results of decode attention at the stated bandwidth."""
     lines: bool = False
@@ -132,8 +137,9 @@ def work_size(op: Op) -> Real:
 def work_depth(op: Op) -> Real:
     """Length of what an op cannot spread over units.
 
-    Inner dimension of a product; mean context of a decoding sequence; of prompts the length
-    ``sqrt(2 pairs)`` of the one prompt that would have as many causal pairs. [elements, tokens]
+    Inner dimension of a product; of prompts the length ``sqrt(2 pairs)`` of the one prompt that
+    would have as many causal pairs.  Decode attention has none: what is known of a batch are
+    totals, and by totals a short sequence more would shorten the mean. [elements, tokens]
 
     References
     ----------
@@ -142,8 +148,6 @@ def work_depth(op: Op) -> Real:
     """
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
-    if isinstance(op, AttentionDecode):
-        return op.capped_tokens / np.maximum(op.sequences, 1e-30)
     if isinstance(op, AttentionPrefill):
         return np.sqrt(2 * op.capped_pairs)
     return 0.0
@@ -156,6 +160,10 @@ def call_of(op: Op, part: AcceleratorSpec) -> Call:
     ------
     InputError
         The part does not multiply in the op's precision.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
     peak = part.peak_flop_per_s(op.precision)
     bandwidth = float(part.memory_bytes_per_s)

@@ -68,7 +68,7 @@ class Work:
     """Result elements (gemm), rows a group (grouped_gemm)."""
     call_bytes: FloatArray
     depth: FloatArray
-    """Inner dimension, or context of a sequence. [elements, tokens]"""
+    """Inner dimension, or length of a prompt. [elements, tokens]"""
     query_s: FloatArray
     """Queries and results of decode attention at the peak. [s]"""
     variant: str = ""
@@ -214,7 +214,7 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         kv, dim = table["kv_heads"], table["head_dim"]
         flop = 4 * context * heads * dim
         moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
-    of = _Amounts(flop, moved, np.ones_like(flop), context / sequences)
+    of = _Amounts(flop, moved, np.ones_like(flop), np.zeros_like(flop))
     query_s = size * sequences * asked / peaks.bytes_per_s
     work = _work("attention_decode", table.dtype, peaks, of)
     return replace(work, query_s=query_s, variant=variant_of(table))

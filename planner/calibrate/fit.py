@@ -192,7 +192,7 @@ def with_laws(
             tables[family][kind] = law
         elif kind:
             tables[VARIANTS[family]][kind] = law
-            if (family, "") not in found.laws and kind == "gqa":
+            if kind == "gqa" and family == "attention_prefill" and (family, "") not in found.laws:
                 update[family] = law
         else:
             update[family] = law

@@ -66,7 +66,7 @@ class Form:
 FORMS = {
     "gemm": Form(KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True),
     "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True),
-    "attention_decode": Form((), CACHE_KNOTS, depth=True, depths=CHAINS, query=True, rising=True),
+    "attention_decode": Form((), CACHE_KNOTS, query=True, rising=True),
     "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""

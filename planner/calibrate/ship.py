@@ -6,10 +6,11 @@ from pathlib import Path
 from planner import files
 from planner.calibrate.fit import fit_part, transfer, transfer_errors
 from planner.calibrate.write import write_calibration
-from planner.specs.hardware import CalibrationSpec
+from planner.specs.hardware import CalibrationSpec, HeldOut
 
 MEASURED = {
-    "h100-sxm": None, "h200-sxm": "h100-sxm", "h800-sxm": "h100-sxm", "b200-sxm": None,
+    "h100-sxm": None, "h200-sxm": "h100-sxm", "h800-sxm": "h100-sxm", "h20": "h100-sxm",
+    "b200-sxm": None,
     "gb200-nvl72": "b200-sxm", "b300-sxm": "b200-sxm", "gb300-nvl72": "b300-sxm",
     "a100-80g-sxm": None, "l40s": None, "rtx-pro-6000": None,
 }  # fmt: skip
@@ -19,8 +20,15 @@ TRANSFERRED = {
     "rtx-5090": "rtx-pro-6000", "dgx-spark-gb10": "rtx-pro-6000",
 }  # fmt: skip
 """Part without rows -> sibling whose shares it takes."""
-STARTS_FROM = {"h800-sxm": "h100-sxm"}
+SAME_CHIP = "h200-sxm"
+"""Part whose error by a sibling's shares stands for transfers to the same chip with other memory
+and clocks, which is what every transfer above is."""
+STARTS_FROM = {"h800-sxm": "h100-sxm", "h20": "h100-sxm"}
 """Part with rows of some families only -> sibling whose shares it takes for the others."""
+ESTIMATED = ("amd-cdna3", "amd-cdna4", "tpu")
+"""Calibrations read off published fractions, by hand: no kernel table of their parts is public."""
+HELD_AGAINST = ("h100-sxm", "a100-80g-sxm", "b200-sxm")
+"""Measured parts of other makers' architectures that such estimates are tried on."""
 ABOUT = """Achieved shares of the stated peaks, {how}. Floors [s].
 Made by planner.calibrate.ship; make it again, do not edit. How, how wrong: docs/calibration.md."""
 
@@ -56,9 +64,28 @@ def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
         if parts and name not in parts:
             continue
         spec = transfer(files.load_calibration(name), name, (name,), _of(sibling, made))
+        like = _of(SAME_CHIP, made).provenance
+        if spec.provenance and like:
+            held = tuple(h for h in like.held_out if h.split == "part")
+            said = tuple(h.model_copy(update={"source": f"{SAME_CHIP}: {h.source}"}) for h in held)
+            update = {"held_out": said}
+            spec = spec.model_copy(update={"provenance": spec.provenance.model_copy(update=update)})
         how = f"transferred from {sibling}, which was measured"
         paths.append(write_calibration(folder, spec, ABOUT.format(how=how)))
     return paths
+
+
+def estimate_errors(calibration: CalibrationSpec) -> list[HeldOut]:
+    """Error that shares read off published fractions make on parts with kernel tables.
+
+    Only on formats that both have; what it says of the estimate's own parts is of its kind.
+    """
+    found = []
+    for name in HELD_AGAINST:
+        part = files.load_accelerator(name)
+        errors = transfer_errors(part, calibration)
+        found += [e.model_copy(update={"source": f"{name}: {e.source}"}) for e in errors]
+    return found
 
 
 def _of(name: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.ops import AttentionDecode, AttentionPrefill
+from planner.ops import AttentionPrefill
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
 from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
@@ -22,8 +22,8 @@ NO_LIMIT = 1 << 62
 class DecodeCore:
     """Decode attention of one group of layers: piecewise a line in the context.
 
-    ``floor + max(compute . x, moved(cache . x)) + query * sequences + chain . x / sequences``
-    with ``moved`` straight between the knots of the memory share's curve.
+    ``floor + max(compute . x, moved(cache . x)) + query * sequences`` with ``moved`` straight
+    between the knots of the memory share's curve.
     """
 
     floor_s: float
@@ -33,8 +33,6 @@ class DecodeCore:
     """Bytes of cache. [bytes]"""
     query_s: float
     """Of one sequence's query and result. [s]"""
-    chain: Line
-    """Of the context of one sequence. [s]"""
     knots: tuple[float, ...]
     """Bytes at which the line of ``moved`` changes."""
     pieces: tuple[tuple[float, float], ...]
@@ -61,17 +59,14 @@ class DecodeCore:
         valid = NO_LIMIT
         if piece < len(self.knots) and up_moved > 0:
             valid = overtaking_steps(self.knots[piece] - moved, up_moved)
-        g, h, i = self.chain
-        beside = self.floor_s + (self.query_s + g / sequences) * sequences
-        beside += (h * context + i * capped) / sequences
-        up = (h * sequences + i * growing) / sequences
+        beside = self.floor_s + self.query_s * sequences
         if self.additive:
-            return beside + compute + memory, up + up_compute + up_memory, valid
+            return beside + compute + memory, up_compute + up_memory, valid
         if compute < memory or (compute == memory and up_compute < up_memory):
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
             valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
-        return beside + compute, up + up_compute, valid
+        return beside + compute, up_compute, valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +120,6 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 compute=_line(calls, "compute_s", rounds / law.compute_share),
                 cache=cache,
                 query_s=0.0 if whole else query[0] / float(law.query_share or 1.0),
-                chain=_chain(ops, rounds * float(law.depth_s or 0.0) * model.shard.pp),
                 knots=knots,
                 pieces=pieces,
                 additive=law.blend == "sum",
@@ -172,11 +166,6 @@ UNITS: tuple[Line, Line, Line] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1
 
 def _line(calls: Sequence[object], field: str, scale: float) -> Line:
     x, y, z = (float(getattr(call, field)) * scale for call in calls)
-    return x, y, z
-
-
-def _chain(ops: Sequence[AttentionDecode], scale: float) -> Line:
-    x, y, z = (float(op.capped_tokens) * scale for op in ops)
     return x, y, z
 
 

@@ -25,6 +25,9 @@ FAMILIES = {
     "collective": "collectives",
     "all_to_all": "all-to-all",
 }
+SHORT = {"attention_decode": "decode", "attention_prefill": "prefill"}
+MOST_DOTS = 5000
+"""Points a figure draws; more are thinned evenly by time."""
 NOTHING = "\N{EN DASH}"
 SHOWN_ERROR = 1.0
 """Relative error at which the residual figure ends."""
@@ -70,18 +73,18 @@ def percent(value: float) -> str:
 
 
 def errors_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table:
-    """Errors on held-out points, a goal met or missed in the last column."""
+    """Errors on held-out points, a goal met or missed in the last column but one."""
     columns = (
-        key("part"), key("family"), text("format"), key("held out"), Column("points"),
-        Column("median"), Column("p90"), Column("bias"), Column("goal"),
+        key("part"), text("rows"), key("held out"), Column("points", min_width=100),
+        Column("median / p90"), Column("bias", min_width=100), Column("goal"),
         text("source", min_width=118),
     )  # fmt: skip
     rows = tuple(
         (
-            str(r["part"]), str(r["family"]), str(r["dtype"]), str(r["split"]), f"{r['n']:,}",
-            percent(r["median_abs_error"]), percent(r["p90_abs_error"]),
-            f"{100 * r['bias']:+.1f} %",
-            {True: "✓", False: "✗", None: ""}[ok], str(r["source"]),
+            str(r["part"]), f"{SHORT.get(r['family'], r['family'])} {r['dtype']}",
+            str(r["split"]), f"{r['n']:,}",
+            f"{100 * r['median_abs_error']:.1f} / {100 * r['p90_abs_error']:.0f} %",
+            f"{100 * r['bias']:+.1f} %", {True: "✓", False: "✗", None: ""}[ok], str(r["source"]),
         )
         for r, ok in zip(records, met, strict=True)
     )  # fmt: skip
@@ -112,13 +115,13 @@ def shares_table(laws: Mapping[str, Any], title: str) -> Table:
 def worst_table(points: Sequence[Measured]) -> Table:
     """Points that predictions are farthest from."""
     columns = (
-        key("part"), key("family"), text("format"), text("sizes"), Column("measured"),
-        Column("predicted"), Column("error"),
+        key("part"), text("rows"), text("sizes"), Column("measured"), Column("predicted"),
+        Column("error"),
     )  # fmt: skip
     rows = tuple(
         (
-            p.part, p.family, p.dtype, p.label, seconds(p.measured_s), seconds(p.predicted_s),
-            f"{100 * (p.predicted_s / p.measured_s - 1):+.0f} %",
+            p.part, f"{SHORT.get(p.family, p.family)} {p.dtype}", p.label, seconds(p.measured_s),
+            seconds(p.predicted_s), f"{100 * (p.predicted_s / p.measured_s - 1):+.0f} %",
         )
         for p in points
     )  # fmt: skip
@@ -159,7 +162,8 @@ def parity(points: Sequence[Measured]) -> "Figure":
             )
         )  # fmt: skip
     for name, group, colour in _families(points):
-        figure.add_trace(_dots(name, group, colour, [p.predicted_s for p in group], go.Scattergl))
+        figure.add_trace(_dots(name, group, colour, [p.predicted_s for p in group], go.Scatter))
+    figure.update_layout(legend_itemsizing="constant")
     seconds_axis(figure, spans, "measured")
     marks = figure.layout.xaxis
     figure.update_yaxes(
@@ -178,7 +182,8 @@ def residuals(points: Sequence[Measured]) -> "Figure":
     )
     for name, group, colour in _families(points):
         errors = [min(SHOWN_ERROR, p.predicted_s / p.measured_s - 1) for p in group]
-        figure.add_trace(_dots(name, group, colour, errors, go.Scattergl))
+        figure.add_trace(_dots(name, group, colour, errors, go.Scatter))
+    figure.update_layout(legend_itemsizing="constant")
     seconds_axis(figure, [p.measured_s for p in points], "measured")
     figure.update_yaxes(title="error", tickformat="+.0%", range=[-SHOWN_ERROR, SHOWN_ERROR * 1.05])
     figure.add_hline(y=0, line={"color": QUIET, "width": 1})
@@ -187,7 +192,9 @@ def residuals(points: Sequence[Measured]) -> "Figure":
 
 def _families(points: Sequence[Measured]) -> list[tuple[str, list[Measured], str]]:
     names = [name for name in FAMILIES if any(p.family == name for p in points)]
-    colours = [colour for name, colour in OKABE_ITO.items() if name != "grey"]
+    step = -(-len(points) // MOST_DOTS)
+    points = sorted(points, key=lambda p: p.measured_s)[::step]
+    colours = [colour for name, colour in OKABE_ITO.items() if name not in ("grey", "yellow")]
     return [
         (FAMILIES[name], [p for p in points if p.family == name], colours[i % len(colours)])
         for i, name in enumerate(names)

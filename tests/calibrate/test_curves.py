@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from planner import files
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
-from planner.roofline import blended, op_time, share_at
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, Curve
+from planner.roofline import Call, achieved, blended, op_time, share_at, streamed_share, work_depth
+from planner.sourced import Sourced
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve
 
 CALIBRATIONS = [
     files.load_spec(path, CalibrationSpec)
@@ -20,6 +21,7 @@ CALIBRATIONS = [
 PAIRS = [
     (files.load_accelerator(name), c) for c in CALIBRATIONS for name in c.accelerators
 ]  # fmt: skip
+VARIANTS: tuple[Any, ...] = (None, "mla_fp8_cache", "gqa", "gqa_fp8_cache")
 M = st.floats(0, 2e6)
 SIDE = st.sampled_from([128.0, 576.0, 2048.0, 7168.0, 24576.0, 129280.0])
 
@@ -52,11 +54,61 @@ def test_what_is_no_curve_is_refused(
         curve(sizes, shares)
 
 
-def test_attention_may_not_have_a_curve() -> None:
+@pytest.mark.parametrize(
+    ("family", "field", "value", "message"),
+    [
+        ("attention_decode", "blend", "root2", "attention_decode: no compute_curve, and blend"),
+        ("attention_decode", "depth_s", {"value": 1e-9, "source": "t"}, "attention_decode: no dep"),
+        (
+            "attention_prefill", "memory_curve",
+            {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
+            "attention_prefill: no memory_curve",
+        ),
+    ],
+)  # fmt: skip
+def test_attention_may_only_be_what_the_event_loop_reads(
+    family: str, field: str, value: Any, message: str
+) -> None:
     data: dict[str, Any] = CALIBRATIONS[0].model_dump()
-    data["attention_decode"]["blend"] = "sum"
-    with pytest.raises(ValidationError, match="attention_decode: constant shares and a floor"):
+    data[family][field] = value
+    with pytest.raises(ValidationError, match=message):
         CalibrationSpec.model_validate(data)
+
+
+def test_time_to_stream_a_cache_is_straight_between_the_knots() -> None:
+    rising = curve((1e6, 3e6), (0.25, 0.75))
+    sizes = np.array([0.0, 5e5, 1e6, 2e6, 3e6, 6e6])
+    times = sizes / streamed_share(rising, sizes)
+    assert times == pytest.approx([0, 2e6, 4e6, 4e6, 4e6, 8e6])
+
+
+def test_a_decode_call_by_hand() -> None:
+    """100 us of products at a half, 30 of cache at 0.6, 8 of queries at 0.8, 5 of floor."""
+    number = Sourced(0.5, "t")
+    law = Achieved(
+        compute_share=number, memory_share=Sourced(0.6, "t"), floor_s=Sourced(5e-6, "t"),
+        query_share=Sourced(0.8, "t"),
+    )  # fmt: skip
+    call = Call(100e-6, 30e-6, 1.0, 1e8, 0.0, 8e-6, lines=True)
+    assert call.time_s(law) == pytest.approx(200e-6 + 10e-6 + 5e-6)
+    together = law.model_copy(update={"query_share": None, "blend": "sum"})
+    assert call.time_s(together) == pytest.approx(200e-6 + 38e-6 / 0.6 + 5e-6)
+
+
+def test_the_length_of_one_prompt_is_its_chain() -> None:
+    op = AttentionPrefill("x", 4096, 4096**2 / 2, 4096**2 / 2, 2 * 128 * 320.0, 128 * 320.0)
+    assert work_depth(op) == pytest.approx(4096)
+
+
+@pytest.mark.parametrize("variant", ["gqa", "gqa_fp8_cache", "mla_fp8_cache"])
+def test_a_kernel_with_shares_of_its_own_is_timed_by_them(variant: Any) -> None:
+    calibration = files.load_calibration("h200-sxm")
+    op = AttentionDecode("x", 8, 8e3, 8e3, 2e5, 1e3, 1e5, variant=variant)
+    assert achieved(op, calibration) == calibration.attention_decode_variants[variant]
+    assert (
+        achieved(op, files.load_calibration("mi300x"))
+        == files.load_calibration("mi300x").attention_decode
+    )
 
 
 def test_blends_lie_between_the_larger_time_and_the_sum() -> None:
@@ -69,8 +121,16 @@ def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
     """Every family in every format of the part, of a batch of ``m``."""
     touched = 256 * (1 - (1 - 8 / 256) ** m)
     found: list[Any] = [
-        AttentionDecode("x", m, 4096 * m, 4096 * m, 2 * 128 * 1088.0, 1152.0, 128 * 1088.0),
-        AttentionPrefill("x", m, m * m / 2, m * m / 2, 2 * 128 * 320.0, 128 * 320.0),
+        *(
+            AttentionDecode(
+                "x", m, 4096 * m, 4096 * m, 2 * 128 * 1088.0, 1152.0, 128 * 1088.0, variant=v
+            )
+            for v in VARIANTS
+        ),
+        *(
+            AttentionPrefill("x", m, m * m / 2, m * m / 2, 2e5, 128 * 320.0, variant=v)
+            for v in (None, "gqa")
+        ),
         Elementwise("x", n * m),
     ]
     for precision in part.dense_flop_per_s.precisions():
@@ -98,6 +158,8 @@ def test_more_never_takes_less_time_than_less_nor_than_light(
 def test_no_shipped_share_exceeds_one(calibration: CalibrationSpec) -> None:
     laws = [*calibration.gemm.values(), *calibration.grouped_gemm.values()]
     laws += [calibration.attention_decode, calibration.attention_prefill, calibration.elementwise]
+    laws += calibration.attention_decode_variants.values()
+    laws += calibration.attention_prefill_variants.values()
     known = files.references()
     for law in laws:
         assert 0 < law.compute_share <= 1
@@ -111,3 +173,4 @@ def test_no_shipped_share_exceeds_one(calibration: CalibrationSpec) -> None:
                 assert set(each.source.split(", ")) <= set(known)
         if law.compute_curve:
             assert law.compute_share == max(law.compute_curve.shares)
+        assert law.query_share is None or 0 < law.query_share <= 1

@@ -100,3 +100,26 @@ def test_a_shape_that_never_comes_near_the_bound_is_refused() -> None:
     kept = screen(table, PEAKS)
     assert dict(kept.refused) == {"far_from_roofline": 30}
     assert set(kept.table["heads"]) == {128.0}
+
+
+def test_a_layer_that_a_larger_one_outruns_is_refused() -> None:
+    """The layer on one device at 256 tokens takes longer than at 512: not its best tiling."""
+    table = layers((1, 8), {})
+    times = table.time_s.copy()
+    row = (table["group_tokens"] == 256) & (table["local_experts"] == 256)
+    times[row] *= 1.6
+    kept = screen(with_time(table, times), PEAKS)
+    assert dict(kept.refused) == {"slower_than_more_work": 1}
+
+
+def test_models_whose_routing_touches_too_few_experts_are_refused_alone() -> None:
+    good, bad = layers((1,), {}), layers((1,), {1: 0.5})
+    other = {**bad.columns, "hidden": 0 * bad["hidden"] + 6144.0}
+    columns = {name: np.concatenate([good[name], other[name]]) for name in good.columns}
+    table = Table(
+        good.op, good.dtype, good.kernel, good.origin, columns,
+        np.concatenate([good.time_s, bad.time_s * 6144 / 7168]), good.labels,
+    )  # fmt: skip
+    kept = screen(table, PEAKS)
+    assert dict(kept.refused) == {"shape_beats_roofline": len(bad)}
+    assert set(kept.table["hidden"]) == {7168.0}

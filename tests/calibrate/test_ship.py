@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from planner import files
+from planner.calibrate.check import check
 from planner.calibrate.ship import MEASURED, TRANSFERRED, ship
+from planner.report.calibration import errors_markdown
 from planner.specs.hardware import CalibrationSpec
 
 
@@ -34,3 +36,21 @@ def test_rows_that_are_carried_give_the_part_that_ships(tmp_path: Path) -> None:
     ):
         assert abs(one.compute_share / two.compute_share - 1) < 0.02
         assert abs(one.memory_share / two.memory_share - 1) < 0.02
+
+
+LINKS = ("collective", "all_to_all")
+
+
+def test_the_documented_errors_are_those_that_are_stored() -> None:
+    documented = (files.profile_root().parent / "docs" / "calibration.md").read_text("utf-8")
+    records = [r for r in check(list(MEASURED), refit=False) if r["family"] not in LINKS]
+    for line in errors_markdown(records).splitlines():
+        assert line in documented
+
+
+def test_estimates_say_what_such_estimates_are_worth() -> None:
+    for name in ("mi300x", "mi325x", "mi355x", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7-ironwood"):
+        provenance = files.load_calibration(name).provenance
+        assert provenance is not None
+        assert provenance.transferred_from == "published fractions"
+        assert {held.split for held in provenance.held_out} == {"part"}

@@ -1,0 +1,154 @@
+"""``calibrate run``, ``fit``, ``check`` and ``compare`` as a user meets them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from planner import files
+from planner.calibrate.goals import meets_goal
+from planner.cli import main
+from planner.specs.hardware import CalibrationSpec
+
+FIELDS = {
+    "part", "family", "dtype", "split", "n", "median_abs_error", "p90_abs_error", "bias",
+    "source", "stored",
+}  # fmt: skip
+MEASUREMENTS = files.profile_root() / "measurements"
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, ["calibrate", *map(str, args)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real times of this processor, measured by the runner within seconds."""
+    out = tmp_path_factory.mktemp("cpu") / "rows.jsonl"
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "planner.cli", "calibrate", "run", "--backend", "cpu"]
+    command += ["--only", "gemm", "--budget", "6", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True, env=alone)
+    return out
+
+
+def test_measure_fit_check_in_three_commands(rows: Path, tmp_path: Path) -> None:
+    """Structure and sanity; how close it comes is reported, a busy machine asserts nothing."""
+    fitted = run("fit", rows, "--out", tmp_path / "fit.json")
+    assert fitted.exit_code == 0, fitted.output
+    said = json.loads((tmp_path / "fit.json").read_text("utf-8"))
+    assert 0 < said["laws"]["gemm/fp32"]["compute_share"]["value"] <= 1
+    assert said["peak_flop_per_s"]["fp32"] > 1e8
+    checked = run("check", rows, "--json")
+    assert checked.exit_code == 0
+    for record in json.loads(checked.output):
+        assert set(record) == FIELDS
+        assert record["stored"] is False
+        assert record["family"] == "gemm"
+        assert record["median_abs_error"] >= 0
+
+
+def test_a_page_with_plots(rows: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert run("check", rows, "h800-sxm", "--html", page).exit_code == 0
+    text = page.read_text("utf-8")
+    assert 'data-figure="parity"' in text
+    assert 'data-figure="residuals"' in text
+    assert "Worst points" in text
+    nowhere = run("check", rows, "--html", tmp_path)
+    assert nowhere.exit_code == 2
+    assert "--html" in nowhere.output
+
+
+def test_stored_figures_are_a_list_of_records() -> None:
+    found = json.loads(run("check", "--json").output)
+    assert all(set(record) == FIELDS and record["stored"] for record in found)
+    assert {"interpolation", "shape", "ep_degree", "part"} <= {record["split"] for record in found}
+
+
+def test_a_part_with_carried_rows_is_fitted_anywhere(tmp_path: Path) -> None:
+    out = tmp_path / "h800.yaml"
+    assert run("fit", "h800-sxm", "--out", out).exit_code == 0
+    again, shipped = files.load_spec(out, CalibrationSpec), files.load_calibration("h800-sxm")
+    assert again.gemm["fp8"].compute_share == pytest.approx(
+        float(shipped.gemm["fp8"].compute_share), rel=0.02
+    )
+    wrong = run("fit", "h800-sxm", "--out", tmp_path / "h800.json")
+    assert wrong.exit_code == 2
+    assert "must end in .yaml" in wrong.output
+
+
+def test_two_sources_side_by_side() -> None:
+    own = MEASUREMENTS / "h800-sxm-infersim.jsonl"
+    (record, *_) = json.loads(
+        run("compare", own, "published", "--part", "h800-sxm", "--json").output
+    )
+    assert record["median_ratio"] == 1.0
+    assert (
+        "Times of the same points" in run("compare", own, "published", "--part", "h800-sxm").output
+    )
+
+
+def _edited(lines: list[str], change: Any) -> list[str]:
+    row = json.loads(lines[3])
+    row.update(change)
+    return [*lines[:3], json.dumps(row), *lines[4:]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda lines: [*lines[:5], lines[5][: len(lines[5]) // 2]], ":6: is not JSON"),
+        (lambda lines: _edited(lines, {"time_s": -1.0}), ":4: time_s: must be a finite time > 0"),
+        (lambda lines: _edited(lines, {"time_s": float("nan")}), ":4: time_s: must be a finite"),
+        (lambda lines: _edited(lines, {"op": "teleport"}), ":4: op: 'teleport' is not known"),
+        (lambda lines: _edited(lines, {"device": "another"}), ":4: device: 'another' among rows"),
+        (lambda lines: lines[1:], ":1: op: expected the header line"),
+        (lambda lines: lines[:2], "too few rows|need products"),
+    ],
+    ids=["cut short", "negative", "nan", "unknown op", "two devices", "no header", "no rows"],
+)
+@pytest.mark.parametrize("command", ["fit", "check"])
+def test_rows_that_are_not_sound_are_refused_in_one_line(
+    rows: Path, tmp_path: Path, edit: Any, message: str, command: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(edit(rows.read_text("utf-8").splitlines())) + "\n", "utf-8")
+    found = run(command, path)
+    assert found.exit_code == 2
+    (line,) = found.output.strip().splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "nonsense"), "'nonsense' is not known"),
+        (("fit", "mi300x"), "no measured rows"),
+        (("check", "none.jsonl"), "cannot be read"),
+        (("compare", "published", "published", "--part", "mi300x"), "no rows of mi300x"),
+        (("compare", "published", "published", "--part", "nonsense"), "nonsense"),
+    ],
+)
+def test_what_is_not_there_is_said(arguments: tuple[str, ...], message: str) -> None:
+    found = run(*arguments)
+    assert found.exit_code == 2
+    assert message in found.output
+
+
+def test_goals_are_judged_by_median_and_p90() -> None:
+    def record(split: str, median: float, p90: float) -> dict[str, Any]:
+        return {"family": "gemm", "split": split, "median_abs_error": median, "p90_abs_error": p90}
+
+    assert meets_goal(record("interpolation", 0.05, 0.15)) is True
+    assert meets_goal(record("interpolation", 0.05, 0.16)) is False
+    assert meets_goal(record("shape", 0.11, 0.9)) is True
+    assert meets_goal(record("part", 0.21, 0.3)) is False
+    assert meets_goal(record("in_sample", 0.0, 0.0)) is None

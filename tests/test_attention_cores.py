@@ -1,0 +1,61 @@
+"""The event loop's lines of attention are the op's own time, and hold as long as they say."""
+
+from functools import lru_cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner import files
+from planner.evaluation.attention import decode_cores, prefill_cores
+from planner.shard import shard
+from planner.specs.deployment import Parallelism, Pool
+from planner.step import StepModel
+
+CASES = (
+    ("deepseek-v3", "hgx-b200", 8, "bf16", "fp8"),
+    ("deepseek-v3", "hgx-h200", 8, "fp8", "fp8"),
+    ("qwen3-235b-a22b", "hgx-h100", 4, "bf16", "bf16"),
+    ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16", "bf16"),
+    ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4"),
+)
+
+
+@lru_cache
+def step(case: tuple[str, str, int, str, str]) -> StepModel:
+    model, system, tp, kv, weights = case
+    hardware = files.load_hardware(system)
+    layout = Parallelism(attention_tp=tp, moe_ep=tp)
+    pool = Pool(parallelism=layout, kv=kv, weights=weights)  # type: ignore[arg-type]
+    return StepModel(
+        shard(files.load_model(model), pool),
+        hardware.system, hardware.accelerator, hardware.calibration,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@given(sequences=st.integers(1, 512), mean=st.integers(1, 100_000), steps=st.integers(0, 10_000))
+def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
+    case: tuple[str, str, int, str, str], sequences: int, mean: int, steps: int
+) -> None:
+    model = step(case)
+    context = sequences * mean
+    for group, core in enumerate(decode_cores(model)):
+        first, up, valid = core.at(sequences, context, context, sequences)
+        ahead = min(steps, valid - 1)
+        grown = context + ahead * sequences
+        expected = model.decode_attention(sequences, grown, grown)[group].time_s
+        assert up >= 0
+        assert first + up * ahead == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+@given(prompts=st.integers(1, 64), each=st.integers(1, 100_000))
+def test_prefill_is_the_time_of_the_op(
+    case: tuple[str, str, int, str, str], prompts: int, each: int
+) -> None:
+    model, pairs = step(case), prompts * each * (each + 1) / 2
+    load = float(prompts * each), pairs, pairs
+    for group, forms in enumerate(prefill_cores(model)):
+        expected = model.prefill_attention(*load)[group].time_s
+        assert forms[0].at(*load) == pytest.approx(float(expected), rel=1e-9)
