@@ -1,0 +1,1 @@
+"""Questions of many scenarios: what if, how sensitive, how sure, what does it cost."""
