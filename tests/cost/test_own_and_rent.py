@@ -47,15 +47,15 @@ def test_capital_is_the_annuity_less_the_write_off() -> None:
     assert yearly == pytest.approx(36_000 * 0.2637974808, rel=1e-9)
 
 
-@given(st.floats(0, 0.3), st.floats(0, 0.5), st.floats(1, 10))
+@given(st.floats(0, 0.3), st.floats(0, 0.5), st.integers(1, 10))
 def test_what_is_paid_in_a_life_is_worth_the_price(
-    rate: float, residual: float, years: float
+    rate: float, residual: float, years: int
 ) -> None:
     terms = TERMS.changed(capital_share_per_year=rate, residual_share=residual, life_years=years)
     cost = own(terms)
     yearly = (cost.write_off_usd_per_hour + cost.capital_usd_per_hour) * YEAR_H
     growth = (1 + rate) ** years
-    factor = (1 - 1 / growth) / rate if rate > 1e-6 else years
+    factor = sum((1 + rate) ** -k for k in range(1, years + 1))
     assert yearly * factor + residual * cost.capex_usd / growth == pytest.approx(
         cost.capex_usd, rel=1e-4
     )
