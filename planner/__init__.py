@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from planner.report import PlanReport, Report
     from planner.specs.model import ModelSpec
     from planner.specs.scenario import Scenario
+    from planner.study import break_even, sensitivity, size, sweep, what_if
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _WHERE = {
     "planner.report": ("PlanReport", "Report"),
     "planner.specs.model": ("ModelSpec",),
     "planner.specs.scenario": ("Scenario",),
+    "planner.study": ("break_even", "sensitivity", "size", "sweep", "what_if"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -53,6 +55,7 @@ __all__ = [
     "PlannerError",
     "Report",
     "Scenario",
+    "break_even",
     "compare",
     "evaluate",
     "footprint",
@@ -60,8 +63,12 @@ __all__ = [
     "load_scenario",
     "load_system",
     "plan",
+    "sensitivity",
     "simulate",
+    "size",
     "steady",
+    "sweep",
+    "what_if",
     "with_overrides",
 ]
 

@@ -1,9 +1,12 @@
 """The whole bill of one simulated deployment: rent, own, buy from an API, energy, carbon."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from planner import files
 from planner.cost import (
     CostPart,
     Margin,
@@ -23,10 +26,12 @@ from planner.cost.payback import usd_per_month
 from planner.cost.rent import MONTH_H
 from planner.cost.serving import Cost, Flow
 from planner.errors import InputError
-from planner.evaluation import Result
+from planner.evaluation import Result, evaluate
+from planner.search import plan
 from planner.sourced import Sourced
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.money import Ownership, Region
+from planner.specs.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,54 @@ def _offer_dict(offer: ApiOffer) -> dict[str, Any]:
             for how, margin in offer.margins
         ],
     }
+
+
+def break_even(
+    scenario: Scenario,
+    *,
+    region: str = "virginia",
+    ownership: str | None = None,
+    terms: Mapping[str, float] | None = None,
+    apis: Sequence[str] = (),
+) -> Account:
+    """Simulate a deployment (or plan one) and draw up its bill: rent, own, API, energy, carbon.
+
+    Parameters
+    ----------
+    region : name of a shipped region, or a YAML file with one.
+    ownership : YAML file of the terms of owning; the shipped ones where not given.
+    terms : single terms to replace, by name.
+    apis : names of price lists; the scenario's own where none are given.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        Unknown names, bad values, a scenario without an answer, no price at all.
+    """
+    place, owning = files.load_region(region), files.load_ownership(ownership)
+    known = {api.name: api for api in files.api_prices()}
+    for name in apis:
+        if name not in known:
+            raise InputError("--api", name, f"is not known; there are {', '.join(sorted(known))}")
+    try:
+        owning = owning.changed(**(terms or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            "--term", str(first["loc"][0]), f"{first['msg']}; there are {', '.join(dict(owning))}"
+        ) from None
+    return account(answered(scenario), place, owning, [known[name] for name in apis])
+
+
+def answered(scenario: Scenario) -> Result:
+    """The scenario's own deployment simulated, or the best plan where it has none."""
+    if scenario.deployment is not None:
+        return evaluate(scenario)
+    found = plan(scenario)
+    if found.best is None:
+        last = found.rejections[-1]
+        raise InputError(scenario.name, "slo", f"no fleet keeps it; {last.label}: {last.limit}")
+    return found.best
 
 
 def account(

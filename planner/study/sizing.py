@@ -35,17 +35,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sizing:
-    """Fleets against worlds, the one with the least worst regret first."""
+    """Fleets against worlds, the one to choose first."""
 
     base: Scenario
     choices: tuple[Choice, ...]
     worlds: int
     lost_worlds: int
-    """Worlds in which no fleet keeps the promises: nobody can regret there, all break."""
+    """Worlds in which no fleet keeps the promises."""
+    confidence: float
+    """Share of worlds in which a fleet must keep them to be chosen by regret."""
 
     @property
     def best(self) -> Choice:
-        """The fleet whose worst regret is least."""
+        """The fleet with the least worst regret of those that are sure enough; else the surest."""
         return self.choices[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Sizing:
             "scenario": self.base.name,
             "worlds": self.worlds,
             "lost_worlds": self.lost_worlds,
+            "confidence": self.confidence,
             "choices": [asdict(choice) for choice in self.choices],
         }
 
@@ -64,23 +67,29 @@ def size(  # noqa: PLR0913
     unknowns: Unknowns,
     *,
     count: int = 32,
+    confidence: float = 0.95,
+    breach_usd_per_hour: float = 0.0,
     seed: int = 1,
     executor: Executor | None = None,
     workers: int | None = None,
 ) -> Sizing:
-    r"""Simulate every fleet in every world; rank by what one may come to regret.
+    r"""Simulate every fleet in every world; choose the one with the least to regret.
 
-    In world ``w`` a fleet that keeps the promises regrets what it costs above the cheapest that
-    does; one that breaks them regrets its own cost, for it must be replaced by that cheapest one:
+    In world ``w`` a fleet costs :math:`c(a, w)`; when it breaks the promises, the cheapest fleet
+    that keeps them must be had beside it, and the breach itself costs ``k``:
 
-    .. math:: R(a, w) = c(a, w) - [a \text{ keeps}]\, \min_{b\,\text{keeps}} c(b, w)
+    .. math:: L(a, w) = c(a, w) + [a \text{ breaks}]\,(k + \min_{b\,\text{keeps}} c(b, w)),
+              \qquad R(a, w) = L(a, w) - \min_b L(b, w)
 
-    The same worlds, and in each the same requests, for every fleet.
+    First come the fleets that keep the promises in at least ``confidence`` of the worlds, by
+    their worst regret; then the others, by how often they keep them.  The same worlds, and in
+    each the same requests, for every fleet.
 
     Parameters
     ----------
     choices : name -> overrides that make the fleet (``deployment.replicas``, a whole deployment).
     count : worlds.
+    breach_usd_per_hour : what an hour of broken promises costs beside the fleets.
 
     Raises
     ------
@@ -106,17 +115,33 @@ def size(  # noqa: PLR0913
     if all(row["usd_per_hour"] is None for fleet in rows for row in fleet):
         why = rows[0][0]["error"] or "no price is known"
         raise InputError(base.name, "prices", f"no fleet has a cost in any world: {why}")
-    cheapest = [_cheapest([fleet[w] for fleet in rows]) for w in range(count)]
+    by_world = [[fleet[w] for fleet in rows] for w in range(count)]
+    losses = [_losses(world, breach_usd_per_hour) for world in by_world]
     found = [
-        _choice(name, fleet, cheapest, drawn) for name, fleet in zip(choices, rows, strict=True)
+        _choice(name, fleet, [loss[i] - min(loss) for loss in losses], drawn)
+        for i, (name, fleet) in enumerate(zip(choices, rows, strict=True))
     ]
-    found.sort(key=lambda c: (c.worst_regret_usd_per_hour, c.mean_regret_usd_per_hour))
-    return Sizing(base, tuple(found), count, sum(math.isinf(c) for c in cheapest))
+    found.sort(
+        key=lambda c: (
+            0.0 if c.slo_probability >= confidence else 1 - c.slo_probability,
+            c.worst_regret_usd_per_hour,
+            c.mean_regret_usd_per_hour,
+        )
+    )
+    lost = sum(not any(map(_keeps, world)) for world in by_world)
+    return Sizing(base, tuple(found), count, lost, confidence)
 
 
-def _cheapest(rows: Sequence[Row]) -> float:
-    """Least cost that keeps the promises in one world; infinite where nothing does."""
-    return min((float(row["usd_per_hour"]) for row in rows if _keeps(row)), default=math.inf)
+def _losses(world: Sequence[Row], breach: float) -> list[float]:
+    """What every fleet costs in one world, breaches included; where all break, fleets alone."""
+    known = [float(row["usd_per_hour"]) for row in world if row["usd_per_hour"] is not None]
+    dearest = max(known, default=0.0)
+    rescue = min((float(row["usd_per_hour"]) for row in world if _keeps(row)), default=0.0)
+    return [
+        (dearest if row["usd_per_hour"] is None else float(row["usd_per_hour"]))
+        + (0.0 if _keeps(row) else breach + rescue)
+        for row in world
+    ]
 
 
 def _keeps(row: Row) -> bool:
@@ -124,16 +149,9 @@ def _keeps(row: Row) -> bool:
 
 
 def _choice(
-    name: str, fleet: Sequence[Row], cheapest: Sequence[float], drawn: Sequence[dict[str, float]]
+    name: str, fleet: Sequence[Row], regrets: Sequence[float], drawn: Sequence[dict[str, float]]
 ) -> Choice:
     known = [row["usd_per_hour"] for row in fleet if row["usd_per_hour"] is not None]
-    dearest = max(known, default=0.0)
-
-    def regret(row: Row, best: float) -> float:
-        own = row["usd_per_hour"] if row["usd_per_hour"] is not None else dearest
-        return float(own - best) if _keeps(row) else float(own)
-
-    regrets = [regret(row, best) for row, best in zip(fleet, cheapest, strict=True)]
     worst = max(range(len(fleet)), key=regrets.__getitem__)
     kept = sum(map(_keeps, fleet))
     low, high = wilson(kept, len(fleet))

@@ -119,7 +119,8 @@ def sweep(  # noqa: PLR0913
     out: Path,
     *,
     ask: Ask | None = None,
-    workers: Workers | None = None,
+    executor: Executor | None = None,
+    workers: int | Workers | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> int:
@@ -131,6 +132,7 @@ def sweep(  # noqa: PLR0913
     Parameters
     ----------
     out : ``.parquet`` or ``.jsonl``, one row a case in the order of the cases.
+    executor, workers : any ``concurrent.futures.Executor``, or a number of local processes.
 
     Returns
     -------
@@ -147,7 +149,7 @@ def sweep(  # noqa: PLR0913
     todo = (case for case in grid if case.index not in store.done)
     before = len(store.done)
     try:
-        for row in run(base, question, todo, workers or workers_of(None, None)):
+        for row in run(base, question, todo, workers_of(executor, workers)):
             store.add(row)
             if progress:
                 progress(len(store.done), len(grid))

@@ -64,7 +64,7 @@ class Local:
         return pool
 
 
-def workers_of(executor: Executor | None, workers: int | None) -> Workers:
+def workers_of(executor: Executor | None, workers: int | Workers | None) -> Workers:
     """Workers for a study: the executor given, else ``workers`` processes, else one a core.
 
     Raises
@@ -72,6 +72,8 @@ def workers_of(executor: Executor | None, workers: int | None) -> Workers:
     InputError
         Fewer than one worker.
     """
+    if workers is not None and not isinstance(workers, int):
+        return workers
     if executor is not None:
         count = workers or getattr(executor, "_max_workers", None) or 8
         return Given(executor, int(count))
