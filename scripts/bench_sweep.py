@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,11 +44,13 @@ def command(out: Path, cases: int, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def timed(out: Path, cases: int, *more: str) -> float:
-    """Seconds one sweep takes."""
-    start_s = time.perf_counter()
+def timed(out: Path, cases: int, *more: str) -> tuple[float, float]:
+    """Seconds one sweep takes by the clock, and of the processor in it and its workers."""
+    start_s, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command(out, cases, *more), check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start_s, busy_s
 
 
 def killed_and_resumed(out: Path, cases: int) -> int:
@@ -74,7 +77,7 @@ def killed_and_resumed(out: Path, cases: int) -> int:
     return kept
 
 
-def with_dask(out: Path, cases: int) -> float:
+def with_dask(out: Path, cases: int) -> tuple[float, float]:
     """Seconds over a real scheduler with two worker processes of one thread."""
     from distributed import LocalCluster
 
@@ -98,15 +101,18 @@ def main() -> None:
     asked = options.parse_args()
     cases = asked.cases
     with tempfile.TemporaryDirectory() as folder:
-        one, two, dask, killed = (Path(folder) / f"{n}.parquet" for n in "1 2 dask killed".split())
+        names = ("one", "two", "dask", "killed")
+        one, two, dask, killed = (Path(folder) / f"{name}.parquet" for name in names)
         print(f"{cases} cases of {SCENARIO}; load before: {os.getloadavg()[0]:.2f}")
-        single_s = timed(one, cases, "--workers", "1")
-        print(f"1 worker : {single_s:7.1f} s, {cases / single_s:7.1f} cases/s")
-        double_s = timed(two, cases, "--workers", "2")
+        single_s, single_cpu_s = timed(one, cases, "--workers", "1")
+        print(f"1 worker : {single_s:7.1f} s, {cases / single_s:7.1f} cases/s, "
+              f"{single_cpu_s:.1f} s of processors")  # fmt: skip
+        double_s, double_cpu_s = timed(two, cases, "--workers", "2")
         print(f"2 workers: {double_s:7.1f} s, {cases / double_s:7.1f} cases/s, "
-              f"{single_s / double_s:.2f} times as fast")  # fmt: skip
+              f"{double_cpu_s:.1f} s of processors, {single_s / double_s:.2f} times as fast; "
+              f"{2 * single_cpu_s / double_cpu_s:.2f} with two idle cores")  # fmt: skip
         if asked.dask:
-            dask_s = with_dask(dask, cases)
+            dask_s, _ = with_dask(dask, cases)
             print(f"2 by Dask: {dask_s:7.1f} s, {cases / dask_s:7.1f} cases/s, "
                   f"{single_s / dask_s:.2f} times as fast")  # fmt: skip
         kept = killed_and_resumed(killed, cases)

@@ -148,8 +148,10 @@ def print_sizing(found: Sizing, page: "Page") -> None:
          str(c.no_answer))
         for c in found.choices
     )  # fmt: skip
-    heads = (key("fleet"), Column("keeps SLO"), Column("95 % interval", min_width=100), Column("$/h"),
-             Column("mean regret"), Column("worst regret"), Column("no answer", min_width=100))  # fmt: skip
+    heads = (
+        key("fleet"), Column("keeps SLO"), Column("95 % interval", min_width=100), Column("$/h"),
+        Column("mean regret"), Column("worst regret"), Column("no answer", min_width=100),
+    )  # fmt: skip
     note = (
         f"First those that keep the promises in {share(found.confidence)} of the worlds, by worst "
         "regret.  A fleet that breaks them pays for the cheapest that does not, beside itself."
@@ -235,6 +237,8 @@ def _margin_table(found: Account) -> Table:
         for offer in found.apis
         for how, m in offer.margins
     )  # fmt: skip
-    heads = (key("price list"), text("valid", 100), text("paid by"), Column("income/month"),
-             Column("cost/month", min_width=90), Column("markup"), Column("equal at load"))  # fmt: skip
+    heads = (
+        key("price list"), text("valid", 100), text("paid by"), Column("income/month"),
+        Column("cost/month", min_width=90), Column("markup"), Column("equal at load"),
+    )  # fmt: skip
     return Table("Selling, or buying, these tokens at an API's price", heads, lines)
