@@ -130,6 +130,8 @@ def size(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) ->
 @click.option("--region", default="virginia", show_default=True, help="Region, or a YAML of one.")
 @click.option("--ownership", type=click.Path(exists=True), help="YAML of the terms of owning.")
 @click.option("--term", "terms", multiple=True, metavar="NAME=VALUE", help="Replace one term.")
+@click.option("--utilisation", default=1.0, show_default=True,
+              help="Share of the month's hours with this traffic.")  # fmt: skip
 @click.option("--api", "apis", multiple=True, help="Price list to set beside it.")
 def break_even(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Rent, own or buy tokens: cost, months until buying pays, margin, energy and carbon."""
@@ -140,6 +142,7 @@ def break_even(scenario: str, sets: tuple[str, ...], as_json: bool, **options: A
     found = break_even(
         load_scenario(scenario, overrides(sets)), region=options["region"],
         ownership=options["ownership"], terms=overrides(options["terms"]), apis=options["apis"],
+        utilisation=options["utilisation"],
     )  # fmt: skip
     show_page(found.to_dict, as_json, lambda page: print_account(found, page))
 

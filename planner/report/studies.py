@@ -22,6 +22,8 @@ TITLES = {
     "slo_met": "SLO", "ttft_p95_s": "TTFT p95", "tpot_p95_s": "TPOT p95",
     "output_tokens_per_s_per_device": "out tok/s/device", "usd_per_hour": "$/h",
     "usd_per_million_output_tokens": "$/M out", "wh_per_million_tokens": "Wh/M", "label": "layout",
+    "usd_per_million_tokens": "$/M", "prefill_share": "prefill", "busy_share": "busy",
+    "kv_capacity_tokens": "KV tokens",
     "step_s": "step", "step_bound_by": "bound by",
 }  # fmt: skip
 

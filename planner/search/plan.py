@@ -141,7 +141,7 @@ def plan(scenario: Scenario, *, simulated: int = SIMULATED, probed: int = PROBED
         best=search.options[0] if search.options else None,
         options=tuple(search.options),
         rejections=tuple(search.rejections),
-        estimates=tuple((entry.label, entry.guess) for entry in search.entries),
+        estimates=tuple((search.named(entry), entry.guess) for entry in search.entries),
         screened=sum(len(entry.line) for entry in search.entries) + unfit,
         wall_s=time.perf_counter() - start_s,
         screen_s=screen_s,
@@ -307,6 +307,11 @@ class _Search:
             entry, "screen", guess.limit, guess.needed, guess.available, guess.unit,
             "a faster layout, or a looser promise",
         )  # fmt: skip
+
+    def named(self, entry: _Entry) -> str:
+        """Label of a layout, with its system where there are several."""
+        several = len(self.scenario.hardware) > 1
+        return f"{entry.replica.hardware.system.name}: {entry.label}" if several else entry.label
 
     def _refuse(self, entry: _Entry, stage: str, limit: str, *rest: Any) -> None:
         several = len(self.scenario.hardware) > 1

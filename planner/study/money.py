@@ -66,6 +66,7 @@ class Account:
     """Mean power at the meter, the building's share included. [W]"""
     carbon_g_per_million_tokens: float | None
     carbon_kg_per_day: float | None
+    utilisation: float
     missing: tuple[str, ...]
     """What could not be answered, and why."""
 
@@ -76,6 +77,7 @@ class Account:
             "scenario": self.result.scenario.name,
             "devices": self.result.devices,
             "region": self.region.name,
+            "utilisation": self.utilisation,
             "electricity_usd_per_kwh": float(self.region.electricity_usd_per_kwh),
             "carbon_g_per_kwh": float(self.region.carbon_g_per_kwh),
             "own": own and {**asdict(own), "usd_per_hour": own.usd_per_hour},
@@ -131,6 +133,7 @@ def break_even(
     ownership: str | None = None,
     terms: Mapping[str, float] | None = None,
     apis: Sequence[str] = (),
+    utilisation: float = 1.0,
 ) -> Account:
     """Simulate a deployment (or plan one) and draw up its bill: rent, own, API, energy, carbon.
 
@@ -140,6 +143,7 @@ def break_even(
     ownership : YAML file of the terms of owning; the shipped ones where not given.
     terms : single terms to replace, by name.
     apis : names of price lists; the scenario's own where none are given.
+    utilisation : share of the month's hours in which the traffic is there.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def break_even(
         raise InputError(
             "--term", str(first["loc"][0]), f"{first['msg']}; there are {', '.join(dict(owning))}"
         ) from None
-    return account(answered(scenario), place, owning, [known[name] for name in apis])
+    return account(answered(scenario), place, owning, [known[name] for name in apis], utilisation)
 
 
 def answered(scenario: Scenario) -> Result:
@@ -172,20 +176,32 @@ def answered(scenario: Scenario) -> Result:
     return found.best
 
 
+ELASTIC = ("on-demand", "spot", "flex", "market")
+"""Terms that end when the machines are given back; all others are paid for every hour."""
+
+
 def account(
-    result: Result, region: Region, terms: Ownership, apis: Iterable[ApiPrice] = ()
+    result: Result,
+    region: Region,
+    terms: Ownership,
+    apis: Iterable[ApiPrice] = (),
+    utilisation: float = 1.0,
 ) -> Account:
-    """Draw up the whole bill of a simulated deployment, running at this traffic all month.
+    """Draw up the whole bill of a simulated deployment, by the month.
 
     Parameters
     ----------
     apis : price lists to set beside it; the scenario's own where none are given.
+    utilisation : share of the month's hours in which this traffic is there.  Tokens, elastic rent
+        and API bills follow it; owned and committed machines cost the same, and stay powered.
 
     Raises
     ------
     InputError
-        No price, no purchase price and no API price is known: nothing to reckon with.
+        No price to rent or to buy is known, or a utilisation outside (0, 1].
     """
+    if not 0 < utilisation <= 1:
+        raise InputError("--utilisation", f"{utilisation:g}", "must be above 0 and at most 1")
     missing: list[str] = []
     own = _own(result, region, terms, missing)
     rents = [c.price for c in result.costs if c.price.term != "ownership"]
@@ -200,9 +216,9 @@ def account(
     useful = tuple(_useful(result, price, terms) for price in rents)
     chosen = tuple(apis) or result.scenario.api_prices
     costs = [("own", own.usd_per_hour)] if own else []
-    if useful:
-        costs.append((f"rent: {rents[0].provider}, {rents[0].term}", useful[0][2]))
-    bills = [(api, _api_usd_per_month(api, flow)) for api in chosen]
+    paid = [(_rent(price), usd * _held(price, utilisation)) for price, _, usd in useful]
+    costs += paid[:1]
+    bills = [(api, utilisation * _api_usd_per_month(api, flow)) for api in chosen]
     site_w, per_million = _power(result, region, terms, missing)
     m = result.metrics
     return Account(
@@ -212,7 +228,7 @@ def account(
         own=own,
         own_cost=owning,
         useful=useful,
-        paybacks=tuple(_paybacks(result, own, terms, useful, bills)) if own else (),
+        paybacks=tuple(_paybacks(result, own, terms, paid, bills)) if own else (),
         apis=tuple(_offer(result, api, bill, costs) for api, bill in bills),
         parts=split_cost(
             result.costs[0].usd_per_hour if result.costs else owning.usd_per_hour if owning else 0,
@@ -222,6 +238,7 @@ def account(
         site_w=site_w,
         carbon_g_per_million_tokens=per_million,
         carbon_kg_per_day=None if site_w is None else site_w * 24 / 1e6 * region.carbon_g_per_kwh,
+        utilisation=utilisation,
         missing=tuple(missing),
     )  # fmt: skip
 
@@ -293,6 +310,15 @@ def _useful(result: Result, price: Price, terms: Ownership) -> tuple[Price, floa
     return price, share, useful_usd_per_hour(usd, share)
 
 
+def _rent(price: Price) -> str:
+    return f"rent: {price.provider}, {price.term}"
+
+
+def _held(price: Price, utilisation: float) -> float:
+    """Share of the month's hours that are paid for."""
+    return utilisation if price.term in ELASTIC else 1.0
+
+
 def _api_usd_per_month(api: ApiPrice, flow: Flow) -> float:
     month_s = MONTH_H * 3600
     return api_bill_usd(
@@ -303,17 +329,14 @@ def _api_usd_per_month(api: ApiPrice, flow: Flow) -> float:
 
 def _paybacks(
     result: Result, own: OwnCost, terms: Ownership,
-    useful: tuple[tuple[Price, float, float], ...], bills: list[tuple[ApiPrice, float]],
+    paid: list[tuple[str, float]], bills: list[tuple[ApiPrice, float]],
 ) -> Iterable[Payback]:  # fmt: skip
     purchase = Purchase(
         own.capex_usd * result.devices,
         usd_per_month(own.running_usd_per_hour * result.devices),
         float(terms.capital_share_per_year), float(terms.life_years), float(terms.residual_share),
     )  # fmt: skip
-    alternatives = [
-        (f"rent: {price.provider}, {price.term}", usd_per_month(usd * result.devices))
-        for price, _, usd in useful
-    ]
+    alternatives = [(name, usd_per_month(usd * result.devices)) for name, usd in paid]
     alternatives += [(f"API: {api.name}", bill) for api, bill in bills]
     for name, bill in alternatives:
         yield payback(name, bill, purchase)

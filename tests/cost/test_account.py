@@ -72,3 +72,18 @@ def test_a_part_without_a_price_says_so(result) -> None:
 def test_an_unknown_region_is_refused_with_what_there_is() -> None:
     with pytest.raises(InputError, match="atlantis"):
         files.load_region("atlantis")
+
+
+def test_elastic_rent_and_tokens_follow_the_hours_and_owned_machines_do_not(result) -> None:
+    apis = [api for api in files.api_prices() if api.name == "deepseek-r1"]
+    region, terms = files.load_region("iowa"), files.load_ownership()
+    always, half = (account(result, region, terms, apis, u) for u in (1.0, 0.5))
+    for one, other in zip(always.paybacks, half.paybacks, strict=True):
+        share = other.alternative_usd_per_month / one.alternative_usd_per_month
+        assert share == pytest.approx(1.0 if "reserved" in one.alternative else 0.5)
+        assert other.running_usd_per_month == one.running_usd_per_month
+    (_, one), (_, other) = always.apis[0].margins[0], half.apis[0].margins[0]
+    assert other.income_usd == pytest.approx(one.income_usd / 2)
+    assert other.cost_usd == one.cost_usd
+    with pytest.raises(InputError, match="at most 1"):
+        account(result, region, terms, apis, 0.0)
