@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from planner.report.bars import COLOURS as COMPONENT_COLOURS
 from planner.report.bars import OKABE_ITO
 from planner.report.studies import TITLES
 from planner.report.style import INK, base
@@ -99,7 +100,7 @@ def regret(found: Sizing) -> "Figure":
                 "arrayminus": [c.slo_probability - c.slo_low for c in found.choices],
                 "color": INK, "thickness": 1,
             },
-            mode="markers+text", text=[c.name for c in found.choices], textposition="top center",
+            mode="markers+text", text=[c.name for c in found.choices], textposition="middle right",
             marker={"size": 10, "color": LOW},
         )
     )  # fmt: skip
@@ -113,14 +114,14 @@ def money(found: Account) -> "Figure":
     import plotly.graph_objects as go
 
     figure = base("Where the money goes", 300, 90, "USD an hour, headline price")
-    names = list(dict.fromkeys(part.component for part in found.parts))
-    for number, name in enumerate(names):
-        mine = [part for part in found.parts if part.component == name]
+    parts = [part for part in found.parts if part.usd_per_hour]
+    for name in dict.fromkeys(part.component for part in parts):
+        mine = [part for part in parts if part.component == name]
         figure.add_trace(
             go.Bar(
                 y=[part.phase for part in mine], x=[part.usd_per_hour for part in mine],
-                orientation="h", name=name.replace("_", " "),
-                marker_color=COLOURS[number % len(COLOURS)],
+                orientation="h", name=name.replace("_", " "), marker_color=OKABE_ITO[COMPONENT_COLOURS.get(name, "grey")],
+                marker_line={"width": 0.5, "color": "white"},
             )
         )  # fmt: skip
     figure.update_layout(barmode="stack")
