@@ -120,7 +120,8 @@ def money(found: Account) -> "Figure":
         figure.add_trace(
             go.Bar(
                 y=[part.phase for part in mine], x=[part.usd_per_hour for part in mine],
-                orientation="h", name=name.replace("_", " "), marker_color=OKABE_ITO[COMPONENT_COLOURS.get(name, "grey")],
+                orientation="h", name=name.replace("_", " "),
+                marker_color=OKABE_ITO[COMPONENT_COLOURS.get(name, "grey")],
                 marker_line={"width": 0.5, "color": "white"},
             )
         )  # fmt: skip

@@ -36,6 +36,18 @@ def test_indices_of_the_ishigami_function_are_those_in_the_books():
         assert (estimate[2] + 0.01 >= np.array(truth) / variance).all()
 
 
+def test_the_estimators_are_those_of_scipy():
+    from scipy.stats import sobol_indices
+
+    f = np.random.default_rng(1).random((5, 64))
+    f[2:] += f[0]
+    theirs = sobol_indices(func={"f_A": f[:1], "f_B": f[1:2], "f_AB": f[2:, None]}, n=64)
+    ours = indices_module._estimate(f, np.arange(64))
+    # SciPy calls a negative estimate of a first index what it is, and so do we
+    assert ours[0] == pytest.approx(theirs.first_order)
+    assert ours[1] == pytest.approx(theirs.total_order)
+
+
 def test_an_answer_that_never_moves_blames_nothing():
     first, total = sobol(lambda x: np.ones(len(x)), 2, 8, seed=1)
     assert not first.any()
