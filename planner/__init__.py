@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from planner.report import PlanReport, Report
     from planner.specs.model import ModelSpec
     from planner.specs.scenario import Scenario
+    from planner.study import break_even, sensitivity, size, sweep, what_if
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _WHERE = {
     "planner.report": ("PlanReport", "Report"),
     "planner.specs.model": ("ModelSpec",),
     "planner.specs.scenario": ("Scenario",),
+    "planner.study": ("break_even", "sensitivity", "size", "sweep", "what_if"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -56,6 +58,7 @@ __all__ = [
     "PlannerError",
     "Report",
     "Scenario",
+    "break_even",
     "compare",
     "describe_workload",
     "evaluate",
@@ -65,9 +68,13 @@ __all__ = [
     "load_scenario",
     "load_system",
     "plan",
+    "sensitivity",
     "simulate",
+    "size",
     "steady",
+    "sweep",
     "timeline",
+    "what_if",
     "with_overrides",
 ]
 

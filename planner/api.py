@@ -59,7 +59,7 @@ def simulate(scenario: Scenario) -> Report:
 
 
 def plan(scenario: Scenario) -> PlanReport:
-    """Find the smallest fleet of the scenario's first system that keeps its SLO.
+    """Find the cheapest fleet, on any of the scenario's systems, that keeps its SLO.
 
     Raises
     ------

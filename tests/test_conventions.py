@@ -17,20 +17,24 @@ from planner.sourced import Sourced
 
 PACKAGE = Path(planner.__file__).parent
 SPECS = (
-    "arrivals", "base", "deployment", "hardware", "lengths", "links", "model", "scenario", "workload",
+    "arrivals", "base", "deployment", "hardware", "lengths", "links", "model", "money",
+    "scenario", "workload",
 )  # fmt: skip
 FORMULAS = (
     "arch.attention", "arch.core", "arch.flop", "arch.kv", "arch.parameters", "arch.storage",
     "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "comm.collectives",
     "comm.exchange", "comm.libraries", "comm.load", "comm.topology",
     "comm.transfer", "step", "memory",
-    "cost", "workloads.lengths", "workloads.renewals", "workloads.sessions", "workloads.trace",
+    "cost.serving", "cost.rent", "cost.own", "cost.payback", "cost.margin", "cost.split",
+    "workloads.lengths", "workloads.renewals", "workloads.sessions", "workloads.trace",
     "workloads.traffic",
 )  # fmt: skip
-CITED = tuple(n for n in FORMULAS if n.startswith(("arch", "ops")) or n in ("roofline", "cost"))
+CITED = tuple(n for n in FORMULAS if n.startswith(("arch", "ops", "cost")) or n == "roofline")
 UNITS = (
     "_s", "_bytes", "_bytes_per_s", "_flop", "_flop_per_s", "_tokens", "_tokens_per_s", "_w", "_j",
     "_usd", "_usd_per_hour", "_usd_per_device_hour", "_usd_per_million_tokens", "_share",
+    "_share_per_year", "_usd_per_kwh", "_usd_per_kw_month", "_g_per_kwh", "_years", "_per_month",
+    "pue",
 )  # fmt: skip
 RATES = {"bf16", "fp8", "fp4", "int8"}
 """Fields of the table of peaks, which is itself called ``dense_flop_per_s``."""

@@ -20,6 +20,7 @@ from planner.specs.hardware import (
     ScaleUp,
     SystemSpec,
 )
+from planner.specs.money import MoneyFile
 
 # fmt: off
 ACCELERATORS = [
@@ -37,6 +38,7 @@ KINDS = {
     "systems": SystemSpec,
     "calibrations": CalibrationSpec,
     "prices": PriceList,
+    "money": MoneyFile,
 }
 PATHS = [path for folder in KINDS for path in sorted((ROOT / folder).glob("*.yaml"))]
 PRICES = [
@@ -90,7 +92,7 @@ def test_all_known_parts_have_a_profile():
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_file_loads_and_is_named_after_its_file(path):
     spec = files.load_spec(path, KINDS[path.parent.name])
-    if not isinstance(spec, PriceList):
+    if not isinstance(spec, PriceList | MoneyFile):
         assert spec.name == path.stem
 
 

@@ -2,7 +2,7 @@
 
 import click
 
-from planner.cli import ask, calibrate, experts, shelf, validate, workload
+from planner.cli import ask, calibrate, experts, shelf, study, validate, workload
 from planner.cli.common import Group
 
 
@@ -18,6 +18,7 @@ def main() -> None:
 
 for command in (
     ask.plan, ask.simulate, ask.step, ask.compare, ask.claims,
+    study.what_if, study.sweep, study.sensitivity, study.size, study.break_even,
     shelf.footprint, shelf.models, shelf.hardware, shelf.scenarios,
     workload.workload, calibrate.calibrate, validate.validate, experts.experts, shelf.app,
 ):  # fmt: skip

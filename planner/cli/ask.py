@@ -20,7 +20,7 @@ from planner.cli.common import (
 @scenario_options
 @html_option
 def plan(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) -> None:
-    """Find the smallest fleet that keeps the promises, and why not the others."""
+    """Find the cheapest fleet that keeps the promises, and why not the others."""
     from planner import search
     from planner.files import load_scenario
 

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.errors import InfeasibleError, InputError, PlannerError
+
+if TYPE_CHECKING:
+    from planner.report.ink import Page
 
 EXIT_BAD_INPUT = 2
 
@@ -119,6 +122,17 @@ def show(to_plain: Callable[[], Any], as_json: bool, printer: str, *args: Any) -
     from planner.report import terminal
 
     getattr(terminal, printer)(*args, terminal.console())
+
+
+def show_page(to_plain: Callable[[], Any], as_json: bool, draw: "Callable[[Page], None]") -> None:
+    """Print as JSON, or let ``draw`` write on a page of the terminal."""
+    if as_json:
+        click.echo(json.dumps(finite(to_plain()), indent=2, allow_nan=False))
+        return
+    from planner.report import terminal
+    from planner.report.ink import Page
+
+    draw(Page(terminal.console()))
 
 
 def finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The one place where files become specs."""
 
+from planner.files.money import load_ownership, load_region, regions, service_days
 from planner.files.profiles import (
     accelerator_names,
     api_prices,
@@ -40,6 +41,8 @@ __all__ = [
     "load_calibration",
     "load_hardware",
     "load_model",
+    "load_ownership",
+    "load_region",
     "load_scenario",
     "load_spec",
     "load_system",
@@ -50,8 +53,10 @@ __all__ = [
     "profile_root",
     "read_yaml",
     "references",
+    "regions",
     "scenario_root",
     "scenario_titles",
+    "service_days",
     "system_names",
     "validate",
     "validate_scenario",

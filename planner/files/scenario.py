@@ -67,8 +67,8 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     for field in RAW_FIELDS:
         if field in changes:
             data[field] = changes.pop(field)
-            if field == "system":
-                data.pop("systems", None)
+            if field in ("system", "systems"):
+                data.pop("systems" if field == "system" else "system", None)
     raw = validate(data, ScenarioFile, document)
     scenario = _resolve(raw, document)
     return apply_overrides(scenario, changes) if changes else scenario

@@ -87,7 +87,7 @@ def _search_blocks(plan: Plan) -> list[Block]:
             "What else would do, and why not the others?",
             ("frontier",),
             (plan_tables.options(plan),),
-            (f"{plural(plan.screened, 'layout')} looked at in {seconds(plan.wall_s)}.",),
+            (f"{plural(plan.layouts, 'layout')} looked at in {seconds(plan.wall_s)}.",),
             tuple((reason, "; ".join(labels)) for reason, labels in groups),
             HOW["refusals"],
         )
@@ -169,5 +169,5 @@ def run_facts(subject: Plan | Result | Comparison) -> Table:
             ("simulated", f"{human(best.records.end_s, 's')} of service"),
         ]
     if isinstance(subject, Plan):
-        rows.append(("layouts looked at", f"{subject.screened} in {seconds(subject.wall_s)}"))
+        rows.append(("layouts looked at", f"{subject.layouts} in {seconds(subject.wall_s)}"))
     return Table("The run", (key(""), text("")), tuple(rows))

@@ -29,6 +29,9 @@ FLEET = (
 def options(plan: Plan) -> Table:
     """Every simulated fleet that keeps its promises."""
     labels, common = short([layout(r) for r in plan.options])
+    if len(plan.scenario.hardware) > 1:
+        systems = [r.replica.hardware.system.name for r in plan.options]
+        labels = [f"{name}: {label}" for name, label in zip(systems, labels, strict=True)]
     rows = tuple((label, *_fleet_cells(r)) for label, r in zip(labels, plan.options, strict=True))
     note = "" if rows else "No simulated fleet keeps every promise."
     columns = (text("layout of a replica"), *FLEET)
@@ -72,6 +75,18 @@ def refusal_groups(plan: Plan) -> tuple[tuple[str, tuple[str, ...]], ...]:
         groups.setdefault((r.stage, _limit(r), r.unit), []).append(r)
     ordered = sorted(groups.values(), key=lambda group: -len(group))
     return tuple((_reason(group), tuple(short([r.label for r in group])[0])) for group in ordered)
+
+
+def changes(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Limits that refused layouts, and by how much the nearest missed each."""
+    return tuple(
+        (
+            f"{quantity(c.needed, c.unit)} instead of {quantity(c.available, c.unit)}: {c.limit}",
+            f"{c.nearest} ({plural(c.refused, 'layout')} refused); {c.advice}",
+        )
+        for c in plan.changes
+        if c.excess is not None and c.stage != "screen"
+    )
 
 
 def _limit(r: Rejection) -> str:

@@ -55,7 +55,15 @@ def print_plan(plan: Plan, console: "Console") -> None:
     page.section("Why the others were refused", HOW["refusals"])
     for reason, labels in plan_tables.refusal_groups(plan):
         page.bullet(reason, _some(labels))
-    page.note(f"{plan.screened} layouts looked at in {seconds(plan.wall_s)}.")
+    nearest = plan_tables.changes(plan)
+    if nearest:
+        page.section("What would have to change: the nearest to each limit")
+    for head, body in nearest:
+        page.bullet(head, body)
+    page.note(
+        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits screened in "
+        f"{seconds(plan.screen_s)}, {plan.simulated} runs simulated, {seconds(plan.wall_s)} in all."
+    )
     if plan.best:
         _foot(page, plan.best)
 

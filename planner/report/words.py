@@ -143,6 +143,8 @@ def quantity(value: float | None, unit: str) -> str:
             return human(value, "bytes")
         case "s":
             return seconds(value)
+        case "usd":
+            return usd(value)
         case _:
             return f"{number(value)} {unit}".strip() if math.isfinite(value) else "no number of it"
 

@@ -2,6 +2,19 @@
 
 from planner.search.claims import Verdict, claims
 from planner.search.compare import Comparison, Row, compare
-from planner.search.plan import Plan, Rejection, plan
+from planner.search.frontier import Point
+from planner.search.plan import Plan, plan
+from planner.search.rejection import Change, Rejection
 
-__all__ = ["Comparison", "Plan", "Rejection", "Row", "Verdict", "claims", "compare", "plan"]
+__all__ = [
+    "Change",
+    "Comparison",
+    "Plan",
+    "Point",
+    "Rejection",
+    "Row",
+    "Verdict",
+    "claims",
+    "compare",
+    "plan",
+]

@@ -3,40 +3,26 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from planner.errors import InfeasibleError, InputError
-from planner.evaluation import Replica, Result, Served, build, need_workload, result, serve
-from planner.search.candidates import Candidate, candidates
-from planner.search.screen import Estimate, estimate
-from planner.specs.scenario import Scenario
+from planner.evaluation import Replica, Result, build, need_workload
+from planner.search.candidates import candidates
+from planner.search.caps import above, contradiction, usd_per_hour
+from planner.search.fleet import Fleet
+from planner.search.frontier import Point, frontier
+from planner.search.rejection import Change, Rejection, changes, nothing_fits
+from planner.search.screen import Estimate, Line, judge, screen, tpot_limit
+from planner.specs.scenario import Hardware, Scenario
 from planner.specs.workload import Workload
 from planner.workloads import measured_traffic
 
 SIMULATED = 4
-"""Candidates that are simulated: the cheapest by the closed form."""
-
-OVERLOAD_HORIZON = 2.5
-"""A trial run is given up after this many times its arrival span: the load is too high."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a candidate was refused: which limit, by how much."""
-
-    label: str
-    stage: str
-    """``fit`` (memory, divisibility, precision), ``screen`` (closed form) or ``simulation``."""
-    limit: str
-    needed: float | None
-    available: float | None
-    unit: str
-    advice: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+"""Layouts whose smallest fleet is found: the cheapest by the closed form."""
+PROBED = 8
+"""Layouts simulated beyond these, each once, at the most replicas that would still be cheaper
+than the best; one that keeps its promises there goes on to its own smallest fleet."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +36,23 @@ class Plan:
     """Every fleet that keeps its promises in simulation, cheapest first."""
     rejections: tuple[Rejection, ...]
     estimates: tuple[tuple[str, Estimate], ...]
-    """Closed-form estimate of every candidate that fits."""
+    """Closed-form estimate of every layout that fits."""
     screened: int
+    """Candidates looked at: a layout that fits at every batch limit, and each that does not."""
     wall_s: float
+    screen_s: float = 0.0
+    """Time to build and screen all of them. [s]"""
+    frontier: tuple[Point, ...] = ()
+    """Candidates nothing beats in cost, latency, devices and power, by closed form."""
+    layouts: int = 0
+    """Layouts looked at, whatever their batch limits."""
+    simulated: int = 0
+    """Runs of the simulator."""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What would have to change for what was refused, limit by limit."""
+        return changes(self.rejections)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -60,8 +60,13 @@ class Plan:
             "scenario": self.scenario.name,
             "best": self.best.to_dict() if self.best else None,
             "options": [_option(result) for result in self.options],
+            "frontier": [point.to_dict() for point in self.frontier],
             "rejections": [rejection.to_dict() for rejection in self.rejections],
+            "changes": [change.to_dict() for change in self.changes],
             "screened": self.screened,
+            "layouts": self.layouts,
+            "simulated": self.simulated,
+            "screen_s": self.screen_s,
             "wall_s": self.wall_s,
         }
 
@@ -69,6 +74,7 @@ class Plan:
 def _option(result: Result) -> dict[str, Any]:
     m, cost = result.metrics, result.costs[0] if result.costs else None
     return {
+        "system": result.replica.hardware.system.name,
         "label": result.replica.pool.parallelism.label(),
         "weights": result.replica.pool.weights,
         "kv": result.replica.pool.kv,
@@ -81,16 +87,24 @@ def _option(result: Result) -> dict[str, Any]:
     }
 
 
-def plan(scenario: Scenario) -> Plan:
-    """Find the smallest fleet on the scenario's first system that keeps the SLO.
+def plan(scenario: Scenario, *, simulated: int = SIMULATED, probed: int = PROBED) -> Plan:
+    """Find the cheapest fleet, on any of the scenario's systems, that keeps the SLO.
 
-    Every layout that fits is estimated in closed form; the most promising are simulated with
-    common random numbers, each at the fewest replicas that keep every promise.
+    Every layout that fits is screened in closed form at every batch limit; the most promising are
+    simulated with common random numbers, each at the fewest replicas that keep every promise.
+    After the first few, a layout is only asked whether it can be cheaper than the best so far,
+    and not at all where the closed form rules that out.
+
+    Cost is the headline price; where no system has one, it is devices.
+
+    Parameters
+    ----------
+    simulated, probed : how many layouts are simulated in full, and once.
 
     Raises
     ------
     InputError
-        No workload, or an SLO without any promise.
+        No workload, an SLO without any promise, nothing to choose from.
     InfeasibleError
         Nothing fits the hardware at all.
     """
@@ -98,31 +112,42 @@ def plan(scenario: Scenario) -> Plan:
     workload = need_workload(scenario)
     if all(limit is None for _, limit in scenario.slo):
         raise InputError(scenario.name, "slo", "promises nothing; give e.g. ttft_p95_s")
-    rejections: list[Rejection] = []
-    fitting = list(_fitting(scenario, rejections))
-    if not fitting:
-        raise _nothing_fits(rejections)
-    ranked = sorted(
-        ((estimate(scenario, workload, replica), replica) for replica in fitting),
-        key=lambda pair: (pair[0].devices, pair[1].devices),
+    search = _Search(scenario, workload, simulated, probed)
+    search.screen()
+    if not search.entries:
+        if not search.rejections:
+            raise InputError(scenario.name, "space", "leaves no candidate at all")
+        raise nothing_fits(search.rejections)
+    possible = [
+        (e.replica, e.label, e.guess.least_devices)
+        for e in search.entries
+        if math.isfinite(e.guess.least_devices)
+    ]
+    if possible and (clash := contradiction(scenario, possible)):
+        raise clash
+    screen_s = time.perf_counter() - start_s
+    search.simulate()
+    search.options.sort(key=lambda r: (search.cost(r.replica, r.devices), r.metrics.tpot_s.p95))
+    fleets = [(e.replica, e.label, e.line) for e in search.entries]
+    points = frontier(
+        measured_traffic(workload, scenario.run),
+        fleets,
+        tpot_limit(scenario.slo),
+        scenario.space.max_nodes,
     )
-    results: list[Result] = []
-    for number, (guess, replica) in enumerate(ranked):
-        if number >= SIMULATED or not math.isfinite(guess.devices):
-            rejections.append(_screened_out(guess, replica, ranked[0][0]))
-            continue
-        found = _smallest(scenario, workload, replica, guess, rejections)
-        if found:
-            results.append(found)
-    results.sort(key=lambda r: (r.devices, r.metrics.tpot_s.p95))
+    unfit = sum(r.stage == "fit" for r in search.rejections)
     return Plan(
         scenario=scenario,
-        best=results[0] if results else None,
-        options=tuple(results),
-        rejections=tuple(rejections),
-        estimates=tuple((name(replica), guess) for guess, replica in ranked),
-        screened=len(fitting) + len(rejections) - _late(rejections),
+        best=search.options[0] if search.options else None,
+        options=tuple(search.options),
+        rejections=tuple(search.rejections),
+        estimates=tuple((search.named(entry), entry.guess) for entry in search.entries),
+        screened=sum(len(entry.line) for entry in search.entries) + unfit,
         wall_s=time.perf_counter() - start_s,
+        screen_s=screen_s,
+        frontier=points,
+        layouts=len(search.entries) + unfit,
+        simulated=search.runs,
     )
 
 
@@ -132,89 +157,166 @@ def name(replica: Replica) -> str:
     return f"{pool.parallelism.label()}, {pool.weights} weights, {pool.kv} KV"
 
 
-def _late(rejections: list[Rejection]) -> int:
-    return sum(1 for r in rejections if r.stage != "fit")
+@dataclass(frozen=True)
+class _Entry:
+    """One layout that fits, and what the closed form says of it."""
+
+    replica: Replica
+    label: str
+    line: Line
+    guess: Estimate
 
 
-def _fitting(scenario: Scenario, rejections: list[Rejection]) -> Iterator[Replica]:
-    for candidate in candidates(scenario):
-        try:
-            replica = build(scenario.model, scenario.hardware[0], candidate.pool, scenario.routing)
-            replica.memory.require()
-        except InfeasibleError as error:
-            rejections.append(_infeasible(candidate, "fit", error))
-        except InputError as error:
-            rejections.append(Rejection(candidate.label, "fit", error.problem, None, None, "", ""))
+@dataclass
+class _Search:
+    scenario: Scenario
+    workload: Workload
+    in_full: int
+    probes: int
+    entries: list[_Entry] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    options: list[Result] = field(default_factory=list)
+    runs: int = 0
+
+    @property
+    def priced(self) -> bool:
+        """Whether money ranks: some system has a price."""
+        return any(hardware.prices for hardware in self.scenario.hardware)
+
+    def cost(self, replica: Replica, devices: float) -> float:
+        """What ranks fleets: USD an hour, or devices; infinite without a price among prices."""
+        if not self.priced:
+            return devices
+        return usd_per_hour(replica, devices)
+
+    def screen(self) -> None:
+        """Build and screen every layout on every system; cheapest by estimate first."""
+        traffic = measured_traffic(self.workload, self.scenario.run)
+        for hardware in self.scenario.hardware:
+            for replica in self._fitting(hardware):
+                line = screen(traffic, self.workload.cached_input_share, replica)
+                guess = judge(self.scenario, traffic, replica, line)
+                self.entries.append(_Entry(replica, name(replica), line, guess))
+        self.entries.sort(key=lambda e: (self.cost(e.replica, e.guess.devices), e.replica.devices))
+
+    def _fitting(self, hardware: Hardware) -> Iterator[Replica]:
+        scenario = self.scenario.model_copy(update={"hardware": (hardware,)})
+        system = hardware.system.name if len(self.scenario.hardware) > 1 else ""
+        for candidate in candidates(scenario):
+            try:
+                replica = build(scenario.model, hardware, candidate.pool, scenario.routing)
+                replica.memory.require()
+            except InfeasibleError as e:
+                self.rejections.append(
+                    Rejection(
+                        candidate.label, "fit", e.limit, e.needed, e.available, e.unit, e.advice,
+                        system,
+                    )
+                )  # fmt: skip
+            except InputError as e:
+                self.rejections.append(
+                    Rejection(candidate.label, "fit", e.problem, None, None, "", "", system)
+                )
+            else:
+                yield replica
+
+    def simulate(self) -> None:
+        """Simulate in the order of estimates, as far as an answer can still get better."""
+        full, probes = self.in_full, self.probes
+        for entry in self.entries:
+            if not math.isfinite(self.cost(entry.replica, entry.guess.devices)):
+                self._refuse_unable(entry)
+            elif self._ruled_out(entry):
+                continue
+            elif full > 0:
+                full -= 1
+                self._in_full(entry)
+            elif probes > 0:
+                probes -= 1
+                self._probe(entry)
+            else:
+                self._refuse(
+                    entry, "screen", "devices by closed form", entry.guess.devices,
+                    self.entries[0].guess.devices, "devices",
+                    "more expensive than the ones simulated",
+                )  # fmt: skip
+
+    def _accept(self, result: Result) -> None:
+        """Take a fleet that keeps its promises, unless it is above the budget or power cap."""
+        refused = list(above(self.scenario, result, name(result.replica)))
+        self.rejections += refused
+        if not refused:
+            self.options.append(result)
+
+    def _in_full(self, entry: _Entry) -> None:
+        fleet = self._fleet(entry)
+        count = fleet.smallest()
+        self.runs += len(fleet.runs)
+        if count is not None:
+            self._accept(fleet.result(count))
+            return
+        worst = fleet.worst(fleet.most)
+        devices = fleet.most * entry.replica.devices
+        self._refuse(
+            entry, "simulation", worst.name, worst.value_s, worst.limit_s, "s",
+            f"not even {fleet.most} replicas ({devices} devices, space.max_nodes) keep it",
+        )  # fmt: skip
+
+    def _probe(self, entry: _Entry) -> None:
+        """Ask once, at the most replicas that would still be cheaper than the best."""
+        fleet = self._fleet(entry)
+        best = self._best_cost()
+        each = self.cost(entry.replica, entry.replica.devices)
+        count = fleet.most if math.isinf(best) else min(fleet.most, math.ceil(best / each) - 1)
+        if fleet.keeps(count):
+            self._accept(fleet.result(fleet.between(0, count)))
         else:
-            yield replica
+            worst = fleet.worst(count)
+            self._refuse(
+                entry, "simulation", worst.name, worst.value_s, worst.limit_s, "s",
+                f"with {count} replicas, the most that cost less than the best",
+            )  # fmt: skip
+        self.runs += len(fleet.runs)
 
+    def _fleet(self, entry: _Entry) -> Fleet:
+        hardware = (entry.replica.hardware,)
+        scenario = self.scenario.model_copy(update={"hardware": hardware})
+        return Fleet(scenario, self.workload, entry.replica, entry.guess)
 
-def _infeasible(candidate: Candidate, stage: str, error: InfeasibleError) -> Rejection:
-    return Rejection(
-        candidate.label, stage, error.limit, error.needed, error.available, error.unit, error.advice
-    )
+    def _best_cost(self) -> float:
+        return min((self.cost(r.replica, r.devices) for r in self.options), default=math.inf)
 
+    def _ruled_out(self, entry: _Entry) -> bool:
+        """Whether no fleet of this layout can cost less than the best so far."""
+        best, least = self._best_cost(), self.cost(entry.replica, entry.guess.least_devices)
+        if least < best:
+            return False
+        unit = "usd" if self.priced else "devices"
+        self._refuse(
+            entry, "screen", "least cost by closed form", least, best, unit,
+            "no fleet of this layout is cheaper than the best",
+        )  # fmt: skip
+        return True
 
-def _screened_out(guess: Estimate, replica: Replica, best: Estimate) -> Rejection:
-    if not math.isfinite(guess.devices):
-        return Rejection(
-            name(replica), "screen", guess.limit, guess.needed, guess.available, guess.unit,
+    def _refuse_unable(self, entry: _Entry) -> None:
+        guess = entry.guess
+        if math.isfinite(guess.devices):
+            self._refuse(entry, "screen", "price", None, None, "", "give this system a price")
+            return
+        self._refuse(
+            entry, "screen", guess.limit, guess.needed, guess.available, guess.unit,
             "a faster layout, or a looser promise",
         )  # fmt: skip
-    return Rejection(
-        name(replica), "screen", "devices by closed form", guess.devices, best.devices, "devices",
-        "more expensive than the ones simulated",
-    )  # fmt: skip
 
+    def named(self, entry: _Entry) -> str:
+        """Label of a layout, with its system where there are several."""
+        several = len(self.scenario.hardware) > 1
+        return f"{entry.replica.hardware.system.name}: {entry.label}" if several else entry.label
 
-def _nothing_fits(rejections: list[Rejection]) -> InfeasibleError:
-    """The refusal that came closest."""
-    memory = [r for r in rejections if r.limit == "HBM per device" and r.needed]
-    if memory:
-        nearest = min(memory, key=lambda r: (r.needed or 0) / (r.available or 1))
-        return InfeasibleError(
-            f"no layout fits; nearest is {nearest.label}: {nearest.limit}",
-            nearest.needed or 0.0,
-            nearest.available or 0.0,
-            nearest.unit,
-            "allow more nodes a replica (space.max_nodes_per_replica) or fewer bits a weight",
+    def _refuse(self, entry: _Entry, stage: str, limit: str, *rest: Any) -> None:
+        several = len(self.scenario.hardware) > 1
+        system = entry.replica.hardware.system.name if several else ""
+        needed, available, unit, advice = rest
+        self.rejections.append(
+            Rejection(entry.label, stage, limit, needed, available, unit, advice, system)
         )
-    first = rejections[0]
-    return InfeasibleError(
-        f"no layout fits; {first.label}: {first.limit}",
-        first.needed or 0.0, first.available or 0.0, first.unit, first.advice,
-    )  # fmt: skip
-
-
-def _smallest(
-    scenario: Scenario, workload: Workload, replica: Replica, guess: Estimate,
-    rejections: list[Rejection],
-) -> Result | None:  # fmt: skip
-    """Fewest replicas that keep every promise: gallop up from the estimate, then bisect."""
-    most = scenario.space.max_nodes * scenario.hardware[0].system.devices_per_node
-    ceiling = max(1, most // replica.devices)
-    span_s = measured_traffic(workload, scenario.run).duration_s + scenario.run.warmup_s
-    horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
-    kept: dict[int, Served] = {}
-
-    def keeps(replicas: int) -> bool:
-        served = serve(scenario, workload, replica, replicas, horizon_s)
-        kept[replicas] = served
-        return served[1].slo_met
-
-    low, high = 0, min(ceiling, max(1, guess.replicas))
-    while not keeps(high):
-        if high >= ceiling:
-            worst = max(kept[high][1].broken, key=lambda p: p.value_s / p.limit_s)
-            rejections.append(
-                Rejection(
-                    name(replica), "simulation", worst.name, worst.value_s, worst.limit_s, "s",
-                    f"not even {high} replicas ({most} devices, space.max_nodes) keep it",
-                )
-            )  # fmt: skip
-            return None
-        low, high = high, min(ceiling, max(high + 1, math.ceil(high * 1.15)))
-    while high - low > 1:
-        middle = (low + high) // 2 if low else max(1, math.floor(high * 0.85))
-        low, high = (low, middle) if keeps(middle) else (middle, high)
-    return result(scenario, workload, replica, high, kept[high])

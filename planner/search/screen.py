@@ -1,4 +1,4 @@
-"""Closed-form estimate of the fleet a layout needs: cheap, optimistic, good enough to rank."""
+"""Closed-form screen of layouts: a whole line of batch limits of a layout in one array call."""
 
 import math
 from dataclasses import dataclass
@@ -30,21 +30,39 @@ class Estimate:
     needed: float | None = None
     available: float | None = None
     unit: str = ""
+    least_devices: float = 0.0
+    """No fleet of this layout with fewer can keep the promises."""
 
 
-def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estimate:
-    r"""Rate at which one replica's mean time per output token meets its promise.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One layout at every batch limit: each point is a candidate.  Arrays of shape ``[n]``."""
+
+    sequences: FloatArray
+    """Running on one attention rank: the batch limit, when it is full."""
+    tpot_s: FloatArray
+    """Mean time per output token, prefill between the steps included."""
+    requests_per_s: FloatArray
+    """One replica."""
+    least_tpot_s: FloatArray
+    """The same, with every rank's prompts computed at the same time: no run is faster."""
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+def screen(traffic: Traffic, cached_share: float, replica: Replica) -> Line:
+    r"""Time per token and rate of one replica at every batch limit it has room for.
 
     At ``S`` running sequences a rank, a decode step takes :math:`t(S)`; prefill takes a share
     :math:`\phi = r\,t_p` of the time, so :math:`TPOT = t / (1 - \phi)` and, by Little's law,
-    :math:`r = S_{all} / (TPOT \cdot o)` for answers of ``o`` tokens.  ``S`` is bounded by the
-    promise, the KV capacity and the engine's slots.
+    :math:`r = S_{all} / (TPOT \cdot o)` for answers of ``o`` tokens.
 
     References
     ----------
     .. [1] J. D. C. Little, "A Proof for the Queuing Formula L = lambda W", Oper. Res. 9(3), 1961.
+    .. [2] A. Agrawal et al., "Sarathi-Serve", OSDI 2024, section 3 (prefill stalls decoding).
     """
-    traffic = measured_traffic(workload, scenario.run)
     ranks = replica.pool.parallelism.attention_dp
     limits, memory = replica.pool.limits, replica.memory
     context = traffic.input_tokens + traffic.output_tokens / 2
@@ -53,29 +71,49 @@ def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estima
         memory.kv_capacity_tokens_per_rank
         / (traffic.input_tokens + traffic.output_tokens + memory.sequence_overhead_tokens),
     )
-    s = np.unique(np.concatenate([np.arange(1, 33), np.geomspace(32, 4096, 200)]))
-    s = s[s <= max(1.0, most)]
-    step_s = np.asarray(replica.step.decode_step_s(s, context, replica.cap_tokens))
-    step_s = step_s / replica.step.tokens_per_step
-    prompt_s = prompt_time_s(replica, s, traffic, workload.cached_input_share)
+    s = np.arange(1, max(1, int(most)) + 1, dtype=float)
+    step_s, one_by_one_s, together_s = _times(replica, s, context, traffic, cached_share)
     everyone = s * ranks
-    tpot_s = step_s + everyone * prompt_s / traffic.output_tokens
-    rate = everyone / (traffic.output_tokens * tpot_s)
-    limit = _tpot_limit(scenario.slo)
-    if tpot_s[0] > limit:
-        return Estimate(
-            0.0, 0.0, float(tpot_s[0]), 0, math.inf,
-            "time per output token of a single sequence", float(tpot_s[0]), limit, "s",
-        )  # fmt: skip
-    # the promise is on a tail, the estimate on a mean: aim lower where that is possible at all
-    keeps = tpot_s <= max(limit / TAIL, float(tpot_s[0]))
-    best = int(np.argmax(np.where(keeps, rate, 0.0)))
-    wanted = traffic.requests_per_s
-    replicas = math.ceil(wanted / rate[best]) if math.isfinite(wanted) else 1
-    return Estimate(
-        float(rate[best]), float(everyone[best]), float(tpot_s[best]), replicas,
-        replicas * replica.devices,
+    share = everyone / traffic.output_tokens
+    tpot_s = step_s + share * one_by_one_s
+    return Line(
+        s, tpot_s, everyone / (traffic.output_tokens * tpot_s),
+        step_s + share * np.minimum(one_by_one_s, together_s),
     )  # fmt: skip
+
+
+def _times(
+    replica: Replica, s: FloatArray, context: float, traffic: Traffic, cached_share: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A decode step, and what a mean prompt adds to it: alone, and on all ranks at once. [s]
+
+    Attention takes the mean *square* of the prompt: long prompts cost more than their number says.
+    Every part of the step is asked once, for all loads in one array.
+    """
+    step, ranks = replica.step, replica.pool.parallelism.attention_dp
+    cap = replica.cap_tokens
+    prompt = traffic.input_tokens * (1 - cached_share)
+    pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
+    capped = pairs if cap is None else min(pairs, prompt * cap)
+    n, group = len(s), s * ranks
+    tokens = _like(step.tokens(np.concatenate([s, s + prompt])).time_s, 2 * n)
+    step_s = step.decode_step_s(s, context, cap) / step.tokens_per_step
+    work, hideable = step.experts(group, prefill=False)
+    later, later_hideable = step.experts(
+        np.concatenate([group + prompt, group + ranks * prompt]), prefill=True
+    )
+    exposed = 0.0 if step.scheduled else 1 - step.overlap_share
+    after = _like(later.time_s, 2 * n) + exposed * _like(later_hideable, 2 * n)
+    before = work.time_s + exposed * hideable
+    core = float(sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped)))
+    own = tokens[n:] - tokens[:n] + core + step.prompts(prompt).time_s
+    alone = np.maximum(own + after[:n] - before, 0.0)
+    together = np.maximum(own + after[n:] - before, 0.0) / ranks
+    return _like(step_s, n), _like(alone, n), _like(together, n)
+
+
+def _like(values: object, n: int) -> FloatArray:
+    return np.broadcast_to(np.asarray(values, dtype=float), (n,))
 
 
 TAIL = 1.2
@@ -83,41 +121,72 @@ TAIL = 1.2
 starting point for the search, never a reason to refuse."""
 
 
-def prompt_time_s(
-    replica: Replica, sequences: FloatArray, traffic: Traffic, cached_share: float
-) -> FloatArray:
-    """Time a mean prompt adds to a step in which every rank decodes and one rank computes it. [s]
-
-    Attention takes the mean *square* of the prompt: long prompts cost more than their number says.
-
-    Parameters
-    ----------
-    sequences : decoding sequences a rank, shape ``[n]``.
-    cached_share : share of the prompt that is not computed.
-
-    Returns
-    -------
-    shape ``[n]``.
+def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estimate:
+    """Screen one layout and judge it: :func:`screen`, :func:`judge`.
 
     References
     ----------
-    .. [1] A. Agrawal et al., "Sarathi-Serve", OSDI 2024, section 3 (prefill stalls decoding).
+    .. [1] As these two.
     """
-    step, ranks = replica.step, replica.pool.parallelism.attention_dp
-    prompt = traffic.input_tokens * (1 - cached_share)
-    pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
-    capped = pairs if replica.cap_tokens is None else min(pairs, prompt * replica.cap_tokens)
-    own = step.tokens(sequences + prompt).time_s - step.tokens(sequences).time_s
-    own = own + step.prompts(prompt).time_s
-    core = sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped))
-    after, after_hidden = step.experts(sequences * ranks + prompt, prefill=True)
-    before, before_hidden = step.experts(sequences * ranks, prefill=False)
-    shown = 0.0 if step.scheduled else 1 - step.overlap_share
-    experts = after.time_s - before.time_s + shown * (after_hidden - before_hidden)
-    return np.asarray(np.maximum(own + core + experts, 0.0))
+    traffic = measured_traffic(workload, scenario.run)
+    return judge(scenario, traffic, replica, screen(traffic, workload.cached_input_share, replica))
 
 
-def _tpot_limit(slo: Slo) -> float:
+def judge(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) -> Estimate:
+    """The batch limit that serves most while the mean time per token leaves room for its tail.
+
+    ``least_devices`` counts what not even the best case can do with less: every step at the
+    promise itself, all prompts side by side, no queue.
+    """
+    limit = tpot_limit(scenario.slo)
+    if line.least_tpot_s[0] > limit:
+        alone_s = float(replica.step.decode_step_s(1.0, 1.0, replica.cap_tokens))
+        if alone_s > limit:
+            return Estimate(
+                0.0, 0.0, alone_s, 0, math.inf,
+                "time per output token of a single sequence", alone_s, limit, "s", math.inf,
+            )  # fmt: skip
+    # the promise is on a tail, the estimate on a mean: aim lower where that is possible at all
+    keeps = line.tpot_s <= max(limit / TAIL, float(line.tpot_s[0]))
+    best = int(np.argmax(np.where(keeps, line.requests_per_s, 0.0)))
+    rate, wanted = float(line.requests_per_s[best]), traffic.requests_per_s
+    replicas = math.ceil(wanted / rate) if math.isfinite(wanted) else 1
+    return Estimate(
+        rate,
+        float(line.sequences[best]) * replica.pool.parallelism.attention_dp,
+        float(line.tpot_s[best]),
+        replicas,
+        replicas * replica.devices,
+        least_devices=least_replicas(scenario, traffic, replica, line) * replica.devices,
+    )
+
+
+ALLOWED_LATE = 0.05
+"""Share of requests that the loosest kind of promise, a 95th percentile, lets go.  Promises on a
+median let half go, and then nothing is refused by load."""
+
+
+def least_replicas(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) -> int:
+    """Replicas below which the promises cannot be kept; 1 where load does not break them."""
+    slo, wanted = scenario.slo, traffic.requests_per_s
+    tails = {name: value for name, value in slo if value and name.endswith(("p95_s", "p99_s"))}
+    waits = [value for name, value in tails.items() if not name.startswith("tpot")]
+    if not waits or not math.isfinite(wanted) or not math.isfinite(traffic.duration_s):
+        return 1
+    paces = [value for name, value in tails.items() if name.startswith("tpot")]
+    keeps = line.least_tpot_s <= min(paces, default=math.inf)
+    if not keeps.any():
+        return 1
+    ranks = replica.pool.parallelism.attention_dp
+    rates = line.sequences * ranks / (traffic.output_tokens * line.least_tpot_s)
+    most = float(np.max(np.where(keeps, rates, 0.0)))
+    # what may wait at the end of the window, or be late, need not have been served in it
+    share = float(traffic.duration_s / (traffic.duration_s + max(waits)))
+    served = wanted * (1 - ALLOWED_LATE) * share
+    return max(1, math.ceil(served / most))
+
+
+def tpot_limit(slo: Slo) -> float:
     """Promise on the time per output token, whichever percentile; the mean is below all. [s]"""
     given = [value for name, value in slo if name.startswith("tpot") and value is not None]
     return min(given) if given else math.inf

@@ -45,6 +45,10 @@ class Space(Spec):
     """Nodes one replica may span."""
     max_nodes: Count = 512
     """Nodes in all."""
+    max_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """Budget at the headline price."""
+    max_rated_w: Annotated[float, Field(gt=0)] | None = None
+    """Power cap: servers as rated, without the building's share."""
     limits: Limits = Limits()
 
 

@@ -115,3 +115,22 @@ def wh_per_million_tokens(power_w: float, tokens_per_s: float) -> float:
     .. [1] Definition: watts over tokens per second, times 1e6 / 3600.
     """
     return 1e6 * _ratio(power_w, tokens_per_s) / SECONDS_PER_HOUR
+
+
+def carbon_g_per_million_tokens(
+    wh_per_million: float, pue: float, carbon_g_per_kwh: float
+) -> float:
+    """Greenhouse gas of the grid's electricity per million tokens. [g CO2-equivalent]
+
+    Location-based: contracts for green power do not change it; making the machines is not in it.
+
+    Parameters
+    ----------
+    wh_per_million : energy of the machines. [Wh per million tokens]
+    pue : energy of the building over that of the machines.
+
+    References
+    ----------
+    .. [1] GHG Protocol Scope 2 Guidance, 2015 (location-based method).
+    """
+    return wh_per_million / 1000 * pue * carbon_g_per_kwh

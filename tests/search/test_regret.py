@@ -1,0 +1,160 @@
+"""The planner against trying everything, on random small problems."""
+
+import math
+
+import numpy as np
+import pytest
+
+from planner import files
+from planner.errors import InputError
+from planner.evaluation import build, need_workload, serve
+from planner.search import plan
+from planner.search.candidates import candidates
+from planner.search.frontier import unbeaten
+from planner.search.plan import _Search
+from planner.search.rejection import Rejection, changes
+from planner.search.screen import judge, screen
+from planner.workloads import measured_traffic
+
+SYSTEMS = ("hgx-h100", "hgx-h200", "l40s-8gpu", "rtx-5090-8gpu")
+MAX_NODES = 2
+
+
+def problem(seed):
+    """A small model, one or two systems, random traffic and promises."""
+    rng = np.random.default_rng(seed)
+    systems = [str(name) for name in rng.choice(SYSTEMS, size=1 + seed % 2, replace=False)]
+    lengths = {
+        "input": {"kind": "lognormal", "mean_tokens": float(rng.uniform(200, 3000)),
+                  "sigma": 0.6, "max_tokens": 8192},
+        "output": {"kind": "lognormal", "mean_tokens": float(rng.uniform(50, 400)),
+                   "sigma": 0.5, "max_tokens": 2048},
+    }  # fmt: skip
+    return files.load_scenario(
+        "r1-vs-llama-405b",
+        {
+            "model": str(rng.choice(["olmoe-1b-7b", "qwen3-8b"])),
+            "systems": systems,
+            "workload": {
+                "arrivals": {"kind": "poisson", "requests_per_s": float(rng.uniform(10, 60))},
+                "lengths": [lengths],
+            },
+            "run.duration_s": 40.0, "run.warmup_s": 10.0, "run.seed": seed,
+            "slo.ttft_p95_s": float(rng.uniform(0.3, 3)),
+            "slo.tpot_p95_s": float(rng.uniform(0.01, 0.05)),
+            "space.weights": ["bf16"], "space.max_nodes": MAX_NODES,
+            "space.limits.max_sequences": int(rng.choice([32, 128])),
+            "space.limits.max_step_tokens": 2048,
+        },
+    )  # fmt: skip
+
+
+def fewest_by_trying(scenario, replica, dearest, cost):
+    """Fewest replicas that keep every promise, one after the other, up to a cost."""
+    workload = need_workload(scenario)
+    most = MAX_NODES * replica.hardware.system.devices_per_node // replica.devices
+    for replicas in range(1, most + 1):
+        if cost(replica, replicas * replica.devices) >= dearest:
+            return None
+        if serve(scenario, workload, replica, replicas, 150.0)[1].slo_met:
+            return replicas
+    return None
+
+
+def by_brute_force(scenario, cost):
+    """Least cost of any layout on any system, and every (replica, fewest) met on the way."""
+    best, found = math.inf, []
+    for hardware in scenario.hardware:
+        alone = scenario.model_copy(update={"hardware": (hardware,)})
+        for candidate in candidates(alone):
+            try:
+                replica = build(scenario.model, hardware, candidate.pool)
+                replica.memory.require()
+            except Exception:
+                continue
+            fewest = fewest_by_trying(alone, replica, best, cost)
+            if fewest:
+                best = min(best, cost(replica, fewest * replica.devices))
+                found.append((replica, fewest))
+    return best, found
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5, 9, 11, 12, 13, 14, 23])
+def test_the_choice_costs_at_most_two_percent_more_than_the_best_there_is(seed):
+    scenario = problem(seed)
+    cost = _Search(scenario, scenario.workload, 0, 0).cost
+    best, found = by_brute_force(scenario, cost)
+    chosen = plan(scenario).best
+    if chosen is None:
+        assert math.isinf(best)
+        return
+    assert cost(chosen.replica, chosen.devices) <= 1.02 * best
+    traffic = measured_traffic(scenario.workload, scenario.run)
+    for replica, fewest in found:  # the screen never rules out what simulation accepts
+        line = screen(traffic, 0.0, replica)
+        assert judge(scenario, traffic, replica, line).least_devices <= fewest * replica.devices
+
+
+def test_the_least_of_a_table_by_hand():
+    table = np.array([[1.0, 5.0], [2.0, 4.0], [2.0, 6.0], [3.0, 1.0], [1.0, 5.0], [4.0, 1.0]])
+    kept = unbeaten(table)
+    assert sorted(map(tuple, table[kept])) == [(1.0, 5.0), (2.0, 4.0), (3.0, 1.0)]
+
+
+def test_nothing_on_the_frontier_is_beaten_and_everything_off_it_is():
+    table = np.random.default_rng(1).integers(0, 12, (400, 3)).astype(float)
+    kept = set(unbeaten(table).tolist())
+    for i, row in enumerate(table):
+        no_worse = (table <= row).all(axis=1)
+        better = no_worse & (table < row).any(axis=1)
+        assert better.any() == (i not in kept) or (i not in kept and no_worse.sum() > 1)
+
+
+def test_what_would_have_to_change_names_the_nearest():
+    def refused(label, needed, stage="fit"):
+        return Rejection(label, stage, "HBM per device", needed, 100.0, "bytes", "more devices")
+
+    first, second = changes(
+        [
+            refused("a", 300.0),
+            refused("b", 110.0),
+            Rejection("c", "fit", "no fp8", None, None, "", ""),
+        ]
+    )
+    assert (first.nearest, first.refused, first.excess) == ("b", 2, pytest.approx(1.1))
+    assert second.excess is None
+
+
+def test_frontier_points_fit_the_space_and_the_promise():
+    found = plan(problem(1))
+    assert found.frontier
+    for point in found.frontier:
+        assert point.tpot_s <= found.scenario.slo.tpot_p95_s
+        assert point.devices <= MAX_NODES * 8
+    assert found.to_dict().keys() >= {
+        "best", "frontier", "rejections", "screened", "screen_s", "wall_s", "changes",
+    }  # fmt: skip
+
+
+def test_systems_without_a_price_stand_back_where_others_have_one():
+    scenario = problem(1)
+    bare = scenario.hardware[0].model_copy(update={"prices": ()})
+    mixed = scenario.model_copy(update={"hardware": (bare, *scenario.hardware[1:])})
+    found = plan(mixed)
+    assert found.best is None or found.best.costs
+    assert any(r.limit == "price" and r.system == bare.system.name for r in found.rejections)
+
+
+def test_a_budget_nothing_fits_names_both_wishes_and_the_nearest():
+    with pytest.raises(InputError, match=r"max_usd_per_hour.*slo.tpot_p95_s.*nearest needs"):
+        plan(files.apply_overrides(problem(1), {"space.max_usd_per_hour": 0.5}))
+    with pytest.raises(InputError, match=r"max_rated_w.*cannot both be kept"):
+        plan(files.apply_overrides(problem(1), {"space.max_rated_w": 100.0}))
+
+
+def test_a_cap_just_below_the_best_refuses_it_and_one_at_it_does_not():
+    best = plan(problem(10)).best.costs[0].usd_per_hour
+    assert plan(files.apply_overrides(problem(10), {"space.max_usd_per_hour": best})).best
+    below = plan(files.apply_overrides(problem(10), {"space.max_usd_per_hour": 0.99 * best}))
+    assert below.best is None
+    assert any(c.limit == "space.max_usd_per_hour" for c in below.changes)
