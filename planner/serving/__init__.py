@@ -14,17 +14,21 @@ computed in chunks beside the decoding of others, and the last chunk's step give
 """
 
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream, generate
+from planner.serving.cluster import Cluster, Handover, PoolSetup
+from planner.serving.config import ReplicaConfig
 from planner.serving.metrics import Metrics, Percentiles, Promise, Throughput, summarise
 from planner.serving.records import Records
-from planner.serving.scheduler import ReplicaConfig
-from planner.serving.simulation import simulate
+from planner.serving.simulation import simulate, simulate_cluster
 from planner.serving.timing import AffineTiming, RankLoad, Segment, Timing
 
 __all__ = [
     "AffineTiming",
+    "Cluster",
     "ClosedLoopStream",
+    "Handover",
     "Metrics",
     "Percentiles",
+    "PoolSetup",
     "Promise",
     "RankLoad",
     "Records",
@@ -36,5 +40,6 @@ __all__ = [
     "Timing",
     "generate",
     "simulate",
+    "simulate_cluster",
     "summarise",
 ]

@@ -10,6 +10,10 @@ from planner.specs.model import WeightFormat
 
 KvFormat = Literal["bf16", "fp8"]
 
+RouterName = Literal["round_robin", "random", "least_requests", "least_kv", "power_of_two"]
+"""Who gets the next request: ``least_requests`` counts outstanding requests, ``least_kv`` their
+prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random."""
+
 
 class Parallelism(Spec):
     """How one replica is divided over devices.
@@ -86,7 +90,7 @@ class Pool(Spec):
     kv: KvFormat = "bf16"
     redundant_experts: Annotated[int, Field(ge=0)] = 0
     """Extra copies of hot experts a layer; expert slots = experts + redundant."""
-    router: Literal["round_robin", "least_requests"] = "least_requests"
+    router: RouterName = "least_requests"
     overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of expert communication hidden behind computation: an assumption, listed as one."""
     limits: Limits = Limits()

@@ -1,4 +1,4 @@
-"""What a serving engine costs beside its kernels, and how far its kernels are from measured ones."""
+"""What a serving engine costs beside its kernels, and how its kernels differ from measured ones."""
 
 from typing import Annotated
 
