@@ -23,8 +23,8 @@ from planner.serving.timing import AffineTiming, RankLoad, Segment, Timing
 
 __all__ = [
     "AffineTiming",
-    "Cluster",
     "ClosedLoopStream",
+    "Cluster",
     "Handover",
     "Metrics",
     "Percentiles",

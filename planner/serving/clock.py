@@ -1,10 +1,11 @@
 """Time of a run, and what is known of its requests."""
 
+import gc
 import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappush
+from heapq import heappop, heappush
 
 import simpy
 
@@ -30,6 +31,24 @@ class Clock(simpy.Environment):
         alarm = Alarm(self, callback)
         heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
         return alarm
+
+    def run_out(self) -> None:
+        """Handle events until there is none, as :meth:`simpy.Environment.run` does.
+
+        Alarms neither fail nor are waited for, which is all that ``run`` looks after; and nothing
+        here makes cycles, so that the collector, which would look at every queue again and again,
+        pauses.
+        """
+        queue, collects = self._queue, gc.isenabled()
+        gc.disable()
+        try:
+            while queue:
+                self._now, _, _, event = heappop(queue)
+                for callback in event.callbacks:
+                    callback(event)
+        finally:
+            if collects:
+                gc.enable()
 
 
 class Alarm(simpy.Event):

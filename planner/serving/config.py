@@ -75,9 +75,7 @@ class ReplicaConfig:
 
     @property
     def slots(self) -> int:
-        """Sequences a rank admits; where prompts mix with decoding, so few that decoding never
-        takes the whole budget of a step.
-        """
+        """Sequences a rank admits: where prompts mix with decoding, as few as a step's tokens."""
         if self.separate:
             return self.max_sequences
         return min(self.max_sequences, self.max_step_tokens)
@@ -91,7 +89,7 @@ class ReplicaConfig:
         held = input_tokens + (1 if self.role == "prefill" else output_tokens)
         if held > self.kv_capacity_tokens - self.sequence_overhead_tokens:
             return True
-        if self.chunked_prefill or self.role == "decode":
+        if self.chunked_prefill or (self.role == "decode" and not self.grows):
             return False
         longest = held - 1 if self.grows else input_tokens  # a preempted one is computed again
         return longest - self.cached_tokens(input_tokens) > self.max_step_tokens

@@ -22,8 +22,10 @@ import simpy
 from planner.serving.balance import balancer
 from planner.serving.clock import WAKING, Clock, Ledger
 from planner.serving.config import ReplicaConfig
+from planner.serving.decoding import NEVER
 from planner.serving.meter import Meter
-from planner.serving.scheduler import NEVER, Scheduler, SeparateScheduler
+from planner.serving.scheduler import Scheduler
+from planner.serving.separate import SeparateScheduler
 from planner.serving.timing import Segment, Timing, delayed, scaled, steps_beyond
 
 
@@ -100,8 +102,8 @@ class Replica:
         "_segment",
         "_separate",
         "_sequences",
-        "_site",
         "_since_poll",
+        "_site",
         "_start_s",
         "_steps",
         "_stopped",
@@ -219,12 +221,37 @@ class Replica:
         if self._stopped:
             return
         if self._inbox and self._polled:
-            for rank, request in self._inbox:
-                rank.add(request)
-            self._inbox.clear()
-        prefill = False
-        left = NEVER
-        sequences = held_tokens = swapped = 0
+            self._read_inbox()
+        left = self._plan(now_s)
+        if not left:
+            if self._inbox:  # idle: the scheduler looks at once
+                self._polled, self._since_poll = True, 0
+                self._begin(now_s)
+            return
+        config = self._site.config
+        segment = self._site.timing.segment(self._loads)
+        if self._factor != 1.0:
+            segment = scaled(segment, self._factor)
+        if self._swaps:
+            swapped = max(rank.swapped_tokens for rank in self._ranks)
+            if swapped:
+                segment = delayed(segment, swapped * config.swap_s_per_token)
+        steps = left if left < segment.valid_steps else segment.valid_steps
+        if self._inbox:
+            steps = min(steps, config.poll_steps - self._since_poll)
+        self._segment = segment
+        self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
+        self._arm(segment, steps)
+
+    def _read_inbox(self) -> None:
+        for rank, request in self._inbox:
+            rank.add(request)
+        self._inbox.clear()
+
+    def _plan(self, now_s: float) -> int:
+        """Let every rank decide.  Return the steps that holds for, 0: there is nothing to do."""
+        left, prefill = NEVER, False
+        sequences = held_tokens = 0
         loads = self._loads
         for number, rank in enumerate(self._ranks):
             admitted = rank.plan()
@@ -237,28 +264,12 @@ class Replica:
             held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
             if load.prefill_tokens:
                 prefill = True
-            if rank.left < left:
-                left = rank.left
-            if rank.swapped_tokens > swapped:
-                swapped = rank.swapped_tokens
-        if not (prefill or sequences):
-            if self._inbox:  # idle: the scheduler looks at once
-                self._polled, self._since_poll = True, 0
-                self._begin(now_s)
-            return
-        segment = self._site.timing.segment(loads)
-        if self._factor != 1.0:
-            segment = scaled(segment, self._factor)
-        if swapped:
-            segment = delayed(segment, swapped * self._site.config.swap_s_per_token)
-        steps = 1 if prefill else min(left, segment.valid_steps)
-        if self._inbox:
-            steps = min(steps, self._site.config.poll_steps - self._since_poll)
-        self._polled = prefill
-        self._segment = segment
-        self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
+            left = min(left, rank.left)
         self._sequences, self._held_tokens = sequences, held_tokens
-        self._arm(segment, steps)
+        self._polled = prefill
+        if prefill:
+            return 1
+        return left if sequences else 0
 
     def _admit(self, admitted: list[int], now_s: float) -> None:
         ledger = self._site.ledger
@@ -306,11 +317,11 @@ class Replica:
         now_s, steps, segment, site = self.now_s, self._steps, self._segment, self._site
         assert segment is not None
         self._count(segment, steps)
-        config, ledger = site.config, site.ledger
+        config = site.config
         if config.poll_steps > 1:
             self._since_poll = 0 if self._polled else (self._since_poll + steps) % config.poll_steps
             self._polled = self._since_poll == 0
-        several, deliver = len(self._ranks) > 1, config.role == "both"
+        several, deliver = len(self._ranks) > 1, config.role != "prefill"
         for rank in self._ranks:
             started, finished = rank.advance(steps)
             if started and deliver:

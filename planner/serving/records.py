@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.serving.clock import LOST, SHED, TOO_LONG
+from planner.serving.cluster import Cluster
 from planner.serving.meter import Meter
 
 if TYPE_CHECKING:
@@ -68,17 +69,21 @@ class Records:
     @property
     def rejected(self) -> Mask:
         """Turned away: too long ever to run, or more than an admission limit allows."""
-        return (self.replica == TOO_LONG) | (self.replica == SHED)
+        return self._is(TOO_LONG) | self._is(SHED)
 
     @property
     def shed(self) -> Mask:
         """Turned away by an admission limit."""
-        return self.replica == SHED
+        return self._is(SHED)
 
     @property
     def lost(self) -> Mask:
         """Lost with a failed replica and not tried again."""
-        return self.replica == LOST
+        return self._is(LOST)
+
+    def _is(self, reason: int) -> Mask:
+        mask: Mask = np.equal(self.replica, reason)
+        return mask
 
     @property
     def finished(self) -> Mask:
@@ -148,6 +153,8 @@ class Records:
 
         A replica is busy exactly while it has an admitted request.
         """
+        if self.prefill_replicas:  # a request is with two replicas: whole run instead
+            return float(self.busy_s.mean()) / self.end_s if self.end_s else 0.0
         total_s = 0.0
         left_s = np.where(self.running, self.end_s, self.finish_s)
         for replica in range(self.replicas):
@@ -171,9 +178,8 @@ def collect(
     remaining: dict[int, int],
     *,
     end_s: float,
-    kv_capacity_tokens: int,
+    cluster: Cluster,
     warmup: tuple[float, int],
-    prefill_replicas: int = 0,
 ) -> Records:
     """Freeze the columns of a run.
 
@@ -220,7 +226,7 @@ def collect(
         replica=counts(ledger.replica),
         counted=(np.arange(arrived) >= warmup_requests) & (arrival_s >= warmup_s),
         end_s=end_s,
-        kv_capacity_tokens=kv_capacity_tokens,
+        kv_capacity_tokens=cluster.kv_capacity_tokens,
         busy_s=np.array([meter.busy_s for meter in meters]),
         prefill_s=np.array([meter.prefill_s for meter in meters]),
         energy_j=np.array([meter.energy_j for meter in meters]),
@@ -232,5 +238,5 @@ def collect(
         gap_mean_s=gap_sum_s / gap_tokens if gap_tokens else float("nan"),
         preemptions=rare(ledger.preempted),
         retries=rare(ledger.retried),
-        prefill_replicas=prefill_replicas,
+        prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
     )

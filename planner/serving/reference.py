@@ -7,20 +7,21 @@ is checked at each of them.
 """
 
 import math
-from dataclasses import dataclass, field
 
 import simpy
 
 from planner.serving.arrivals import Stream
-from planner.serving.balance import RouterName
 from planner.serving.clock import WAKING
 from planner.serving.cluster import Cluster, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Site
 from planner.serving.meter import Meter
+from planner.serving.plain import PlainRank as _Rank
+from planner.serving.plain import PlainSequence as _Sequence
 from planner.serving.records import Records
 from planner.serving.simulation import simulate_cluster
 from planner.serving.timing import RankLoad, Segment, Timing, delayed, scaled
+from planner.specs.deployment import RouterName
 
 
 def simulate_per_step(
@@ -41,47 +42,6 @@ def simulate_per_step(
     """
     cluster = Cluster((PoolSetup(timing, config, replicas, router),))
     return simulate_cluster(stream, cluster, horizon_s=horizon_s, engine=PlainReplica)
-
-
-@dataclass(eq=False)
-class _Sequence:
-    request: int
-    prompt: int
-    """Tokens to be in the cache before it decodes."""
-    answer: int
-    """Tokens to produce from then on, the prompt's own included."""
-    cached: int
-    """Tokens in the cache."""
-    produced: int = 0
-    chunk: int = 0
-    """Prompt tokens computed in this step."""
-    began: int = 0
-    last_token_s: float = math.nan
-    swapped: bool = False
-
-    @property
-    def decoding(self) -> bool:
-        return self.produced > 0
-
-
-@dataclass
-class _Rank:
-    waiting: list[_Sequence] = field(default_factory=list)
-    admitted: list[_Sequence] = field(default_factory=list)
-    preempted: list[_Sequence] = field(default_factory=list)
-    alone: bool = False
-    """Prompts run without the decoding sequences in this step."""
-    due: int = 0
-    starts: int = 0
-    moved: int = 0
-
-    @property
-    def decoding(self) -> list[_Sequence]:
-        return [one for one in self.admitted if one.decoding]
-
-    @property
-    def prompts(self) -> list[_Sequence]:
-        return [one for one in self.admitted if not one.decoding]
 
 
 class PlainReplica:
@@ -255,7 +215,7 @@ class PlainReplica:
             one = rank.waiting.pop(0)
             if math.isnan(ledger.admitted_s[one.request]):
                 ledger.admitted_s[one.request] = now_s
-            if config.role == "decode":
+            if config.role == "decode" and not (one.swapped or one.again):
                 if math.isnan(ledger.first_token_s[one.request]):
                     ledger.first_token_s[one.request] = now_s
                 one.produced, one.cached, one.last_token_s = 1, one.prompt, now_s
@@ -293,6 +253,7 @@ class PlainReplica:
         else:
             one.prompt += one.produced
             one.answer -= one.produced
+            one.again = True
             one.produced, one.cached = 0, self._prefix(one.request)
         self._write(one, 0)
         self._enqueue(rank, one, first=True)

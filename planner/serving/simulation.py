@@ -112,16 +112,15 @@ class Front:
         self._source.start()
         if horizon_s is not None:
             self.clock.at(horizon_s, CLOSING, self._close)
-        self.clock.run()
+        self.clock.run_out()
         end_s = max([self._last_arrival_s, *(replica.now_s for replica in self.replicas)])
         return collect(
             self.ledger,
             [replica.meter for replica in self.replicas],
             {request: n for one in self.replicas for request, n in one.remaining().items()},
             end_s=end_s,
-            kv_capacity_tokens=self.cluster.kv_capacity_tokens,
+            cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
-            prefill_replicas=self.cluster.pools[0].replicas if self._apart else 0,
         )
 
     def _close(self, event: simpy.Event) -> None:

@@ -136,7 +136,12 @@ def both_clusters(stream, cluster, horizon_s=None):
 
 def same_requests(jump, plain):
     for field in (
-        "input_tokens", "output_tokens", "produced_tokens", "replica", "counted", "preemptions",
+        "input_tokens",
+        "output_tokens",
+        "produced_tokens",
+        "replica",
+        "counted",
+        "preemptions",
         "retries",
     ):
         np.testing.assert_array_equal(getattr(jump, field), getattr(plain, field), field)
@@ -293,12 +298,11 @@ def test_every_policy_agrees_on_closed_loops(stream, timing, config, rules, clus
 @settings(max_examples=300, deadline=None)
 @given(
     open_streams(), st.tuples(TIMINGS, TIMINGS), st.tuples(CONFIGS, CONFIGS),
-    st.tuples(RULES, RULES), st.tuples(CLUSTERS, CLUSTERS), HANDOVERS,
-    st.one_of(st.none(), st.integers(1, 5)),
+    st.tuples(RULES, RULES), st.tuples(CLUSTERS, CLUSTERS),
+    st.tuples(HANDOVERS, st.one_of(st.none(), st.integers(1, 5))),
 )  # fmt: skip
-def test_pools_apart_jump_to_where_steps_lead(
-    stream, timings, configs, rules, clusters, handover, most
-):
+def test_pools_apart_jump_to_where_steps_lead(stream, timings, configs, rules, clusters, between):
+    handover, most = between
     roles = ("prefill", "decode")
     pools = tuple(
         PoolSetup(

@@ -13,8 +13,9 @@ from planner.serving.config import (
     cached_prefix,
     capped_attention_pairs,
 )
+from planner.serving.decoding import NEVER
 from planner.serving.meter import BIN_WIDTH, Meter
-from planner.serving.scheduler import NEVER, Scheduler
+from planner.serving.scheduler import Scheduler
 from planner.serving.timing import AffineTiming, RankLoad, Segment, steps_beyond
 
 TOKENS = st.integers(0, 60)
