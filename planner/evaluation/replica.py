@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from planner import arch
+from planner.comm import with_exchange
 from planner.errors import InfeasibleError, InputError
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
@@ -18,6 +19,7 @@ from planner.specs.model import ModelSpec
 from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
+from planner.step.draft import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class Replica:
         limits = self.pool.limits
         return TableTiming(
             self.step,
-            limits.max_step_tokens + limits.max_sequences,
+            limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
             self.pool.parallelism.attention_dp,
-            self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
+            self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
 
     def config(self, cached_input_share: float, role: Role = "both") -> ReplicaConfig:
@@ -61,8 +63,11 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
+            # half a block each; drafts hold cache until they are refused
             sequence_overhead_tokens=self.memory.sequence_overhead_tokens
-            + engine.kv_block_tokens // 2,
+            + engine.kv_block_tokens // 2
+            + self.step.query_tokens
+            - 1,
             policy=engine.policy,
             chunked_prefill=engine.chunked_prefill,
             decode_steps_between_prefills=engine.decode_steps_between_prefills,
@@ -101,9 +106,12 @@ def build(
     InfeasibleError
         The parallelism does not divide the model, or joins more devices than the system can.
     InputError
-        The part does not multiply in the format asked for.
+        The part does not multiply in the format asked for, or has no such exchange library.
     """
     local = shard(model, pool)
+    if pool.exchange:
+        calibration = with_exchange(hardware.calibration, pool.exchange)
+        hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
     step = StepModel(
         local,
@@ -112,6 +120,9 @@ def build(
         hardware.calibration,
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
+        pool.overlap,
+        pool.fused_norm,
+        draft(model, pool),
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]
@@ -121,7 +132,9 @@ def build(
         hardware=hardware,
         pool=pool,
         shard=local,
-        memory=footprint(local, hardware.accelerator, pool.limits),
+        memory=footprint(
+            local, hardware.accelerator, pool.limits, step.draft.shard if step.draft else None
+        ),
         step=step,
         cap_tokens=max(known) if known else None,
     )
@@ -165,12 +178,9 @@ def power_model(hardware: Hardware, devices: int) -> PowerModel | None:
         return None
     max_w = float(part.max_power_w)
     server_w = float(system.server_power_w_per_device or max_w)
-    decode, prefill = shares.attention_decode, shares.attention_prefill
     return PowerModel(
         devices=devices,
         idle_w=shares.idle_power_share * max_w,
         max_w=max_w,
         host_w=max(0.0, server_w - max_w),
-        decode_shares=(decode.compute_share, decode.memory_share),
-        prefill_shares=(prefill.compute_share, prefill.memory_share),
     )

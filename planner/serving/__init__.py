@@ -16,6 +16,7 @@ computed in chunks beside the decoding of others, and the last chunk's step give
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream, generate
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
+from planner.serving.describe import WorkloadReport, describe_workload
 from planner.serving.metrics import Metrics, Percentiles, Promise, Throughput, summarise
 from planner.serving.records import Records
 from planner.serving.simulation import simulate, simulate_cluster
@@ -38,6 +39,8 @@ __all__ = [
     "Stream",
     "Throughput",
     "Timing",
+    "WorkloadReport",
+    "describe_workload",
     "generate",
     "simulate",
     "simulate_cluster",

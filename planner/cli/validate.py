@@ -1,0 +1,34 @@
+"""Hold predictions to what was published."""
+
+import json
+
+import click
+
+from planner.cli.common import finite
+from planner.errors import InputError
+
+
+@click.command()
+@click.option("--published", is_flag=True, help="Hold predictions to published figures.")
+@click.option("--only", multiple=True, metavar="TAG", help="Figures of one tag, e.g. moe.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; keys end in their unit.")
+def validate(published: bool, only: tuple[str, ...], as_json: bool) -> None:
+    """Set predictions beside published figures; say how far they are off."""
+    if not published:
+        raise InputError("validate", "", "nothing to validate: give --published")
+    show_published(only, as_json)
+
+
+def show_published(only: tuple[str, ...], as_json: bool) -> None:
+    """Print published figures beside predictions."""
+    from planner.calibrate.account import account
+
+    verdicts = account(only)
+    if as_json:
+        rows = [verdict.to_dict() for verdict in verdicts]
+        click.echo(json.dumps(finite(rows), indent=1, allow_nan=False))
+        return
+    from planner.report.published_table import print_published
+    from planner.report.terminal import console
+
+    print_published(verdicts, console())
