@@ -54,12 +54,12 @@ class Clock(simpy.Environment):
 class Alarm(simpy.Event):
     """An event that has been given its time, as :class:`simpy.Timeout` is."""
 
+    _value = None
+    _ok = True
+
     def __init__(self, clock: Clock, callback: Callback) -> None:
-        # all that Event.__init__ and succeed() do, without scheduling
-        self.env = clock
+        # what Event.__init__ and succeed() do, without scheduling; the rest is the class's
         self.callbacks = [callback]
-        self._value = None
-        self._ok = True
 
 
 def _times() -> "array[float]":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from planner.errors import InputError
 from planner.serving.config import ReplicaConfig
+from planner.serving.decoding import NEVER
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
 
@@ -75,6 +76,13 @@ class Cluster:
         if output_tokens == 1 and self.apart:
             return self.pools[0].config.refuses(input_tokens, 1)
         return any(pool.config.refuses(input_tokens, output_tokens) for pool in self.pools)
+
+    def surely_tokens(self) -> int:
+        """Requests of up to so many tokens, prompt and answer, are never refused. [tokens]"""
+        return min(
+            min(config.longest_tokens(), NEVER if config.chunked_prefill else 0)
+            for config in (pool.config for pool in self.pools)
+        )
 
     @property
     def kv_capacity_tokens(self) -> int:

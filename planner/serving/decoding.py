@@ -72,6 +72,7 @@ class Decoding:
         load.capped_tokens += load.growing * steps
         if step == self.next_step:
             self._cross_and_finish(step, finished)
+            self._look_ahead()
 
     def _look_ahead(self) -> None:
         running, crossings = self._running, self._crossings

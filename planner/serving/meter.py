@@ -48,9 +48,24 @@ class Meter:
         sequences : that decode, over all ranks.
         held_tokens : KV in use before the first step's decode tokens. [tokens]
         """
-        self.add_work(segment, steps, sequences, held_tokens)
+        if steps > 1 or start_s < self.gaps_from_s:
+            self.add_work(segment, steps, sequences, held_tokens)
+            if sequences:
+                self.add_gaps(segment, start_s, 0, steps, sequences)
+            return
+        # the same for one step, which is most of them
+        step_s = segment.first_step_s
+        self.stretches += 1
+        self.steps += 1
+        self.busy_s += step_s
+        self.prefill_s += segment.prefill_s
+        self.energy_j += segment.power_w * step_s
+        self.kv_token_s += (held_tokens + sequences) * step_s
         if sequences:
-            self.add_gaps(segment, start_s, 0, steps, sequences)
+            self.gap_tokens += sequences
+            self.gap_sum_s += sequences * step_s
+            bins, index = self.gap_bins, math.floor(math.log(step_s) / BIN_WIDTH)
+            bins[index] = bins.get(index, 0) + sequences
 
     def add_work(self, segment: Segment, steps: int, sequences: int, held_tokens: int) -> None:
         """Count the time, energy and KV of a stretch, but no gaps."""

@@ -124,7 +124,7 @@ class Scheduler(Decoding):
             admitted = self._admit()
         if self.prompts:
             self._fill(self.max_step_tokens - self.load.sequences, NEVER)
-        self.left = self._steps_left()
+        self.left = self._steps_left() if self._grows else self.next_step - self.step
         return admitted
 
     def advance(self, steps: int) -> tuple[list[int], list[int]]:
@@ -137,7 +137,9 @@ class Scheduler(Decoding):
         """
         finished: list[int] = []
         self._decode(steps, finished)
-        return self._end_prompts(finished), finished
+        if self.view.prefill_tokens:
+            return self._end_prompts(finished), finished
+        return _NOBODY, finished
 
     def stalled_s(self, request: int) -> float:
         """Time that a preempted request had stood still for prompts before. [s]"""
@@ -308,20 +310,19 @@ class Scheduler(Decoding):
 
     def _end_prompts(self, finished: list[int]) -> list[int]:
         view, started = self.view, self._completing
-        if view.prefill_tokens:
-            view.prefill_tokens = view.prompts_finished = 0
-            view.prefill_pairs = view.prefill_capped_pairs = 0
-            if started:
-                self._completing = []
-                for request in started:
-                    prompt, answer = self._prompts[request], self._answers[request]
-                    self.held_prompt_tokens -= prompt
-                    self._prompt_kv -= prompt
-                    self._prompt_answers -= answer
-                    if answer == 1:
-                        self._release(request)
-                        finished.append(request)
-                    else:
-                        self._start(request)
-        self._look_ahead()
+        view.prefill_tokens = view.prompts_finished = 0
+        view.prefill_pairs = view.prefill_capped_pairs = 0
+        if started:
+            self._completing = []
+            for request in started:
+                prompt, answer = self._prompts[request], self._answers[request]
+                self.held_prompt_tokens -= prompt
+                self._prompt_kv -= prompt
+                self._prompt_answers -= answer
+                if answer == 1:
+                    self._release(request)
+                    finished.append(request)
+                else:
+                    self._start(request)
+            self._look_ahead()
         return started

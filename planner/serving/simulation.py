@@ -96,6 +96,7 @@ class Front:
         self._counting = False
         self._last_arrival_s = 0.0
         self._apart = cluster.apart
+        self._surely_tokens = cluster.surely_tokens()
         self._source = source(stream, self)
         self.replicas: list[ReplicaEngine] = []
         self._pools: list[_Pool] = []
@@ -140,7 +141,9 @@ class Front:
         input_tokens = ledger.input_tokens[request]
         if self._shares and ledger.cached is not None:
             ledger.cached.append(self._entry.setup.config.cached_tokens(input_tokens))
-        if self.cluster.refuses(input_tokens, ledger.output_tokens[request]):
+        if input_tokens + ledger.output_tokens[request] > self._surely_tokens and (
+            self.cluster.refuses(input_tokens, ledger.output_tokens[request])
+        ):
             ledger.replica.append(TOO_LONG)
             return False
         pool = self._entry
