@@ -87,8 +87,10 @@ class Replica:
     """
 
     __slots__ = (
+        "_at",
         "_balancer",
         "_cuttable",
+        "_delivers",
         "_factor",
         "_held_tokens",
         "_inbox",
@@ -96,12 +98,15 @@ class Replica:
         "_loads",
         "_number",
         "_paused_s",
+        "_poll",
         "_polled",
         "_rank_of",
         "_ranks",
         "_segment",
+        "_segment_of",
         "_separate",
         "_sequences",
+        "_several",
         "_since_poll",
         "_site",
         "_start_s",
@@ -120,6 +125,9 @@ class Replica:
         self._number, self._site = number, site
         config, ledger = site.config, site.ledger
         self._separate = config.separate
+        self._at, self._segment_of = site.clock.at, site.timing.segment
+        self._several, self._poll = config.ranks > 1, config.poll_steps
+        self._delivers = config.role != "prefill"
         kind = SeparateScheduler if config.separate else Scheduler
         answers = _ONES if config.role == "prefill" else ledger.answers
         self._ranks = [
@@ -143,18 +151,18 @@ class Replica:
 
     def submit(self, request: int, now_s: float) -> None:
         """Take a request that arrives now. [s]"""
-        member = self._balancer.take(0)
-        if len(self._ranks) > 1:
-            self._rank_of[request] = member
-        rank = self._ranks[member]
-        if self._site.config.poll_steps > 1:
+        rank = self._ranks[0]
+        if self._several:
+            member = self._rank_of[request] = self._balancer.take(0)
+            rank = self._ranks[member]
+        if self._poll > 1:
             self._inbox.append((rank, request))
             admissible = True
         else:
             admissible = rank.add(request)
         if self._timer is None:
             if not self._stopped:
-                self._timer = self._site.clock.at(now_s, WAKING, self._wake)
+                self._timer = self._at(now_s, WAKING, self._wake)
         elif admissible and self._cuttable:
             self._cut(now_s)
 
@@ -228,17 +236,16 @@ class Replica:
                 self._polled, self._since_poll = True, 0
                 self._begin(now_s)
             return
-        config = self._site.config
-        segment = self._site.timing.segment(self._loads)
+        segment = self._segment_of(self._loads)
         if self._factor != 1.0:
             segment = scaled(segment, self._factor)
         if self._swaps:
             swapped = max(rank.swapped_tokens for rank in self._ranks)
             if swapped:
-                segment = delayed(segment, swapped * config.swap_s_per_token)
+                segment = delayed(segment, swapped * self._site.config.swap_s_per_token)
         steps = left if left < segment.valid_steps else segment.valid_steps
         if self._inbox:
-            steps = min(steps, config.poll_steps - self._since_poll)
+            steps = min(steps, self._poll - self._since_poll)
         self._segment = segment
         self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
         self._arm(segment, steps)
@@ -295,7 +302,7 @@ class Replica:
 
     def _arm(self, segment: Segment, steps: int) -> None:
         self.now_s = end_s = self._start_s + segment.elapsed_s(steps)
-        self._timer = self._site.clock.at(end_s, self._number, self._end)
+        self._timer = self._at(end_s, self._number, self._end)
 
     def _cut(self, time_s: float, polled: bool = True) -> None:
         """End the stretch at the first boundary after ``time_s`` (at which the inbox is read)."""
@@ -303,7 +310,7 @@ class Replica:
         assert segment is not None
         if time_s < self.now_s:
             steps = steps_beyond(segment, self._start_s, time_s)
-            poll = self._site.config.poll_steps
+            poll = self._poll
             if poll > 1 and polled:
                 steps += -(self._since_poll + steps) % poll
             if steps < self._steps:
@@ -317,14 +324,13 @@ class Replica:
         now_s, steps, segment, site = self.now_s, self._steps, self._segment, self._site
         assert segment is not None
         self._count(segment, steps)
-        config = site.config
-        if config.poll_steps > 1:
-            self._since_poll = 0 if self._polled else (self._since_poll + steps) % config.poll_steps
+        if self._poll > 1:
+            self._since_poll = 0 if self._polled else (self._since_poll + steps) % self._poll
             self._polled = self._since_poll == 0
-        several, deliver = len(self._ranks) > 1, config.role != "prefill"
+        several = self._several
         for rank in self._ranks:
             started, finished = rank.advance(steps)
-            if started and deliver:
+            if started and self._delivers:
                 self._first_tokens(started, now_s)
             for request in finished:
                 if several:

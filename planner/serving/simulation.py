@@ -131,13 +131,10 @@ class Front:
 
     def arrive(self, request: int, now_s: float) -> bool:
         """Take a request, in order of number.  Return False where it was turned away."""
-        ledger, stream = self.ledger, self._stream
-        sent_s = ledger.arrival_s[request]
-        self._last_arrival_s = sent_s
-        if not self._counting and (sent_s >= stream.warmup_s and request >= stream.warmup_requests):
-            self._counting = True
-            for replica in self.replicas:
-                replica.meter.gaps_from_s = now_s
+        ledger = self.ledger
+        self._last_arrival_s = sent_s = ledger.arrival_s[request]
+        if not self._counting:
+            self._begin_to_count(request, sent_s, now_s)
         input_tokens = ledger.input_tokens[request]
         if self._shares and ledger.cached is not None:
             ledger.cached.append(self._entry.setup.config.cached_tokens(input_tokens))
@@ -152,6 +149,13 @@ class Front:
             return False
         ledger.replica.append(self._submit(pool, request, now_s))
         return True
+
+    def _begin_to_count(self, request: int, sent_s: float, now_s: float) -> None:
+        """Let gaps between tokens count once the warm-up is over."""
+        if sent_s >= self._stream.warmup_s and request >= self._stream.warmup_requests:
+            self._counting = True
+            for replica in self.replicas:
+                replica.meter.gaps_from_s = now_s
 
     def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
         member = pool.balancer.take(self.ledger.prompts[request])
