@@ -43,6 +43,9 @@ class ReplicaConfig:
     """Time to move one token's KV to or from the host, which the step waits for. [s]"""
     poll_steps: int = 1
     """Decode steps between two looks at the inbox."""
+    balance_steps: int = 0
+    """Decode steps for which prompts wait until every rank has one, so that no rank idles while
+    others compute prompts; 0: they do not wait."""
     role: Role = "both"
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class ReplicaConfig:
             )
         if self.answer_reserve_share < 1 and self.preemption == "none":
             raise InputError("", "preemption", "none cannot follow a reserve share below 1")
+        if self.balance_steps and self.separate:
+            raise InputError("", "balance_steps", f"is not known of {self.policy}")
         if self.preemption == "swap" and self.separate:
             raise InputError("", "preemption", f"swap is not known of {self.policy}; recompute is")
 

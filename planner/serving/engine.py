@@ -89,10 +89,13 @@ class Replica:
     __slots__ = (
         "_at",
         "_balancer",
+        "_balances",
         "_cuttable",
         "_delivers",
         "_factor",
+        "_held_steps",
         "_held_tokens",
+        "_holding",
         "_inbox",
         "_late",
         "_loads",
@@ -127,6 +130,7 @@ class Replica:
         self._separate = config.separate
         self._at, self._segment_of = site.clock.at, site.timing.segment
         self._several, self._poll = config.ranks > 1, config.poll_steps
+        self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
         self._delivers = config.role != "prefill"
         kind = SeparateScheduler if config.separate else Scheduler
         answers = _ONES if config.role == "prefill" else ledger.answers
@@ -200,6 +204,7 @@ class Replica:
         self._balancer = balancer("least_requests", self._site.config.ranks)
         self._timer, self._segment = None, None
         self._polled, self._since_poll, self._cuttable = True, 0, False
+        self._holding, self._held_steps = False, 0
         return sorted(lost)
 
     def remaining(self) -> dict[int, int]:
@@ -260,10 +265,14 @@ class Replica:
         left, prefill = NEVER, False
         sequences = held_tokens = 0
         loads = self._loads
+        held = self._hold(now_s) if self._balances else 0
         for number, rank in enumerate(self._ranks):
-            admitted = rank.plan()
-            if admitted:
-                self._admit(admitted, now_s)
+            if self._balances:
+                rank.lay_out(held > 0)
+            else:
+                admitted = rank.plan()
+                if admitted:
+                    self._admit(admitted, now_s)
             if rank.preempted:
                 self._preempt(rank, now_s)
             load = loads[number] = rank.view
@@ -276,7 +285,23 @@ class Replica:
         self._polled = prefill
         if prefill:
             return 1
+        if held:
+            left = min(left, held)
         return left if sequences else 0
+
+    def _hold(self, now_s: float) -> int:
+        """Let ranks admit.  Return the steps for which prompts now wait for other ranks'."""
+        for rank in self._ranks:
+            admitted = rank.take()
+            if admitted:
+                self._admit(admitted, now_s)
+        limit, having = self._site.config.balance_steps, sum(bool(r.prompts) for r in self._ranks)
+        self._holding = (
+            self._held_steps < limit
+            and 0 < having < len(self._ranks)
+            and any(rank.load.sequences for rank in self._ranks)
+        )
+        return limit - self._held_steps if self._holding else 0
 
     def _admit(self, admitted: list[int], now_s: float) -> None:
         ledger = self._site.ledger
@@ -327,6 +352,8 @@ class Replica:
         if self._poll > 1:
             self._since_poll = 0 if self._polled else (self._since_poll + steps) % self._poll
             self._polled = self._since_poll == 0
+        if self._balances:
+            self._held_steps = self._held_steps + steps if self._holding else 0
         several = self._several
         for rank in self._ranks:
             started, finished = rank.advance(steps)

@@ -59,7 +59,7 @@ class PlainReplica:
         self._stretch_steps = 0
         self._segment = Segment(0.0)
         self._event: simpy.Event | None = None
-        self._since_poll = 0
+        self._since_poll = self._held = 0
         self._factor = 1.0
 
     def submit(self, request: int, now_s: float) -> None:
@@ -105,6 +105,7 @@ class PlainReplica:
         self._ranks = [_Rank() for _ in self._ranks]
         self._inbox = []
         self._event, self._idle, self._composition = None, True, None
+        self._held = 0
         return sorted(lost)
 
     def remaining(self) -> dict[int, int]:
@@ -148,6 +149,7 @@ class PlainReplica:
             return
         for rank in self._ranks:
             self._plan(rank, now_s)
+        self._hold()
         self._idle = not any(rank.admitted for rank in self._ranks)
         if self._idle:
             if self._inbox:
@@ -180,6 +182,19 @@ class PlainReplica:
             self._cut_prompts(rank, config.max_step_tokens, most)
         else:
             self._make_room(rank, now_s)
+
+    def _hold(self) -> None:
+        """Take the chunks back where prompts wait until every rank has one."""
+        having = sum(bool(rank.prompts) for rank in self._ranks)
+        running = any(rank.decoding for rank in self._ranks)
+        limit = self._config.balance_steps
+        if self._held < limit and 0 < having < len(self._ranks) and running:
+            self._held += 1
+            for rank in self._ranks:
+                for one in rank.admitted:
+                    one.chunk = 0
+        else:
+            self._held = 0
 
     def _used(self, rank: _Rank) -> int:
         return sum(

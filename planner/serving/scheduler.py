@@ -127,6 +127,20 @@ class Scheduler(Decoding):
         self.left = self._steps_left() if self._grows else self.next_step - self.step
         return admitted
 
+    def take(self) -> list[int]:
+        """Do the first half of a plan: who has a slot.  Return the requests that got one."""
+        if self._grows:
+            self._make_room()
+        if self.free_slots and self.waiting and not self.preempted:
+            return self._admit()
+        return _NOBODY
+
+    def lay_out(self, held: bool) -> None:
+        """Do the second half: what the next step computes, no prompt if they are ``held``."""
+        if self.prompts and not held:
+            self._fill(self.max_step_tokens - self.load.sequences, NEVER)
+        self.left = self._steps_left()
+
     def advance(self, steps: int) -> tuple[list[int], list[int]]:
         """Run ``steps`` steps, at most ``left``.
 

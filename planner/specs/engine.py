@@ -54,6 +54,8 @@ class EngineSpec(Spec):
     poll_steps: Count = 1
     """The scheduler looks for new requests every this many decode steps; it always does after a
     step with prefill and when idle."""
+    balance_steps: Annotated[int, Field(ge=0)] = 0
+    """Decode steps for which prompts wait until every attention data-parallel rank has one."""
     stream_interval_tokens: Count = 1
     """Tokens sent to the client at once, after the first."""
     graph_batch_sizes: tuple[Count, ...] = ()
@@ -72,6 +74,8 @@ class EngineSpec(Spec):
             )
         if self.policy == "inflight" and self.chunked_prefill:
             raise ValueError("inflight runs whole prompts; use mixed, or chunked_prefill: false")
+        if self.balance_steps and self.policy in ("prefill_first", "interleaved"):
+            raise ValueError(f"balance_steps is not known of {self.policy}")
         if self.preemption == "swap" and self.policy in ("prefill_first", "interleaved"):
             raise ValueError(f"swap is not known of {self.policy}; use recompute")
         if list(self.graph_batch_sizes) != sorted(set(self.graph_batch_sizes)):

@@ -62,6 +62,13 @@ RULES = st.one_of(
     ),
     st.fixed_dictionaries(
         {
+            "policy": st.sampled_from(["mixed", "inflight"]),
+            "balance_steps": st.integers(1, 6),
+            "poll_steps": st.sampled_from([1, 4]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
             "answer_reserve_share": st.sampled_from([0.0, 0.3]),
             "preemption": st.just("swap"),
             "room_steps": st.sampled_from([1, 3]),
