@@ -15,7 +15,15 @@ from planner.errors import InputError
 from planner.evaluation.assumptions import assumptions, sources
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
-from planner.serving import Metrics, Records, generate, simulate, summarise
+from planner.serving import (
+    Cluster,
+    Metrics,
+    PoolSetup,
+    Records,
+    generate,
+    simulate_cluster,
+    summarise,
+)
 from planner.specs.scenario import Scenario
 from planner.specs.workload import CurveArrivals, Workload
 from planner.step import Step
@@ -64,12 +72,11 @@ def serve(
 ) -> Served:  # fmt: skip
     """Run the requests through ``replicas`` replicas."""
     start_s = time.perf_counter()
-    records = simulate(
+    config = replica.config(workload.cached_input_share)
+    pool = PoolSetup(replica.timing(), config, replicas, replica.pool.router)
+    records = simulate_cluster(
         generate(workload, resolve_run(workload, scenario.run)),
-        replica.timing(),
-        replica.config(workload.cached_input_share),
-        replicas=replicas,
-        router=replica.pool.router,
+        Cluster((pool,), request_delay_s=replica.pool.engine.overheads.request_host_s),
         horizon_s=horizon_s,
     )
     metrics = summarise(records, scenario.slo)

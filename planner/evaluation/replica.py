@@ -6,11 +6,12 @@ from functools import lru_cache
 
 from planner import arch
 from planner.comm import with_exchange
-from planner.errors import InfeasibleError
+from planner.errors import InfeasibleError, InputError
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig
+from planner.serving.config import Role
 from planner.shard import Shard, shard
 from planner.specs.deployment import Pool
 from planner.specs.hardware import SystemSpec
@@ -52,9 +53,9 @@ class Replica:
             self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
 
-    def config(self, cached_input_share: float) -> ReplicaConfig:
-        """Limits as the event loop takes them."""
-        limits = self.pool.limits
+    def config(self, cached_input_share: float, role: Role = "both") -> ReplicaConfig:
+        """Limits and scheduling rules as the event loop takes them."""
+        limits, engine = self.pool.limits, self.pool.engine
         return ReplicaConfig(
             ranks=self.pool.parallelism.attention_dp,
             max_sequences=limits.max_sequences,
@@ -62,11 +63,34 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
-            # drafts hold cache until they are refused
+            # half a block each; drafts hold cache until they are refused
             sequence_overhead_tokens=self.memory.sequence_overhead_tokens
+            + engine.kv_block_tokens // 2
             + self.step.query_tokens
             - 1,
+            policy=engine.policy,
+            chunked_prefill=engine.chunked_prefill,
+            decode_steps_between_prefills=engine.decode_steps_between_prefills,
+            answer_reserve_share=engine.answer_reserve_share,
+            preemption=engine.preemption,
+            room_steps=engine.room_steps,
+            swap_s_per_token=self._swap_s_per_token(),
+            poll_steps=engine.poll_steps,
+            balance_steps=engine.balance_steps,
+            role=role,
         )
+
+    def _swap_s_per_token(self) -> float:
+        """Time for one token's KV over a device's link to the host, where it swaps. [s]"""
+        if self.pool.engine.preemption != "swap":
+            return 0.0
+        link = self.hardware.accelerator.host_link_bytes_per_s
+        if link is None:
+            raise InputError(
+                "", "engine.preemption",
+                f"{self.hardware.accelerator.name} has no known link to the host; use recompute",
+            )  # fmt: skip
+        return self.memory.kv_bytes_per_token / float(link)
 
 
 def build(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from planner.errors import InputError
 from planner.files import profiles
+from planner.files.engines import with_engine
 from planner.files.speculation import with_acceptance
 from planner.files.traffic import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
@@ -69,6 +70,13 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
             data[field] = changes.pop(field)
             if field in ("system", "systems"):
                 data.pop("systems" if field == "system" else "system", None)
+    if "deployment.engine" in changes and isinstance(data.get("deployment"), dict):
+        data["deployment"] = {**data["deployment"], "engine": changes.pop("deployment.engine")}
+    try:
+        data["deployment"] = with_engine(data.get("deployment"))
+    except InputError as error:
+        where = document.where(("deployment", "engine"))
+        raise InputError(where, "deployment.engine", error.problem) from None
     raw = validate(data, ScenarioFile, document)
     scenario = _resolve(raw, document)
     return apply_overrides(scenario, changes) if changes else scenario
@@ -219,6 +227,7 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     data = scenario.model_dump(mode="json")
     for path, value in overrides.items():
         put(data, path, value)
+    data["deployment"] = with_engine(data["deployment"])
     try:
         changed = Scenario.model_validate(data)
     except ValidationError as error:

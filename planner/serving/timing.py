@@ -80,6 +80,17 @@ class AffineTiming:
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return ``base + max over ranks of its own affine time``."""
+        if len(ranks) == 1:
+            load = ranks[0]
+            context_s = self.per_context_token_s
+            decode = self.per_sequence_s * load.sequences + context_s * load.capped_tokens
+            own, slope = 0.0, context_s * load.growing
+            if load.prefill_tokens:
+                own = (
+                    self.per_prefill_token_s * load.prefill_tokens
+                    + self.per_prefill_pair_s * load.prefill_capped_pairs
+                )
+            return Segment(self.base_s + (decode + own), slope, prefill_s=own, power_w=self.power_w)
         best = slope = longest_decode = 0.0
         times = []
         for load in ranks:
@@ -132,3 +143,19 @@ def steps_beyond(segment: Segment, start_s: float, time_s: float) -> int:
     while start_s + segment.elapsed_s(steps) <= time_s:
         steps += 1
     return steps
+
+
+def scaled(segment: Segment, factor: float) -> Segment:
+    """Return the stretch with every step ``factor`` times as long."""
+    return segment._replace(
+        first_step_s=segment.first_step_s * factor,
+        slope_s_per_step=segment.slope_s_per_step * factor,
+        prefill_s=segment.prefill_s * factor,
+    )
+
+
+def delayed(segment: Segment, delay_s: float) -> Segment:
+    """Return the first step alone, longer by ``delay_s``."""
+    return segment._replace(
+        first_step_s=segment.first_step_s + delay_s, slope_s_per_step=0.0, valid_steps=1
+    )
