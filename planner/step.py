@@ -16,6 +16,7 @@ from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.overheads import EngineOverheads
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ class StepModel:
     overlap_share: float = 0.0
     hot: HotRank | None = None
     """Expert load of the hottest rank; None: experts are equally popular."""
+    overheads: EngineOverheads = EngineOverheads()
+    """Of the engine: host times and the factor of communication are applied here, the factors of
+    kernels have changed ``calibration`` already."""
 
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
@@ -101,9 +105,10 @@ class StepModel:
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
-        return self._sum(
+        work = self._sum(
             ops, collectives.head_comms(self.shard, rows, self.system.scale_up.devices)
         )
+        return work + Duration(self.overheads.per_sequence_step_host_s * rows)
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
@@ -143,8 +148,10 @@ class StepModel:
 
     @property
     def overhead_s(self) -> float:
-        """Host time of a step that nothing hides. [s]"""
-        return float(self.calibration.step_overhead_s)
+        """Host time of a step, and gaps between its kernels, that nothing hides. [s]"""
+        own = self.overheads
+        gaps_s = own.layer_gap_s * self.shard.layers
+        return float(self.calibration.step_overhead_s + own.step_host_s + gaps_s)
 
     def decode_step_s(self, rank_sequences: Real, context_tokens: Real, cap: int | None) -> Real:
         """Time of a decode step, every rank alike; ``context_tokens`` a sequence. [s]"""
@@ -243,7 +250,7 @@ class StepModel:
         return Part(op.name, time_s, compute_s, memory_s, bound)
 
     def _comm_part(self, comm: Comm, rounds: int) -> Part:
-        time_s = rounds * comm_time_s(comm, self.system, self.calibration)
+        time_s = rounds * self._comm_s(comm)
         return Part(comm.name, float(time_s), 0.0, 0.0, "network")
 
     def _ideal_network_s(self, comms: Iterable[Comm], rounds: int) -> float:
@@ -267,8 +274,11 @@ class StepModel:
             t = op_time(op, self.part, self.calibration)
             total = total + Duration(t.time_s, t.compute_s, t.memory_s)
         for comm in comms:
-            total = total + Duration(comm_time_s(comm, self.system, self.calibration))
+            total = total + Duration(self._comm_s(comm))
         return total
+
+    def _comm_s(self, comm: Comm) -> Real:
+        return self.overheads.comm_factor * comm_time_s(comm, self.system, self.calibration)
 
 
 def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec, CalibrationSpec]:

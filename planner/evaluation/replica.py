@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from planner import arch
 from planner.errors import InfeasibleError
+from planner.evaluation.factors import with_factors
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
@@ -14,6 +15,7 @@ from planner.shard import Shard, shard
 from planner.specs.deployment import Pool
 from planner.specs.hardware import SystemSpec
 from planner.specs.model import ModelSpec
+from planner.specs.overheads import EngineOverheads
 from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
@@ -65,13 +67,18 @@ class Replica:
 
 
 def build(
-    model: ModelSpec, hardware: Hardware, pool: Pool, routing: Routing | None = None
+    model: ModelSpec,
+    hardware: Hardware,
+    pool: Pool,
+    routing: Routing | None = None,
+    overheads: EngineOverheads | None = None,
 ) -> Replica:
     """Put one replica together.
 
     Parameters
     ----------
     routing : how popular experts are; None: equally, so that every rank is alike.
+    overheads : what the engine costs beside its kernels; None: nothing.
 
     Raises
     ------
@@ -81,14 +88,16 @@ def build(
         The part does not multiply in the format asked for.
     """
     local = shard(model, pool)
+    own = overheads or EngineOverheads()
     _require_network(hardware.system, local.devices)
     step = StepModel(
         local,
         hardware.system,
         hardware.accelerator,
-        hardware.calibration,
+        with_factors(hardware.calibration, own),
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
+        own,
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]

@@ -45,6 +45,8 @@ class TableTiming:
     max_rank_tokens: int
     ranks: int
     power: "PowerModel"
+    _prefill_factor: float = field(init=False)
+    _overhead_s: dict[bool, float] = field(init=False)
     _tokens: list[float] = field(init=False)
     _head: list[float] = field(init=False)
     _experts: dict[bool, list[float]] = field(init=False)
@@ -55,6 +57,9 @@ class TableTiming:
     """A group's ways to attend to a prompt; the fastest runs."""
 
     def __post_init__(self) -> None:
+        overheads, host_s = self.model.overheads, self.model.overhead_s
+        self._prefill_factor = float(overheads.prefill_factor)
+        self._overhead_s = {False: host_s, True: host_s + overheads.prefill_step_host_s}
         own = np.arange(self.max_rank_tokens + 1, dtype=float)
         group = np.arange(self.max_rank_tokens * self.ranks + 1, dtype=float)
         tokens, head = self.model.tokens(own), self.model.head(own)
@@ -62,8 +67,9 @@ class TableTiming:
         self._experts, self._hideable = {}, {}
         for prefill in (False, True):
             work, hideable = self.model.experts(group, prefill)
-            self._experts[prefill] = _listed(work.time_s, group)
-            self._hideable[prefill] = _listed(hideable, group)
+            factor = self._prefill_factor if prefill else 1.0
+            self._experts[prefill] = _listed(factor * work.time_s, group)
+            self._hideable[prefill] = _listed(factor * hideable, group)
         self._ideal = {
             "tokens_compute": _listed(tokens.compute_s, own),
             "tokens_memory": _listed(tokens.memory_s, own),
@@ -129,10 +135,11 @@ class TableTiming:
         if not new:
             return decode, slope, valid, decode
         prompts = new, load.prefill_pairs, load.prefill_capped_pairs
+        own = self._tokens[s + new] + self._head[s + load.prompts_finished]
+        own -= self._tokens[s] + self._head[s] if s else 0.0
         for forms in self._prefill:
-            core += min(form.floor + max(form.lines(*prompts)) for form in forms)
-        time = core + self._tokens[s + new] + self._head[s + load.prompts_finished]
-        return time, slope, 1, decode
+            own += min(form.floor + max(form.lines(*prompts)) for form in forms)
+        return decode + self._prefill_factor * own, slope, 1, decode
 
     def _with_experts(
         self, group: int, prefill: bool, rank: tuple[float, float, int]
@@ -141,7 +148,7 @@ class TableTiming:
         busy, slope, valid = rank
         busy += self._experts[prefill][group]
         hideable = self._hideable[prefill][group]
-        total = busy + hideable + self.model.overhead_s
+        total = busy + hideable + self._overhead_s[prefill]
         hidden = self.model.overlap_share * hideable
         if hidden <= busy:
             return total - hidden, slope, valid

@@ -110,8 +110,11 @@ class Replica:
     """
 
     __slots__ = (
+        "_at",
         "_balancer",
         "_cuttable",
+        "_inbox",
+        "_since_poll",
         "_held_tokens",
         "_loads",
         "_number",
@@ -121,7 +124,6 @@ class Replica:
         "_sequences",
         "_site",
         "_start_s",
-        "_step",
         "_steps",
         "_stopped",
         "_timer",
@@ -142,7 +144,9 @@ class Replica:
         self._loads = [rank.load for rank in self._ranks]
         self._balancer = balancer("least_requests", site.config.ranks)
         self._rank_of: dict[int, int] = {}
-        self._step = 0
+        self._at = [0] * site.config.ranks  # decode steps so far, by rank
+        self._inbox: list[int] = []  # requests that no poll has seen yet
+        self._since_poll = 0
         self._timer: simpy.Event | None = None  # None: nothing to do
         self._segment: Segment | None = None
         self._start_s, self._steps = 0.0, 0
@@ -151,13 +155,21 @@ class Replica:
 
     def submit(self, request: int, now_s: float) -> None:
         """Take a request that arrives now. [s]"""
-        member = self._rank_of[request] = self._balancer.take()
-        admissible = self._ranks[member].add(request)
         if self._timer is None:
+            self._seen(request)
             if not self._stopped:
                 self._timer = self._site.clock.at(now_s, WAKING, self._wake)
-        elif admissible and self._cuttable:
+        elif self._site.config.poll_steps > 1:
+            self._inbox.append(request)
+            if self._cuttable:
+                self._cut(now_s)
+        elif self._seen(request) and self._cuttable:
             self._cut(now_s)
+
+    def _seen(self, request: int) -> bool:
+        """Queue a request at a rank.  Return whether the next boundary will admit it."""
+        member = self._rank_of[request] = self._balancer.take()
+        return self._ranks[member].add(request)
 
     def stop(self, now_s: float) -> None:
         """End the step in progress and do no other."""
@@ -169,8 +181,8 @@ class Replica:
         """Tokens so far of each request that is decoding now."""
         return {
             request: tokens
-            for rank in self._ranks
-            for request, tokens in rank.produced(self._step).items()
+            for rank, step in zip(self._ranks, self._at, strict=True)
+            for request, tokens in rank.produced(step).items()
         }
 
     def _wake(self, event: simpy.Event) -> None:
@@ -183,25 +195,38 @@ class Replica:
         self._cuttable = False
         if self._stopped:
             return
+        config = self._site.config
+        if self._inbox and not self._since_poll:
+            for request in self._inbox:
+                self._seen(request)
+            self._inbox.clear()
         prefill = False
-        next_step = NEVER
+        most = NEVER
         sequences = held_tokens = 0
-        for rank in self._ranks:
+        for member, rank in enumerate(self._ranks):
             if rank.waiting and rank.free_slots:
                 admitted_s = self._site.ledger.admitted_s
                 for request in rank.admit():
                     admitted_s[request] = now_s
+            load = rank.load
             if rank.prompts:
                 rank.fill()
                 prefill = True
-            load = rank.load
+                if config.prefill_first:
+                    load = rank.alone()
+            self._loads[member] = load
             sequences += load.sequences
-            held_tokens += load.context_tokens + rank.held_prompt_tokens
-            next_step = min(next_step, rank.next_step)
+            held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
+            most = min(most, rank.next_step - self._at[member])
         if not (prefill or sequences):
+            if self._inbox:
+                self._since_poll = 0
+                self._begin(now_s)
             return
         segment = self._segment = self._site.timing.segment(self._loads)
-        steps = 1 if prefill else min(next_step - self._step, segment.valid_steps)
+        steps = 1 if prefill else min(most, segment.valid_steps)
+        if self._inbox:
+            steps = min(steps, config.poll_steps - self._since_poll)
         self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
         self._sequences, self._held_tokens = sequences, held_tokens
         self._arm(segment, steps)
@@ -216,6 +241,10 @@ class Replica:
         assert segment is not None
         if time_s < self.now_s:
             steps = steps_beyond(segment, self._start_s, time_s)
+            every = self._site.config.poll_steps
+            if every > 1:
+                first = every - self._since_poll
+                steps = first + max(0, -(-(steps - first) // every)) * every
             if steps < self._steps:
                 self._steps = steps
                 self._arm(segment, steps)
@@ -227,13 +256,20 @@ class Replica:
         now_s, steps, segment, ledger = self.now_s, self._steps, self._segment, self._site.ledger
         assert segment is not None
         self.meter.add(segment, self._start_s, steps, self._sequences, self._held_tokens)
-        self._step = step = self._step + steps
-        for rank in self._ranks:
-            started, finished = rank.advance(steps, step)
+        every, prefill = self._site.config.poll_steps, False
+        for member, rank in enumerate(self._ranks):
+            load = self._loads[member]
+            own = steps
+            if load.prefill_tokens:
+                prefill = True
+                own = 0 if load is not rank.load else steps
+            self._at[member] = step = self._at[member] + own
+            started, finished = rank.advance(own, step)
             for request in started:
                 ledger.first_token_s[request] = now_s
             for request in finished:
                 ledger.finish_s[request] = now_s
                 self._balancer.release(self._rank_of.pop(request))
                 self._site.answered(self._number, now_s)
+        self._since_poll = 0 if prefill else (self._since_poll + steps) % every
         self._begin(now_s)

@@ -45,6 +45,12 @@ class ReplicaConfig:
     """Share of every prompt found in the cache: held and read, not computed."""
     sequence_overhead_tokens: int = 0
     """Cache of a sequence that does not grow (windows, recurrent states), as context tokens."""
+    prefill_first: bool = False
+    """A rank with prompts computes nothing else; else prompts share steps with decoding."""
+    whole_prompts: bool = False
+    """A prompt that does not fit what is left of a step waits for the next, uncut."""
+    poll_steps: int = 1
+    """New requests are looked at after prefill and after every so many decode steps."""
 
     def __post_init__(self) -> None:
         for name in ("ranks", "max_sequences", "max_step_tokens", "kv_capacity_tokens"):
@@ -105,7 +111,9 @@ class Scheduler:
         "_outputs",
         "_overhead",
         "_position",
+        "_prefill_first",
         "_running",
+        "_whole_prompts",
         "free_kv_tokens",
         "free_slots",
         "held_prompt_tokens",
@@ -133,6 +141,7 @@ class Scheduler:
         self.held_prompt_tokens = 0
         """KV of prompts in progress, cached prefixes and this step's chunks included. [tokens]"""
         self.max_step_tokens = config.max_step_tokens
+        self._prefill_first, self._whole_prompts = config.prefill_first, config.whole_prompts
         self._cap = config.cap_tokens
         self._cached_share = config.cached_input_share
         self._overhead = config.sequence_overhead_tokens
@@ -176,11 +185,13 @@ class Scheduler:
     def fill(self) -> None:
         """Give the step's budget that decoding leaves to the prompts, in order."""
         load, prompts, cap = self.load, self.prompts, self._cap
-        left = budget = self.max_step_tokens - load.sequences
+        left = budget = self.max_step_tokens - (0 if self._prefill_first else load.sequences)
         pairs = capped_pairs = 0
         while prompts and left:
             request, position = prompts[0], self._position
             rest = self._inputs[request] - position
+            if self._whole_prompts and left < rest and left < budget:
+                break
             chunk = rest if rest < left else left
             left -= chunk
             pairs += attention_pairs(position, chunk)
@@ -195,6 +206,16 @@ class Scheduler:
         load.prefill_capped_pairs = capped_pairs
         load.prompts_finished = len(self._completing)
         self.held_prompt_tokens += budget - left
+
+    def alone(self) -> RankLoad:
+        """Return this step's prompts without the decoding sequences, which wait."""
+        load = self.load
+        return RankLoad(
+            prefill_tokens=load.prefill_tokens,
+            prefill_pairs=load.prefill_pairs,
+            prefill_capped_pairs=load.prefill_capped_pairs,
+            prompts_finished=load.prompts_finished,
+        )
 
     def advance(self, steps: int, step: int) -> tuple[list[int], list[int]]:
         """Run ``steps`` steps, at most to ``next_step``.

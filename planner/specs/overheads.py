@@ -1,0 +1,41 @@
+"""What a serving engine costs beside its kernels, and how far its kernels are from measured ones."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from planner.sourced import Sourced
+from planner.specs.base import Spec
+
+
+def _neutral(value: float) -> Sourced:
+    """A default that changes nothing until it is fitted."""
+    return Sourced(value, source="assumption", note="not fitted", confidence="assumed")
+
+
+Seconds = Annotated[Sourced, Field(ge=0, le=100)]
+"""Host time that may be nothing. [s]"""
+
+Factor = Annotated[Sourced, Field(gt=0, le=100)]
+"""Measured time over the calibrated kernel's; 1 changes nothing."""
+
+
+class EngineOverheads(Spec):
+    """Host times and kernel factors of one engine.  The defaults change nothing."""
+
+    request_host_s: Seconds = _neutral(0.0)
+    """From a client's send to the scheduler's queue: front end, tokeniser, transport. [s]"""
+    step_host_s: Seconds = _neutral(0.0)
+    """Host time of a step that nothing hides, beside the calibration's own. [s]"""
+    prefill_step_host_s: Seconds = _neutral(0.0)
+    """The same, only of steps that compute a prompt. [s]"""
+    per_sequence_step_host_s: Seconds = _neutral(0.0)
+    """Host time of a step for each of a rank's decoding sequences. [s]"""
+    layer_gap_s: Seconds = _neutral(0.0)
+    """Time between the kernels of one layer that no kernel accounts for. [s]"""
+    gemm_factor: Factor = _neutral(1.0)
+    attention_factor: Factor = _neutral(1.0)
+    moe_factor: Factor = _neutral(1.0)
+    comm_factor: Factor = _neutral(1.0)
+    prefill_factor: Factor = _neutral(1.0)
+    """Of a prompt's own work, beside the factors above."""
