@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from planner.errors import InputError
 from planner.files import profiles
+from planner.files.engines import with_engine
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
@@ -67,6 +68,13 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
             data[field] = changes.pop(field)
             if field == "system":
                 data.pop("systems", None)
+    if "deployment.engine" in changes and isinstance(data.get("deployment"), dict):
+        data["deployment"] = {**data["deployment"], "engine": changes.pop("deployment.engine")}
+    try:
+        data["deployment"] = with_engine(data.get("deployment"))
+    except InputError as error:
+        where = document.where(("deployment", "engine"))
+        raise InputError(where, "deployment.engine", error.problem) from None
     raw = validate(data, ScenarioFile, document)
     scenario = _resolve(raw, document)
     return apply_overrides(scenario, changes) if changes else scenario
@@ -226,6 +234,7 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     data = scenario.model_dump(mode="json")
     for path, value in overrides.items():
         _put(data, path, value)
+    data["deployment"] = with_engine(data["deployment"])
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
+from planner.specs.engine import EngineSpec
 from planner.specs.model import WeightFormat
 
 KvFormat = Literal["bf16", "fp8"]
@@ -89,3 +90,5 @@ class Pool(Spec):
     overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of expert communication hidden behind computation: an assumption, listed as one."""
     limits: Limits = Limits()
+    engine: EngineSpec = EngineSpec()
+    """How it schedules: a shipped engine by name, or written out."""

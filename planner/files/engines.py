@@ -1,0 +1,58 @@
+"""Serving engines by name, and their defaults put into a deployment."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from planner.errors import InputError
+from planner.files.profiles import names_in, profile_root
+from planner.files.yaml_io import load_spec, suggestion
+from planner.specs.engine import EngineSpec
+
+POOLS = ("prefill", "decode")
+
+
+@lru_cache(maxsize=64)
+def load_engine(name: str) -> EngineSpec:
+    """Read a shipped engine by name."""
+    folder = profile_root() / "engines"
+    if name not in engine_names():
+        raise InputError("", "engine", f"{name!r} is not known" + suggestion(name, engine_names()))
+    return load_spec(folder / f"{name}.yaml", EngineSpec)
+
+
+def engine_names() -> list[str]:
+    """Names of the shipped engines."""
+    return names_in(profile_root() / "engines")
+
+
+def with_engine(deployment: Any) -> Any:
+    """Replace names of engines in a deployment as written, and fill in the limits they bring.
+
+    Parameters
+    ----------
+    deployment : plain data, a pool or a pair of pools; whatever is not sound is left for
+        validation to refuse.
+
+    Raises
+    ------
+    InputError
+        An engine that is not shipped.
+    """
+    if not isinstance(deployment, Mapping):
+        return deployment
+    pool = dict(deployment)
+    if isinstance(pool.get("engine"), str):
+        engine = load_engine(pool["engine"])
+        own = engine.limits.model_dump(exclude_none=True)
+        limits = pool.get("limits") or {}
+        if isinstance(limits, Mapping):
+            pool["limits"] = own | dict(limits)
+        pool["engine"] = engine.model_dump(mode="json")
+    for name in POOLS:
+        if isinstance(pool.get(name), Mapping):
+            given = dict(pool[name])
+            if "engine" in deployment:
+                given.setdefault("engine", deployment["engine"])
+            pool[name] = with_engine(given)
+    return pool

@@ -1,0 +1,74 @@
+"""How a serving engine schedules.  What it costs beside kernels is in ``overheads``."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from planner.specs.base import Count, Spec
+from planner.specs.overheads import EngineOverheads
+
+Policy = Literal["mixed", "prefill_first", "inflight", "interleaved"]
+"""What a step holds when prompts wait beside decoding sequences.
+
+``mixed`` decoding first, chunks of prompts in what the token budget leaves; ``prefill_first``
+prompts alone, decoding waits; ``inflight`` as mixed, but whole prompts only; ``interleaved`` one
+prompt alone, then a number of decode steps.
+"""
+
+Preemption = Literal["none", "recompute", "swap"]
+
+
+class EngineLimits(Spec):
+    """The engine's own defaults; a deployment's ``limits`` go before them."""
+
+    max_sequences: Count | None = None
+    max_step_tokens: Count | None = None
+    memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class EngineSpec(Spec):
+    """Scheduling of one engine.  The defaults are those of the generic engine."""
+
+    name: str = "generic"
+    title: str = ""
+    version: str = ""
+    """Version these rules were read from."""
+    source: str = "assumption"
+    """Keys of the references, comma-separated."""
+    policy: Policy = "mixed"
+    chunked_prefill: bool = True
+    """A prompt may be computed in several steps.  Without it a prompt longer than the step's
+    tokens is rejected."""
+    decode_steps_between_prefills: Count = 1
+    """Of ``interleaved``."""
+    answer_reserve_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the answer's tokens still to come for which a request is only admitted if the KV
+    cache has room: 1 never runs out, 0 admits as soon as the prompt fits."""
+    preemption: Preemption = "none"
+    """What happens to the youngest sequence when the cache is full."""
+    kv_block_tokens: Count = 1
+    """Granularity of the KV cache; a sequence wastes half a block. [tokens]"""
+    poll_steps: Count = 1
+    """The scheduler looks for new requests every this many decode steps; it always does after a
+    step with prefill and when idle."""
+    stream_interval_tokens: Count = 1
+    """Tokens sent to the client at once, after the first."""
+    graph_batch_sizes: tuple[Count, ...] = ()
+    """Decode batches are padded up to the next of these (captured graphs); above the last they
+    are not."""
+    limits: EngineLimits = EngineLimits()
+    overheads: EngineOverheads = EngineOverheads()
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.answer_reserve_share < 1 and self.preemption == "none":
+            raise ValueError(
+                f"answer_reserve_share {self.answer_reserve_share:g} may fill the cache; "
+                "say what happens then: preemption: recompute or swap"
+            )
+        if self.policy == "inflight" and self.chunked_prefill:
+            raise ValueError("inflight runs whole prompts; use mixed, or chunked_prefill: false")
+        if list(self.graph_batch_sizes) != sorted(set(self.graph_batch_sizes)):
+            raise ValueError("graph_batch_sizes must rise")
+        return self
