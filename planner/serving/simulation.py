@@ -92,7 +92,7 @@ class Front:
             else _ClosedLoop(stream, self)
         )
 
-    def run(self, replicas: list[ReplicaEngine], horizon_s: float | None) -> Records:
+    def serve(self, replicas: list[ReplicaEngine], horizon_s: float | None = None) -> None:
         """Serve until all is answered or the horizon is reached."""
         self._replicas = replicas
         self._balancer = balancer(self._router, len(replicas))
@@ -100,6 +100,10 @@ class Front:
         if horizon_s is not None:
             self.clock.at(horizon_s, CLOSING, self._close)
         self.clock.run()
+
+    def run(self, replicas: list[ReplicaEngine], horizon_s: float | None) -> Records:
+        """Serve, and collect what became of every request."""
+        self.serve(replicas, horizon_s)
         end_s = max([self._last_arrival_s, *(replica.now_s for replica in replicas)])
         return collect(
             self.ledger,
