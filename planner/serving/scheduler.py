@@ -49,6 +49,8 @@ class ReplicaConfig:
     """A rank with prompts computes nothing else; else prompts share steps with decoding."""
     whole_prompts: bool = False
     """A prompt that does not fit what is left of a step waits for the next, uncut."""
+    answer_reserve_share: float = 1.0
+    """Share of the answer for which admission reserves KV."""
     poll_steps: int = 1
     """New requests are looked at after prefill and after every so many decode steps."""
 
@@ -112,6 +114,7 @@ class Scheduler:
         "_overhead",
         "_position",
         "_prefill_first",
+        "_reserve",
         "_running",
         "_whole_prompts",
         "free_kv_tokens",
@@ -141,6 +144,7 @@ class Scheduler:
         self.held_prompt_tokens = 0
         """KV of prompts in progress, cached prefixes and this step's chunks included. [tokens]"""
         self.max_step_tokens = config.max_step_tokens
+        self._reserve = config.answer_reserve_share
         self._prefill_first, self._whole_prompts = config.prefill_first, config.whole_prompts
         self._cap = config.cap_tokens
         self._cached_share = config.cached_input_share
@@ -161,7 +165,10 @@ class Scheduler:
 
     def _need(self, request: int) -> int:
         """KV to reserve for a request: prompt, whole answer, constant part. [tokens]"""
-        return self._inputs[request] + self._outputs[request] + self._overhead
+        answer = self._outputs[request]
+        if self._reserve < 1:
+            answer = int(answer * self._reserve)
+        return self._inputs[request] + answer + self._overhead
 
     def admit(self) -> list[int]:
         """Give slots and KV to waiting requests in order, until the first that does not fit."""

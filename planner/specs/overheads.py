@@ -26,7 +26,8 @@ class EngineOverheads(Spec):
     request_host_s: Seconds = _neutral(0.0)
     """From a client's send to the scheduler's queue: front end, tokeniser, transport. [s]"""
     step_host_s: Seconds = _neutral(0.0)
-    """Host time of a step that nothing hides, beside the calibration's own. [s]"""
+    """Host time of a step that nothing hides; above 0 it stands in for the calibration's assumed
+    one. [s]"""
     prefill_step_host_s: Seconds = _neutral(0.0)
     """The same, only of steps that compute a prompt. [s]"""
     per_sequence_step_host_s: Seconds = _neutral(0.0)
@@ -37,5 +38,8 @@ class EngineOverheads(Spec):
     attention_factor: Factor = _neutral(1.0)
     moe_factor: Factor = _neutral(1.0)
     comm_factor: Factor = _neutral(1.0)
+    floor_factor: Factor = _neutral(1.0)
+    """Of the fixed time of every kernel: what a captured graph leaves of what a kernel timed on its
+    own takes however small its work is."""
     prefill_factor: Factor = _neutral(1.0)
     """Of a prompt's own work, beside the factors above."""

@@ -1,5 +1,6 @@
 """One benchmark run, by its protocol, on the event loop."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,6 +94,7 @@ def config_of(replica: Replica, setup: Setup, role: str) -> ReplicaConfig:
         prefill_first=engine.policy == "prefill_first",
         whole_prompts=engine.policy in ("prefill_first", "inflight"),
         poll_steps=poll_steps(setup) if role == "mixed" else 1,
+        answer_reserve_share=1.0 if engine.preemption == "none" else 0.5,
     )
 
 
@@ -123,9 +125,16 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
 
 
 def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
+    """Put a replica together; it ran, so where the computed cache has no room it gets some."""
     replica = build(setup.model, setup.hardware, pool, None, overheads)
-    replica.memory.require()
-    return replica
+    load = setup.run.workload
+    longest = load.input_tokens_max + load.output_tokens_max
+    if replica.memory.kv_capacity_tokens_per_rank >= longest:
+        return replica
+    each = math.ceil(load.concurrency / (pool.replicas * pool.parallelism.attention_dp))
+    limits = pool.limits.model_copy(update={"kv_tokens": longest * each})
+    pool = pool.model_copy(update={"limits": limits})
+    return build(setup.model, setup.hardware, pool, None, overheads)
 
 
 def _traced(workers: list[Worker], timing: TracingTiming) -> list[tuple[float, ...]]:

@@ -79,6 +79,7 @@ def hardware_of(accelerator: str) -> Hardware:
 
 def _pool(run: Run, workers: Workers, hardware: Hardware, engine: EngineSpec, role: str) -> Pool:
     own = run.settings
+    each_rank = math.ceil(run.workload.concurrency / (workers.attention_dp * workers.replicas))
     usual = usual_limits(run, workers, hardware, engine, role)
     return Pool(
         replicas=workers.replicas,
@@ -86,7 +87,7 @@ def _pool(run: Run, workers: Workers, hardware: Hardware, engine: EngineSpec, ro
         weights=weight_format(run),
         kv=kv_format(run, hardware),
         limits=Limits(
-            max_sequences=own.max_sequences or usual.max_sequences,
+            max_sequences=own.max_sequences or max(usual.max_sequences, each_rank),
             max_step_tokens=own.max_step_tokens or usual.max_step_tokens,
             memory_share=own.memory_share or usual.memory_share,
             kv_tokens=own.kv_tokens,
