@@ -6,7 +6,7 @@ near what more runs show, and in the end near the kernels.  The objective is
 
 .. math:: \sum_i \rho\!\left(\frac{\log \hat y_i - \log y_i}{\sigma}\right) + \sum_j e_j^2 / s_j^2
 
-with soft-L1 :math:`\rho`, minimised by Gauss-Newton with damping.
+with soft-L1 :math:`\rho` (Cauchy for time to first token), minimised by Gauss-Newton with damping.
 
 References
 ----------
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.calibrate.engine_model import FACTORS, PARAMETERS, START, Sight, predict
+from planner.validation.engine_model import FACTORS, PARAMETERS, START, Sight, predict
 
 Floats = NDArray[np.float64]
 
@@ -69,25 +69,6 @@ class EngineFit:
             for name in PARAMETERS
         ]
 
-    def log_sd(self, labels: dict[str, str], slopes: Floats) -> float:
-        """Spread of log(prediction) from the parameters, unseen groups by their prior.
-
-        Parameters
-        ----------
-        slopes : derivative of log(prediction) by each log(parameter).
-        """
-        weights = np.zeros(len(self.keys))
-        unseen = 0.0
-        place = {key: j for j, key in enumerate(self.keys)}
-        for i, name in enumerate(PARAMETERS):
-            for level in LEVELS:
-                j = place.get((name, level, labels[level]))
-                if j is not None:
-                    weights[j] += slopes[i]
-                else:
-                    unseen += (slopes[i] * _prior(name, level)) ** 2
-        return float(np.sqrt(weights @ self.covariance @ weights + unseen))
-
 
 def _prior(name: str, level: str) -> float:
     return LEVELS[level][0 if name in FACTORS else 1]
@@ -113,27 +94,19 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
     start : effects to start from.
     """
     keys = keys_of(sights)
-    place = {key: j for j, key in enumerate(keys)}
     sd = np.array([_prior(name, level) for name, level, _ in keys])
-    rows = [
-        [
-            [place[name, level, s.labels[level]] for level in LEVELS
-             if (name, level, s.labels[level]) in place]
-            for name in PARAMETERS
-        ]
-        for s in sights
-    ]  # fmt: skip
+    problem = _Problem(sights, keys, sd)
     effects = np.zeros(len(keys))
     if start is not None:
         old = dict(zip(start.keys, start.effects, strict=True))
         effects = np.array([old.get(key, 0.0) for key in keys])
-    cost, jac, res, weight = _linearised(sights, rows, effects, sd)
+    cost, jac, res, weight = problem.linearised(effects)
     damping = 1e-3
     for _ in range(rounds):
         hessian = (jac * weight[:, None]).T @ jac + np.diag(1 / sd**2)
         gradient = jac.T @ (weight * res) + effects / sd**2
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -gradient)
-        trial = _linearised(sights, rows, effects + step, sd)
+        trial = problem.linearised(effects + step)
         if trial[0] <= cost:
             gain = cost - trial[0]
             effects = effects + step
@@ -149,25 +122,38 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
     return EngineFit(keys, effects, np.linalg.inv(hessian), sd)
 
 
-def _linearised(
-    sights: Sequence[Sight], rows: list[list[list[int]]], effects: Floats, sd: Floats
-) -> tuple[float, Floats, Floats, Floats]:
-    """Cost, Jacobian and residuals (in units of their spread), and robust weights."""
-    base = np.array([np.log(START[name]) for name in PARAMETERS])
-    jac = np.zeros((2 * len(sights), len(effects)))
-    res = np.zeros(2 * len(sights))
-    used = np.zeros(2 * len(sights))
-    for i, (sight, chosen) in enumerate(zip(sights, rows, strict=True)):
-        theta = np.exp([b + sum(effects[j] for j in js) for b, js in zip(base, chosen, strict=True)])
-        means, slopes = predict(sight, theta)
-        for which in range(2):
-            if not np.isfinite(sight.measured[which]):
-                continue
-            at = 2 * i + which
-            used[at] = 1.0
-            res[at] = np.log(means[which] / sight.measured[which]) / SIGMA[which]
-            for p, js in enumerate(chosen):
-                jac[at, js] += slopes[which, p] / means[which] / SIGMA[which]
-    robust = 1 / np.sqrt(1 + res**2)
-    cost = float(np.sum(2 * (np.sqrt(1 + res**2) - 1) * used) + np.sum((effects / sd) ** 2))
-    return cost, jac, res, robust * used
+class _Problem:
+    """The runs as arrays."""
+
+    def __init__(self, sights: Sequence[Sight], keys: tuple[Key, ...], sd: Floats) -> None:
+        self.decode = np.array([s.decode for s in sights])
+        self.prefill = np.array([s.prefill for s in sights])
+        self.apart_s = np.array([s.apart_s for s in sights])
+        self.measured = np.array([s.measured for s in sights])
+        self.sd = sd
+        self.design = np.zeros((len(PARAMETERS), len(sights), len(keys)))
+        for j, (name, level, group) in enumerate(keys):
+            at = PARAMETERS.index(name)
+            self.design[at, :, j] = [s.labels[level] == group for s in sights]
+        self.base = np.log([START[name] for name in PARAMETERS])
+
+    def linearised(self, effects: Floats) -> tuple[float, Floats, Floats, Floats]:
+        """Cost, Jacobian and residuals (in units of their spread), and robust weights.
+
+        Soft-L1 for TPOT; Cauchy for TTFT, where a queue may be anything.
+        """
+        theta = np.exp(self.base + (self.design @ effects).T)
+        means, slopes = predict(self.decode, self.prefill, self.apart_s, theta)
+        used = np.isfinite(self.measured)
+        ratio = np.where(used, means / np.where(used, self.measured, 1.0), 1.0)
+        res = np.log(np.maximum(ratio, 1e-9)) / SIGMA
+        scaled = np.where(used[:, :, None], slopes / means[:, :, None], 0.0) / SIGMA[:, None]
+        jac = np.zeros((*res.shape, len(effects)))
+        for p in range(len(PARAMETERS)):
+            jac += scaled[:, :, p, None] * self.design[p][:, None, :]
+        bent = np.sqrt(1 + res**2)
+        loss = np.where([True, False], 2 * (bent - 1), np.log1p(res**2))
+        weight = used / np.where([True, False], bent, 1 + res**2)
+        cost = float(np.sum(loss) + np.sum((effects / self.sd) ** 2))
+        flat = res.ravel()
+        return cost, jac.reshape(len(flat), -1), flat, weight.ravel()

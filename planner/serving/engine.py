@@ -113,6 +113,8 @@ class Replica:
         "_at",
         "_balancer",
         "_cuttable",
+        "_held_steps",
+        "_holding",
         "_inbox",
         "_since_poll",
         "_held_tokens",
@@ -147,6 +149,8 @@ class Replica:
         self._at = [0] * site.config.ranks  # decode steps so far, by rank
         self._inbox: list[int] = []  # requests that no poll has seen yet
         self._since_poll = 0
+        self._holding = False
+        self._held_steps = 0  # decode steps that prompts have waited for other ranks' prompts
         self._timer: simpy.Event | None = None  # None: nothing to do
         self._segment: Segment | None = None
         self._start_s, self._steps = 0.0, 0
@@ -203,13 +207,15 @@ class Replica:
         prefill = False
         most = NEVER
         sequences = held_tokens = 0
-        for member, rank in enumerate(self._ranks):
+        for rank in self._ranks:
             if rank.waiting and rank.free_slots:
                 admitted_s = self._site.ledger.admitted_s
                 for request in rank.admit():
                     admitted_s[request] = now_s
+        held = self._hold()
+        for member, rank in enumerate(self._ranks):
             load = rank.load
-            if rank.prompts:
+            if rank.prompts and not held:
                 rank.fill()
                 prefill = True
                 if config.prefill_first:
@@ -225,11 +231,24 @@ class Replica:
             return
         segment = self._segment = self._site.timing.segment(self._loads)
         steps = 1 if prefill else min(most, segment.valid_steps)
+        if held:
+            steps = min(steps, held)
         if self._inbox:
             steps = min(steps, config.poll_steps - self._since_poll)
+        self._holding = held > 0
         self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
         self._sequences, self._held_tokens = sequences, held_tokens
         self._arm(segment, steps)
+
+    def _hold(self) -> int:
+        """Return for how many steps prompts wait for prompts of the other ranks; 0: they run."""
+        limit = self._site.config.balance_steps
+        if not limit or self._held_steps >= limit:
+            return 0
+        having = sum(1 for rank in self._ranks if rank.prompts)
+        if having in (0, len(self._ranks)) or not any(r.load.sequences for r in self._ranks):
+            return 0
+        return limit - self._held_steps
 
     def _arm(self, segment: Segment, steps: int) -> None:
         self.now_s = end_s = self._start_s + segment.elapsed_s(steps)
@@ -271,5 +290,6 @@ class Replica:
                 ledger.finish_s[request] = now_s
                 self._balancer.release(self._rank_of.pop(request))
                 self._site.answered(self._number, now_s)
+        self._held_steps = self._held_steps + steps if self._holding else 0
         self._since_poll = 0 if prefill else (self._since_poll + steps) % every
         self._begin(now_s)

@@ -49,6 +49,8 @@ class ReplicaConfig:
     """A rank with prompts computes nothing else; else prompts share steps with decoding."""
     whole_prompts: bool = False
     """A prompt that does not fit what is left of a step waits for the next, uncut."""
+    balance_steps: int = 0
+    """Decode steps for which prompts wait until every attention rank has one; 0: they do not."""
     answer_reserve_share: float = 1.0
     """Share of the answer for which admission reserves KV."""
     poll_steps: int = 1

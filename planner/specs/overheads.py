@@ -43,3 +43,57 @@ class EngineOverheads(Spec):
     own takes however small its work is."""
     prefill_factor: Factor = _neutral(1.0)
     """Of a prompt's own work, beside the factors above."""
+
+
+class Effect(Spec):
+    """What one group of runs adds to the logarithm of one parameter."""
+
+    parameter: str
+    level: str
+    """``family``, ``precision``, ``version``, ``part`` or ``mode``."""
+    group: str
+    log_effect: float
+    log_se: Annotated[float, Field(ge=0)]
+    """Standard error after shrinkage."""
+
+
+class Width(Spec):
+    """Quantiles of log(measured / predicted) over runs that were held out."""
+
+    quantity: str
+    seen: bool
+    """Whether engine version, part and model were among the fitted ones."""
+    low: float
+    high: float
+    n: int
+
+
+class HeldOutError(Spec):
+    """Errors of runs that were left out of a fit, all of a group together."""
+
+    left_out: str
+    """What was left out: configurations, parts, models, versions."""
+    quantity: str
+    n: int
+    median_abs_error: float
+    p90_abs_error: float
+    bias: float
+
+
+class OverheadsFit(Spec):
+    """Overheads of all engines, fitted together."""
+
+    fitted: str
+    """Date."""
+    source: str
+    """What was measured, by whom."""
+    runs: int
+    start: dict[str, float]
+    """Every parameter before any effect; factors, and seconds."""
+    effects: tuple[Effect, ...]
+    refused: tuple[str, ...] = ()
+    """Parameter, level and group of effects the runs do not determine: left at their prior."""
+    combinations: tuple[str, ...] = ()
+    """Engine version, part and model that were fitted."""
+    widths: tuple[Width, ...] = ()
+    held_out: tuple[HeldOutError, ...] = ()

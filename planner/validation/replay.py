@@ -29,6 +29,12 @@ from planner.validation.trace import Trace, TracingMeter, TracingTiming
 Floats = NDArray[np.float64]
 
 
+BALANCE_STEPS = 60
+"""Steps that TensorRT-LLM's attention ranks wait for each other's prompts when balancing is on
+(``attention_dp_config: {enable_balance: true, timeout_iters: 60}`` in InferenceX's start scripts).
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Replay:
     """What became of the measured requests, one entry each, and of the pools."""
@@ -94,6 +100,7 @@ def config_of(replica: Replica, setup: Setup, role: str) -> ReplicaConfig:
         prefill_first=engine.policy == "prefill_first",
         whole_prompts=engine.policy in ("prefill_first", "inflight"),
         poll_steps=poll_steps(setup) if role == "mixed" else 1,
+        balance_steps=BALANCE_STEPS if engine.name == "tensorrt-llm" and role == "mixed" else 0,
         answer_reserve_share=1.0 if engine.preemption == "none" else 0.5,
     )
 

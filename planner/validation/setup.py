@@ -1,8 +1,10 @@
 """From a run as it was measured to what the simulator takes: pools, limits, engine rules."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from planner.errors import InputError
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
@@ -13,7 +15,9 @@ from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run, Workers
 from planner.specs.scenario import Hardware
 
-FAMILIES = {"dynamo-trt": "tensorrt-llm", "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm"}
+T = TypeVar("T")
+
+FAMILIES = {"trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm"}
 """Other names of engines."""
 
 
@@ -46,8 +50,7 @@ def resolve(run: Run) -> Setup:
     """
     model = _placed(run, "model", lambda: load_model(run.model))
     hardware = _placed(run, "accelerator", lambda: hardware_of(run.accelerator))
-    name = run.framework.name.lower()
-    engine = _placed(run, "framework.name", lambda: load_engine(FAMILIES.get(name, name)))
+    engine = _placed(run, "framework.name", lambda: load_engine(family_of(run)))
     deployment = run.deployment
     if isinstance(deployment, Aggregated):
         pool = _pool(run, deployment, hardware, engine, "mixed")
@@ -59,7 +62,13 @@ def resolve(run: Run) -> Setup:
     )  # fmt: skip
 
 
-def _placed(run, field, load):  # type: ignore[no-untyped-def]
+def family_of(run: Run) -> str:
+    """Name of the engine as its profile has it."""
+    name = run.framework.name.lower()
+    return FAMILIES.get(name, name)
+
+
+def _placed(run: Run, field: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except InputError as error:
