@@ -1,5 +1,6 @@
 """The whole fit of engine overheads: simulate, fit, simulate again; then leave groups out."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -191,7 +192,10 @@ def _widths(errors: Floats, seen: bool) -> list[Width]:
     for i, name in enumerate(QUANTITIES):
         off = np.sort(-errors[np.isfinite(errors[:, i]), i])
         beyond = 0.05 * (len(off) + 1) / len(off)
-        low, high = np.quantile(off, max(0.0, 0.1 - beyond)), np.quantile(off, min(1.0, 0.9 + beyond))
+        low, high = (
+            np.quantile(off, max(0.0, 0.1 - beyond)),
+            np.quantile(off, min(1.0, 0.9 + beyond)),
+        )
         widths.append(
             Width(
                 quantity=name, seen=seen, low=round(float(low), 4), high=round(float(high), 4),
@@ -209,3 +213,17 @@ def _summary(what: str, name: str, errors: Floats) -> HeldOutError:
         p90_abs_error=round(float(np.quantile(np.abs(off), 0.9)), 4),
         bias=round(float(np.median(off)), 4),
     )  # fmt: skip
+
+
+def fit_yaml(stored: OverheadsFit) -> str:
+    """Text of a fit's file: an effect, a width, an error a line."""
+    lines = [
+        "# Overheads of serving engines, fitted to measured runs; what they are: docs/runs.md.",
+        "# Made by `moe-planner calibrate engine RUNS.jsonl --out FILE`: make it again, do not edit.",
+    ]
+    for name, value in stored.model_dump(mode="json").items():
+        if isinstance(value, list) and value:
+            lines += [f"{name}:", *(f"  - {json.dumps(row)}" for row in value)]
+        else:
+            lines.append(f"{name}: {json.dumps(value)}")
+    return "\n".join(lines) + "\n"

@@ -54,7 +54,9 @@ class Sight:
     """``[2]``: TPOT and TTFT; nan where not to be used. [s]"""
 
 
-def predict(decode: Floats, prefill: Floats, apart_s: Floats, theta: Floats) -> tuple[Floats, Floats]:
+def predict(
+    decode: Floats, prefill: Floats, apart_s: Floats, theta: Floats
+) -> tuple[Floats, Floats]:
     """Means of runs, and their derivative by the logarithm of each parameter.
 
     Parameters

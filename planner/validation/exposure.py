@@ -18,7 +18,17 @@ from planner.validation.trace import Trace
 
 Floats = NDArray[np.float64]
 
-COMPONENTS = ("gemm", "moe", "attention", "floor", "comm", "fixed", "steps", "prefill_steps", "rows")
+COMPONENTS = (
+    "gemm",
+    "moe",
+    "attention",
+    "floor",
+    "comm",
+    "fixed",
+    "steps",
+    "prefill_steps",
+    "rows",
+)
 """Seconds of dense products and vector work, experts, attention, kernel floors, communication,
 the calibration's own time a step; then counts: steps, steps with prefill, rows of the head."""
 
@@ -141,7 +151,9 @@ def exposures(
         decode, prefill = components(neutral(replica.step, kernels[number]), trace)
         zero = Exposure(np.zeros(len(COMPONENTS)), np.zeros(len(COMPONENTS)))
         if number == last:
-            weight = trace.presence(replay.decode_replica, replay.first_token_s, replay.finish_s, gaps)
+            weight = trace.presence(
+                replay.decode_replica, replay.first_token_s, replay.finish_s, gaps
+            )
             tpot.append(_weighed(trace, weight, decode, prefill))
         else:
             tpot.append(zero)

@@ -12,7 +12,6 @@ from planner.serving.engine import Replica as Worker
 from planner.serving.engine import Site
 from planner.serving.scheduler import ReplicaConfig
 from planner.serving.simulation import Front
-from planner.serving.timing import Timing
 from planner.specs.deployment import Pool
 from planner.specs.overheads import EngineOverheads
 from planner.specs.workload import (

@@ -158,9 +158,7 @@ def _sglang(run: Run, workers: Workers, hardware: Hardware, role: str, long: boo
         tokens = max(32768 // workers.attention_dp, run.workload.input_tokens_max)
         return Limits(max_sequences=4096, max_step_tokens=tokens, memory_share=0.85)
     if hardware.accelerator.dense_flop_per_s.fp4 is None:
-        return Limits(
-            max_sequences=256 if long else 512, max_step_tokens=32768, memory_share=0.82
-        )
+        return Limits(max_sequences=256 if long else 512, max_step_tokens=32768, memory_share=0.82)
     if run.model.startswith("deepseek") and run.precision.weights == "fp4":
         return Limits(max_sequences=256, max_step_tokens=16384, memory_share=0.85)
     if run.model.startswith("deepseek") and tp < 8:

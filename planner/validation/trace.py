@@ -33,7 +33,10 @@ class TracingTiming:
         for load in ranks:
             group += load.sequences
             new += load.prefill_tokens
-            if (load.prefill_tokens, load.context_tokens) > (top.prefill_tokens, top.context_tokens):
+            if (load.prefill_tokens, load.context_tokens) > (
+                top.prefill_tokens,
+                top.context_tokens,
+            ):
                 top = load
         self.asked[id(segment)] = (
             top.sequences, top.context_tokens, top.capped_tokens, top.prefill_tokens,
