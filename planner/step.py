@@ -18,6 +18,8 @@ from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
 from planner.specs.overheads import EngineOverheads
 
+NO_OVERHEADS = EngineOverheads()
+
 
 @dataclass(frozen=True, slots=True)
 class Duration:
@@ -91,7 +93,7 @@ class StepModel:
     overlap_share: float = 0.0
     hot: HotRank | None = None
     """Expert load of the hottest rank; None: experts are equally popular."""
-    overheads: EngineOverheads = EngineOverheads()
+    overheads: EngineOverheads = NO_OVERHEADS
     """Of the engine: host times and the factor of communication are applied here, the factors of
     kernels have changed ``calibration`` already."""
 

@@ -56,7 +56,7 @@ class EngineFit:
         for i, key in enumerate(self._chosen(labels)):
             if key is not None:
                 logs[i] += sum(self.effects[j] for j in key)
-        return np.exp(logs)
+        return np.asarray(np.exp(logs))
 
     def _chosen(self, labels: dict[str, str]) -> list[list[int]]:
         place = {key: j for j, key in enumerate(self.keys)}
@@ -119,7 +119,7 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
             if damping > 1e8:
                 break
     hessian = (jac * weight[:, None]).T @ jac + np.diag(1 / sd**2)
-    return EngineFit(keys, effects, np.linalg.inv(hessian), sd)
+    return EngineFit(keys, effects, np.asarray(np.linalg.inv(hessian), np.float64), sd)
 
 
 class _Problem:

@@ -51,7 +51,7 @@ def usable(runs: Sequence[Run]) -> list[Run]:
     return [r for r in runs if r.measured and not r.scored_apart and not flags(r)]
 
 
-def fit_engines(
+def fit_engines(  # noqa: PLR0913
     runs: Sequence[Run], date: str, source: str, *, rounds: int = 3, workers: int = 2,
     start: OverheadsFit | None = None, tell: Callable[[str], None] = lambda line: None,
 ) -> Fitted:  # fmt: skip
@@ -219,7 +219,7 @@ def fit_yaml(stored: OverheadsFit) -> str:
     """Text of a fit's file: an effect, a width, an error a line."""
     lines = [
         "# Overheads of serving engines, fitted to measured runs; what they are: docs/runs.md.",
-        "# Made by `moe-planner calibrate engine RUNS.jsonl --out FILE`: make it again, do not edit.",
+        "# Made by `moe-planner calibrate engine RUNS.jsonl --out FILE`; do not edit.",
     ]
     for name, value in stored.model_dump(mode="json").items():
         if isinstance(value, list) and value:

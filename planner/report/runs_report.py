@@ -1,5 +1,6 @@
 """Measured runs beside predictions: a table for the terminal, a page with parity plots."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,14 +11,14 @@ from rich.table import Table
 
 from planner.files.runs import BadRow
 from planner.specs.runs import Run
-from planner.validation.engine_model import family_of
 from planner.validation.predict import Prediction
+from planner.validation.setup import family_of
 from planner.validation.summary import truth
 
 NAMES = {
-    "mean_tpot_s": "time per output token",
-    "mean_ttft_s": "time to first token",
-    "total_tokens_per_s_per_device": "tokens/s per device",
+    "mean_tpot_s": "TPOT",
+    "mean_ttft_s": "TTFT",
+    "total_tokens_per_s_per_device": "tokens/s",
 }
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;"
@@ -37,8 +38,8 @@ def print_runs(
     table = Table(title="Predicted against measured", title_justify="left")
     for head in ("by", "group", "quantity"):
         table.add_column(head)
-    for head in ("runs", "covered", "median |error|", "p90", "bias", "in 90 %"):
-        table.add_column(head, justify="right")
+    for head in ("runs", "covered", "|error|", "p90", "bias", "in 90 %"):
+        table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["by"], row["group"], NAMES[row["quantity"]], str(row["n"]),
@@ -54,7 +55,7 @@ def print_runs(
 
 
 def _percent(share: float) -> str:
-    return "-" if share != share else f"{100 * share:.1f} %"
+    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def write_runs_html(

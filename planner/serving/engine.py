@@ -193,7 +193,7 @@ class Replica:
         if event is self._timer:
             self._begin(self._site.clock.now)
 
-    def _begin(self, now_s: float) -> None:
+    def _begin(self, now_s: float) -> None:  # noqa: C901, PLR0912
         """Plan the next stretch, from now on."""
         self._timer = None
         self._cuttable = False

@@ -1,4 +1,4 @@
-"""What a serving engine costs beside its kernels, and how far its kernels are from measured ones."""
+"""What a serving engine costs beside its kernels, and how far these are from measured ones."""
 
 from typing import Annotated
 

@@ -4,6 +4,7 @@ With the schedule held, the mean time per output token is a sum over components 
 seconds), and so is the time to first token: linear in what an engine fit looks for.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,11 +71,11 @@ def components(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     cores = layer.decode_attention(step.shard, seqs / step.shard.pp, context / step.shard.pp,
                                    capped / step.shard.pp)  # fmt: skip
     decode += _sum(step, cores, (), len(seqs)) * step.shard.pp * busy[:, None]
-    decode += _experts(step, group, False) * (group > 0)[:, None]
+    # with prompts in it, a step's expert work is that of a prompt's step as a whole
+    decode += _experts(step, group, False) * ((group > 0) & ~has)[:, None]
     both = _own(step, seqs + new, seqs + prompts) - _own(step, seqs, seqs) * busy[:, None]
     both += _prompt_cores(step, trace)
     both += _experts(step, group + trace.group_prefill, True)
-    both -= _experts(step, group, False) * (group > 0)[:, None]
     prefill = both * has[:, None]
     decode[:, COMPONENTS.index("fixed")] = float(step.calibration.step_overhead_s)
     decode[:, COMPONENTS.index("steps")] = 1.0
@@ -118,16 +119,14 @@ _OF_FAMILY = {
 }  # fmt: skip
 
 
-def _sum(step: StepModel, ops, comms, count: int) -> Floats:  # type: ignore[no-untyped-def]
+def _sum(step: StepModel, ops: Iterable[Op], comms: Iterable[Comm], count: int) -> Floats:
     table = np.zeros((count, len(COMPONENTS)))
     floor, comm_at = COMPONENTS.index("floor"), COMPONENTS.index("comm")
-    op: Op
     for op in ops:
         time_s = op_time(op, step.part, step.calibration).time_s
         fixed_s = op.count * float(achieved(op, step.calibration).floor_s)
         table[:, COMPONENTS.index(_OF_FAMILY[op.family])] += time_s - fixed_s
         table[:, floor] += fixed_s
-    comm: Comm
     for comm in comms:
         table[:, comm_at] += step._comm_s(comm)
     return table

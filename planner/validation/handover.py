@@ -1,7 +1,9 @@
 """Prefill and decode in pools of their own: prompts computed in one are handed to the other."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import simpy
@@ -48,11 +50,11 @@ def _joined(load: RankLoad) -> RankLoad:
 class _Announcing(list[float]):
     """A ledger's column that tells of every entry."""
 
-    def __init__(self, tell) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
         super().__init__()
         self._tell = tell
 
-    def __setitem__(self, request, now_s) -> None:  # type: ignore[no-untyped-def]
+    def __setitem__(self, request: Any, now_s: Any) -> None:
         super().__setitem__(request, now_s)
         self._tell(request, now_s)
 
@@ -84,7 +86,7 @@ class TwoPools(Front):
         ]
         self._decode_balancer = balancer("least_requests", counts[1])
 
-    def serve(self) -> None:
+    def run_both(self) -> None:
         """Serve until all is answered."""
         self._replicas = list(self.prefill_workers)
         self._balancer = balancer("least_requests", len(self._replicas))
@@ -120,6 +122,6 @@ class TwoPools(Front):
         self._source.answered(now_s)
 
 
-def columns(ledger: Ledger, *names: str) -> list[np.ndarray]:  # type: ignore[type-arg]
+def columns(ledger: Ledger, *names: str) -> list[Any]:
     """Return columns of a ledger as arrays."""
     return [np.array(getattr(ledger, name), dtype=float) for name in names]

@@ -104,7 +104,7 @@ def throughput(run: Run, ttft_s: float, tpot_s: float) -> dict[str, float]:
 
 def flags(run: Run) -> list[str]:
     """What is odd about a measured run; a flagged one is not used in fits."""
-    found = []
+    found: list[str] = []
     measured = run.measured
     if measured is None:
         return found

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def _aggregated(setup: Setup, replica: Replica, seed: int) -> Replay:
     front = Front(stream_of(setup, seed), config, "least_requests")
     timing = TracingTiming(replica.timing())
     site = Site(front.clock, front.ledger, timing, config, front.answered)
-    workers = [Worker(number, site) for number in range(setup.decode.replicas)]
+    workers: list[Any] = [Worker(number, site) for number in range(setup.decode.replicas)]
     rows = _traced(workers, timing)
     front.serve(workers)
     arrival, first, finish, tokens, where = columns(
@@ -188,7 +189,7 @@ def _disaggregated(setup: Setup, replicas: tuple[Replica, ...], seed: int) -> Re
         _traced(front.prefill_workers, timings[0]),
         _traced(front.decode_workers, timings[1]),
     ]
-    front.serve()
+    front.run_both()
     arrival, tokens, where = columns(front.ledger, "arrival_s", "output_tokens", "replica")
     (prefilled,) = columns(front.prefill, "first_token_s")
     first, finish, decoded_at = columns(front.decode, "admitted_s", "finish_s", "replica")

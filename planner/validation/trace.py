@@ -1,5 +1,6 @@
 """What the replicas of one pool did, stretch by stretch, and who waited for it meanwhile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,11 +92,11 @@ class Trace:
         return mean
 
 
-def _area(since_s: Floats, until_s: Floats, weight: Floats):  # type: ignore[no-untyped-def]
+def _area(since_s: Floats, until_s: Floats, weight: Floats) -> Callable[[Floats], Floats]:
     """Integral over time of the weights present, as a function of time."""
     times = np.concatenate([since_s, until_s])
     change = np.concatenate([weight, -weight])
     order = np.argsort(times, kind="stable")
     times, level = times[order], np.cumsum(change[order])
     total = np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(times))])
-    return lambda at: np.interp(at, times, total)
+    return lambda at: np.asarray(np.interp(at, times, total))

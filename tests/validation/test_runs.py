@@ -99,9 +99,9 @@ def test_components_add_up_to_what_was_simulated(name):
     theta = np.array([START[p] for p in PARAMETERS]) * np.linspace(0.8, 1.3, len(PARAMETERS))
     seen = look(run, theta)
     sight = seen.sight
-    assert abs(sight.apart_s[0]) < 1e-6 * seen.means_s[0] or run.deployment.kind != "aggregated"
     if run.deployment.kind == "aggregated" and run.deployment.attention_dp == 1:
         assert sight.apart_s == pytest.approx([0.0, 0.0], abs=1e-9)
+    # with several attention ranks the busiest one of a stretch is taken for the slowest
     assert abs(sight.apart_s[0]) < 0.03 * seen.means_s[0]
 
 
@@ -121,7 +121,7 @@ def test_a_single_client_by_hand():
     assert done.arrival_s[1] == done.finish_s[0]
 
 
-def synthetic(theta, count=40):
+def synthetic(theta, count=400):
     rng = np.random.default_rng(3)
     sights = []
     for i in range(count):
