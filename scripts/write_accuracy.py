@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (lines of a page)
 """Write docs/accuracy.md and the schema of a run from the shipped fit: run after every refit."""
 
 import json
@@ -15,10 +16,12 @@ NAMES = {
 
 
 def percent(share: float) -> str:
+    """Write a share."""
     return f"{100 * share:.1f} %"
 
 
 def text() -> str:
+    """Return the page."""
     fit = load_overheads()
     lines = [
         "# How far predictions are off",
