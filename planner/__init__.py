@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from planner.api import (
         FootprintReport,
         compare,
+        describe_workload,
         evaluate,
+        expert_load,
         footprint,
         load_scenario,
         plan,
         simulate,
         steady,
+        timeline,
         with_overrides,
     )
     from planner.errors import InfeasibleError, InputError, PlannerError
@@ -33,8 +36,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "planner.api": (
-        "FootprintReport", "compare", "evaluate", "footprint", "load_scenario", "plan",
-        "simulate", "steady", "with_overrides",
+        "FootprintReport", "compare", "describe_workload", "evaluate", "expert_load", "footprint",
+        "load_scenario", "plan", "simulate", "steady", "timeline", "with_overrides",
     ),
     "planner.errors": ("InfeasibleError", "InputError", "PlannerError"),
     "planner.files": ("load_model", "load_system"),
@@ -54,7 +57,9 @@ __all__ = [
     "Report",
     "Scenario",
     "compare",
+    "describe_workload",
     "evaluate",
+    "expert_load",
     "footprint",
     "load_model",
     "load_scenario",
@@ -62,6 +67,7 @@ __all__ = [
     "plan",
     "simulate",
     "steady",
+    "timeline",
     "with_overrides",
 ]
 

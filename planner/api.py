@@ -1,17 +1,20 @@
 """The Python door: a handful of functions over the layers below."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from planner import arch, evaluation, files, search
+from planner import arch, evaluation, files, search, serving
 from planner.errors import InputError
-from planner.evaluation import Replica, SteadyResult
+from planner.evaluation import ExpertReport, Replica, SteadyResult, TimelineResult
+from planner.evaluation.timeline import Phase
+from planner.files.histograms import read_histogram
 from planner.report import PlanReport, Report
 from planner.search import Comparison
 from planner.specs.deployment import KvFormat, Limits, Parallelism, Pool
 from planner.specs.model import ModelSpec, WeightFormat
+from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware, Scenario
 
 
@@ -91,6 +94,98 @@ def compare(scenario: Scenario) -> Comparison:
 def steady(scenario: Scenario) -> SteadyResult:
     """Lay out the scenario's steady decode step; capacities at user speeds."""
     return evaluation.steady(scenario)
+
+
+def timeline(
+    scenario: Scenario,
+    phase: Phase = "decode",
+    *,
+    layers: Sequence[int] = (2, 3),
+    ranks: Sequence[int] = (),
+) -> TimelineResult:
+    """Simulate one steady step over all ranks: busy shares, longest path, bars of a Gantt chart.
+
+    Parameters
+    ----------
+    phase : ``decode``, or ``prefill`` (a full step of prompts).
+    layers, ranks : of which bars are kept; ranks default to the slowest and the fastest.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        The scenario has no deployment or no ``steady``; the deployment cannot run.
+    """
+    return evaluation.timeline(scenario, phase, layers=layers, ranks=ranks)
+
+
+def describe_workload(
+    name: str | Path, overrides: Mapping[str, Any] | None = None
+) -> serving.WorkloadReport:
+    """Read a trace, a workload file or a scenario's traffic, and sum it up.
+
+    Parameters
+    ----------
+    name : path of the file, or the name of a shipped scenario.
+    overrides : dotted path -> value, leading into ``workload`` or ``run``.
+
+    Raises
+    ------
+    InputError
+        File, line, column and value of the first fault.
+    """
+    return serving.describe_workload(*files.load_traffic(name, overrides))
+
+
+def expert_load(
+    source: str | Path | Scenario,
+    *,
+    model: str | ModelSpec | None = None,
+    ep: int | None = None,
+    redundant: int | None = None,
+    tokens: int | None = None,
+    windows: int = 0,
+) -> ExpertReport:
+    """Load of experts and ranks, layer by layer, without and with load balancing.
+
+    Parameters
+    ----------
+    source : a scenario, its name or path; or a recorded histogram (CSV, JSON, NPZ, NPY).
+    model, ep, redundant : whose experts, over how many ranks, with how many copies; a histogram
+        needs the first two, a scenario has them all.
+    tokens : of all ranks in one step; None: the scenario's steady batch, else full steps. [tokens]
+    windows : windows of drifting load over which the placement is renewed; 0: none.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        A histogram of another model, no routing to ask about, slots that cannot be dealt out.
+
+    Examples
+    --------
+    >>> found = expert_load("published/sglang-h100-decode", tokens=4096)
+    >>> found.before.rank_ratio > 2 * found.after.rank_ratio
+    True
+    """
+    spec = files.load_model(model) if isinstance(model, str) else model
+    if isinstance(source, Scenario) or not str(source).lower().endswith(HISTOGRAMS):
+        scenario = source if isinstance(source, Scenario) else load_scenario(source)
+        if spec is not None:
+            scenario = scenario.model_copy(update={"model": spec})
+        setting = evaluation.experts_of(scenario)
+    else:
+        if spec is None or ep is None:
+            missing = "model" if spec is None else "ep"
+            raise InputError(str(source), missing, "is missing; a histogram needs model and ep")
+        moe = evaluation.experts_in(spec)
+        recorded = read_histogram(Path(source), moe.experts, moe.layers)
+        setting = evaluation.Setting(
+            str(source), spec.name, evaluation.Question(moe, Routing(popularity=recorded), ep)
+        )
+    return evaluation.expert_report(setting.changed(ep, redundant, tokens), windows)
+
+
+HISTOGRAMS = (".csv", ".json", ".npz", ".npy")
+"""How the name of a recorded histogram ends."""
 
 
 @dataclass(frozen=True)

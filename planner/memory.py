@@ -133,11 +133,15 @@ class Memory:
         }
 
 
-def footprint(shard: Shard, part: AcceleratorSpec, limits: Limits) -> Memory:
+def footprint(
+    shard: Shard, part: AcceleratorSpec, limits: Limits, draft: Shard | None = None
+) -> Memory:
     r"""Divide the HBM of one device.
 
     .. math:: M_{KV} = u M - W - A - C - R, \qquad
               tokens = \lfloor M_{KV} / b_{KV} \rfloor
+
+    ``draft`` is the module that drafts tokens, if any: its weights, and a cache of its own.
 
     with usable share ``u``, weights ``W``, activations ``A``, communication buffers ``C`` and
     runtime ``R``.  Windows and recurrent states do not grow and are not in ``b_KV``; a sequence
@@ -149,12 +153,13 @@ def footprint(shard: Shard, part: AcceleratorSpec, limits: Limits) -> Memory:
     """
     capacity = float(part.memory_bytes)
     usable = capacity * limits.memory_share
-    weights = {name: size for name, size in shard.weight_bytes.items() if size}
+    held = shard.weight_bytes | (draft.weight_bytes if draft else {})
+    weights = {name: size for name, size in held.items() if size}
     activations = activation_bytes(shard, limits)
     communication = communication_bytes(shard)
     runtime = float(RUNTIME_BYTES)
     left = usable - sum(weights.values()) - activations - communication - runtime
-    per_token = shard.kv_bytes_per_token
+    per_token = shard.kv_bytes_per_token + (draft.kv_bytes_per_token if draft else 0.0)
     tokens = max(0, int(left // per_token)) if per_token else 0
     if limits.kv_tokens is not None:
         tokens = limits.kv_tokens
@@ -167,7 +172,8 @@ def footprint(shard: Shard, part: AcceleratorSpec, limits: Limits) -> Memory:
         runtime_bytes=runtime,
         kv_bytes=tokens * per_token,
         kv_bytes_per_token=per_token,
-        state_bytes_per_sequence=shard.state_bytes_per_sequence,
+        state_bytes_per_sequence=shard.state_bytes_per_sequence
+        + (draft.state_bytes_per_sequence if draft else 0.0),
         kv_capacity_tokens_per_rank=tokens,
         ranks=shard.attention_dp,
         stated=limits.kv_tokens is not None,

@@ -1,6 +1,5 @@
 """From work to time: the roofline with achieved shares."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,53 @@ class OpTime:
     memory_s: Real
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a kernel: its time at the stated peaks, and what its shares depend on."""
+
+    compute_s: Real
+    memory_s: Real
+    """Without queries and results of decode attention."""
+    size: Real
+    """Result elements (gemm) or rows a group (grouped_gemm)."""
+    moved_bytes: Real
+    depth: Real
+    """Length of what cannot be spread over units: inner dimension, context of a sequence."""
+    query_s: Real = 0.0
+    """Queries and results of decode attention at the stated bandwidth."""
+    lines: bool = False
+    """Whether time is straight between the knots of ``memory_curve`` (decode attention)."""
+
+    def time_s(self, law: Achieved) -> Real:
+        r"""Time by ``law``. [s]
+
+        .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
+           + \frac{t_q}{\eta_q} + d\,\tau + t_0
+
+        with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
+        over the call's size), depth ``d``, time a step of it ``tau`` and floor ``t_0``.
+
+        References
+        ----------
+        .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+        """
+        compute: Real = law.compute_share
+        memory: Real = law.memory_share
+        if law.compute_curve is not None:
+            compute = share_at(law.compute_curve, self.size)
+        if law.memory_curve is not None:
+            share = streamed_share if self.lines else share_at
+            memory = share(law.memory_curve, self.moved_bytes)
+        query_s = self.query_s
+        memory_s = self.memory_s
+        if law.query_share is None:
+            memory_s, query_s = memory_s + query_s, 0.0
+        else:
+            query_s = query_s / law.query_share
+        busy = blended(self.compute_s / compute, memory_s / memory, law.blend)
+        return busy + query_s + self.depth * (law.depth_s or 0.0) + law.floor_s
+
+
 def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
     """Achieved shares of the op's family and precision; InputError when there are none."""
     if op.family in {"gemm", "grouped_gemm"}:
@@ -34,10 +80,12 @@ def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
                 f"no shares for {op.precision}; it has {', '.join(table)}",
             )
         return table[op.precision]
-    if op.family == "attention_decode":
-        return calibration.attention_decode
-    if op.family == "attention_prefill":
-        return calibration.attention_prefill
+    if isinstance(op, AttentionDecode):
+        decode, law = calibration.attention_decode_variants, calibration.attention_decode
+        return decode.get(op.variant, law) if op.variant else law
+    if isinstance(op, AttentionPrefill):
+        prefill, law = calibration.attention_prefill_variants, calibration.attention_prefill
+        return prefill.get(op.variant, law) if op.variant else law
     return calibration.elementwise
 
 
@@ -53,6 +101,19 @@ def share_at(curve: Curve, size: Real) -> Real:
     return shares
 
 
+def streamed_share(curve: Curve, size_bytes: Real) -> Real:
+    """Share of the bandwidth at ``size_bytes``, time being straight between the knots.
+
+    References
+    ----------
+    .. [1] Linear interpolation of time: attention cores are affine in the context they read.
+    """
+    knots, shares = np.asarray(curve.sizes), np.asarray(curve.shares)
+    inside = np.clip(size_bytes, knots[0], knots[-1])
+    found: Real = inside / np.interp(inside, knots, knots / shares)
+    return found
+
+
 def work_size(op: Op) -> Real:
     """What the compute share of an op depends on: result elements, or rows a group.
 
@@ -66,6 +127,51 @@ def work_size(op: Op) -> Real:
     if isinstance(op, GroupedGemm):
         return op.pairs / np.maximum(op.touched, 1e-30)
     return 1.0
+
+
+def work_depth(op: Op) -> Real:
+    """Length of what an op cannot spread over units.
+
+    Inner dimension of a product; mean context of a decoding sequence; of prompts the length
+    ``sqrt(2 pairs)`` of the one prompt that would have as many causal pairs. [elements, tokens]
+
+    References
+    ----------
+    .. [1] T. Dao et al., "Flash-Decoding for long-context inference", 2023 (one sequence's keys
+       are a chain unless they are split).
+    """
+    if isinstance(op, Gemm | GroupedGemm):
+        return op.k
+    if isinstance(op, AttentionDecode):
+        return op.capped_tokens / np.maximum(op.sequences, 1e-30)
+    if isinstance(op, AttentionPrefill):
+        return np.sqrt(2 * op.capped_pairs)
+    return 0.0
+
+
+def call_of(op: Op, part: AcceleratorSpec) -> Call:
+    """One call of ``op`` on ``part``; a sparse indexer multiplies in fp8 where the part can.
+
+    Raises
+    ------
+    InputError
+        The part does not multiply in the op's precision.
+    """
+    peak = part.peak_flop_per_s(op.precision)
+    bandwidth = float(part.memory_bytes_per_s)
+    compute_s: Real = 0.0
+    if op.family != "elementwise":
+        compute_s = op.flop / peak
+        fp8 = part.dense_flop_per_s.fp8
+        if isinstance(op, AttentionDecode | AttentionPrefill) and op.indexer_pair_flop and fp8:
+            compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / float(fp8))
+    if isinstance(op, AttentionDecode):
+        moved, query_s = op.cache_bytes, op.query_bytes / bandwidth
+        return Call(
+            compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True
+        )  # fmt: skip
+    moved = op.hbm_bytes
+    return Call(compute_s, moved / bandwidth, work_size(op), moved, work_depth(op))
 
 
 def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
@@ -85,14 +191,7 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
 
 
 def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTime:
-    r"""Time of ``op`` when compute and memory overlap.
-
-    .. math:: t = n \left( \max\left( \frac{F}{\eta_c P}, \frac{B}{\eta_m W} \right) + t_0 \right)
-
-    with ``n`` calls, ``F`` FLOP and ``B`` bytes a call, peak ``P``, bandwidth ``W``, achieved
-    shares ``eta`` (constants, or curves over the op's size) and kernel floor ``t0``; a calibration
-    may blend both times less sharply than by their maximum and add a time per step of the inner
-    dimension.  An indexer of sparse attention multiplies in fp8 where the part can.
+    """Time of all calls of ``op``, by the achieved shares of its family (:meth:`Call.time_s`).
 
     Raises
     ------
@@ -103,32 +202,7 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
-    peak = part.peak_flop_per_s(op.precision)
-    shares = achieved(op, calibration)
-    bandwidth = float(part.memory_bytes_per_s)
-    call_bytes = op.hbm_bytes
-    memory_s = op.count * call_bytes / bandwidth
-    compute_s: Real = 0.0
-    if op.family != "elementwise":
-        compute_s = op.count * op.flop / peak
-        fp8 = part.dense_flop_per_s.fp8
-        if isinstance(op, AttentionDecode | AttentionPrefill) and op.indexer_pair_flop and fp8:
-            compute_s = compute_s - op.count * op.indexer_flop * (1 / peak - 1 / float(fp8))
-    busy = blended(
-        compute_s / _share(shares.compute_curve, shares.compute_share, op, work_size),
-        memory_s / _share(shares.memory_curve, shares.memory_share, op, lambda _: call_bytes),
-        shares.blend,
-    )
-    return OpTime(busy + op.count * _fixed_s(op, shares), compute_s, memory_s)
-
-
-def _share(curve: Curve | None, constant: float, op: Op, size: Callable[[Op], Real]) -> Real:
-    return constant if curve is None else share_at(curve, size(op))
-
-
-def _fixed_s(op: Op, shares: Achieved) -> float:
-    """Time of one call that does not depend on the batch. [s]"""
-    fixed = float(shares.floor_s)
-    if shares.depth_s is not None and isinstance(op, Gemm | GroupedGemm):
-        fixed = fixed + op.k * shares.depth_s
-    return fixed
+    call = call_of(op, part)
+    time_s = call.time_s(achieved(op, calibration))
+    memory_s = call.memory_s + call.query_s
+    return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)

@@ -6,12 +6,13 @@ The device described is one of the fullest pipeline stage.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner import arch
-from planner.errors import InfeasibleError
+from planner.errors import InfeasibleError, InputError
 from planner.specs.deployment import KvFormat, Pool
-from planner.specs.model import Attention, ModelSpec, Moe, WeightFormat
+from planner.specs.model import Attention, DenseMlp, ModelSpec, Moe, WeightFormat
+from planner.specs.speculative import Speculative
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class LocalAttention:
     context_split: int
     query_elements: float
     """Query plus output width of this device's heads in decode. [elements]"""
+    kv: KvFormat
+    """Format of the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,42 @@ def shard(model: ModelSpec, pool: Pool) -> Shard:
     )
 
 
+def draft_shard(model: ModelSpec, pool: Pool, wish: Speculative) -> Shard:
+    """Divide the module that drafts tokens, on the devices of one pipeline stage.
+
+    An MTP module is one more layer of the model, experts included; an EAGLE module has dense
+    layers with the model's attention.  Embedding and output head are the model's own.
+
+    Raises
+    ------
+    InputError
+        The model has no prediction module.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3", arXiv:2412.19437, section 2.2.
+    .. [2] Y. Li et al., "EAGLE-3", arXiv:2503.01840, section 3.
+    """
+    layer = arch.first_layer(model)
+    if wish.method == "mtp":
+        if not model.mtp_layers:
+            raise InputError(
+                "", "deployment.speculative.method",
+                f"{model.name} has no prediction module to draft with; use eagle",
+            )  # fmt: skip
+    else:
+        layers, width = wish.draft_layers, wish.draft_intermediate_size or 1
+        attention = layer.attention[0].model_copy(update={"layers": layers})
+        mlp = DenseMlp(layers=layers, intermediate_size=width)
+        layer = layer.model_copy(update={"attention": (attention,), "dense_mlp": mlp, "moe": None})
+    weights = wish.draft_weights or pool.weights
+    stage = pool.parallelism.model_copy(update={"pp": 1})
+    inner = shard(layer, pool.model_copy(update={"parallelism": stage, "weights": weights}))
+    held = {k: v for k, v in inner.weight_bytes.items() if k != "embedding_and_head"}
+    joining = arch.bytes_per_parameter("bf16") * 2 * model.hidden_size**2
+    return replace(inner, weight_bytes={"draft_module": sum(held.values()) + joining})
+
+
 def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> LocalAttention:
     p = pool.parallelism
     core = arch.attention_core(group)
@@ -239,6 +278,7 @@ def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> 
         held_bytes_per_token=entry_bytes / core.context_per_entry + core.indexer_bytes_per_token,
         context_split=p.context_parallel,
         query_elements=core.decode_pair_flop / 2 / p.attention_tp,
+        kv=pool.kv,
     )
 
 

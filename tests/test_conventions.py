@@ -16,11 +16,17 @@ import planner
 from planner.sourced import Sourced
 
 PACKAGE = Path(planner.__file__).parent
-SPECS = ("base", "deployment", "hardware", "model", "scenario", "workload")
+SPECS = (
+    "arrivals", "base", "deployment", "hardware", "lengths", "links", "model", "scenario",
+    "workload",
+)  # fmt: skip
 FORMULAS = (
     "arch.attention", "arch.core", "arch.flop", "arch.kv", "arch.parameters", "arch.storage",
-    "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "step", "memory",
-    "cost", "workloads",
+    "shard", "ops.op", "ops.layer", "ops.collectives", "roofline", "comm", "comm.collectives",
+    "comm.exchange", "comm.libraries", "comm.load", "comm.topology",
+    "comm.transfer", "step", "memory",
+    "cost", "workloads.lengths", "workloads.renewals", "workloads.sessions", "workloads.trace",
+    "workloads.traffic",
 )  # fmt: skip
 CITED = tuple(n for n in FORMULAS if n.startswith(("arch", "ops")) or n in ("roofline", "cost"))
 UNITS = (

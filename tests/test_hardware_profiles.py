@@ -96,7 +96,7 @@ def test_every_file_loads_and_is_named_after_its_file(path):
 
 def test_every_file_belongs_to_a_kind():
     kinds = {path.relative_to(ROOT).parts[0] for path in ROOT.rglob("*.yaml")}
-    assert kinds <= {*KINDS, "references.yaml", "engines", "routing"}
+    assert kinds <= {*KINDS, "references.yaml", "engines", "routing", "speculation"}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -125,6 +125,7 @@ def test_every_reference_is_used_and_leads_somewhere():
                for fact in facts(files.read_yaml(path).data)
                for key in fact["source"].split(", ")}  # fmt: skip
     measured = {file.header["source"] for file in published_files()}
+    measured |= {files.read_yaml(p).data["source"] for p in (ROOT / "speculation").glob("*.yaml")}
     assert set(files.references()) - used - engines - measured == set()
     for key, reference in files.references().items():
         assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", key)

@@ -106,7 +106,7 @@ def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: str, problem: str)
 @pytest.mark.parametrize(
     ("columns", "field", "problem"),
     [
-        (("[]", "[]", "[]"), "arrival_s", "at least 1 item"),
+        (("[]", "[]", "[]"), "", "at least one row"),
         (("[2, 1]", "[1, 1]", "[1, 1]"), "", "arrival_s must not fall; sort the trace by time"),
         (("[1, 2]", "[1]", "[1, 1]"), "", "differ in length"),
         (("[1, 2]", "[1, 0]", "[1, 1]"), "input_tokens.1", "greater than or equal to 1"),

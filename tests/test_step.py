@@ -89,7 +89,7 @@ def test_a_pipeline_round_advances_every_sequence_once() -> None:
     two = model(4)
     one_stage = StepModel(two.shard, two.system, two.part, two.calibration)
     tokens = two.tokens(64.0).time_s
-    assert tokens == pytest.approx(2 * one_stage._sum(*_ops(one_stage, 32.0)).time_s)
+    assert tokens == pytest.approx(2 * one_stage.total(*_ops(one_stage, 32.0)).time_s)
 
 
 def _ops(step: StepModel, tokens: float) -> tuple[Any, Any]:

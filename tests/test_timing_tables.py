@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from planner import files
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.timing import PowerModel, TableTiming
-from planner.serving.scheduler import attention_pairs, capped_attention_pairs
+from planner.serving.config import attention_pairs, capped_attention_pairs
 from planner.serving.timing import RankLoad
 from planner.specs.deployment import Limits, Parallelism, Pool
 
@@ -80,6 +80,7 @@ def _rank_s(replica: Replica, load: RankLoad) -> float:
         total += sum(float(core.time_s) for core in step.decode_attention(*x))
     if load.prefill_tokens:
         y = float(load.prefill_tokens), load.prefill_pairs, load.prefill_capped_pairs
+        total += float(step.prompts(y[0]).time_s)
         forms = [step.prefill_attention(*y, sparse=how) for how in (True, False)]
         total += sum(min(float(a.time_s), float(b.time_s)) for a, b in zip(*forms, strict=True))
     total += float(step.tokens(float(load.sequences + load.prefill_tokens)).time_s)
@@ -185,7 +186,7 @@ def test_power_lies_between_idle_and_maximum(case: str, seed: int, prompts: bool
 
 
 def test_power_by_hand() -> None:
-    power = PowerModel(8, 100.0, 700.0, 500.0, (1.0, 1.0), (1.0, 1.0))
+    power = PowerModel(8, 100.0, 700.0, 500.0)
     assert power.idle_replica_w == 8 * 600
     assert power.replica_w(0.25, 0.5) == 8 * (500 + 100 + 600 * 0.5)
     assert power.replica_w(7.0, 0.0) == 8 * 1200

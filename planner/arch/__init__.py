@@ -37,6 +37,7 @@ from planner.arch.storage import (
     Storage,
     bytes_per_parameter,
     checkpoint_bytes,
+    first_layer,
     resident_bytes,
     storage_format,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "expert_bias_parameters",
     "expert_matrices",
     "expert_parameters",
+    "first_layer",
     "flop_per_token",
     "hyper_connection_matrices",
     "kv_bytes_per_sequence",

@@ -177,7 +177,7 @@ def _vectors(model: ModelSpec) -> dict[str, int]:
 
 def _mtp_module_bytes(model: ModelSpec, weights: WeightFormat) -> float:
     """One module: a layer stored like the main model's, the rest bf16, and the copied head."""
-    layer = _first_layer(model)
+    layer = first_layer(model)
     layer_parameters: Parameters = parameters(layer)
     in_layer = layer_parameters.total - 2 * model.vocab_size * model.hidden_size
     rest = mtp_module_parameters(model) - in_layer
@@ -189,8 +189,13 @@ def _mtp_module_bytes(model: ModelSpec, weights: WeightFormat) -> float:
     return inside + 2 * (rest + copies)
 
 
-def _first_layer(model: ModelSpec) -> ModelSpec:
-    """The layer a prediction module repeats, as a model of its own."""
+def first_layer(model: ModelSpec) -> ModelSpec:
+    """The layer a prediction module repeats, as a model of its own.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3", arXiv:2412.19437, section 2.2.
+    """
     one = {"layers": 1}
     return model.model_copy(
         update={

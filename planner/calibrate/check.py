@@ -9,6 +9,7 @@ import numpy as np
 from planner import files
 from planner.calibrate import tables as aic
 from planner.calibrate.fit import fit_part
+from planner.calibrate.links_check import link_held_out
 from planner.calibrate.own_rows import fit_rows, part_of
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table, read_rows
@@ -49,15 +50,17 @@ def check(parts: Sequence[str] = (), refit: bool | None = None) -> list[Record]:
         part = files.load_accelerator(name)
         if again and (name in aic.PARTS or published_tables(name)):
             _, fitted = fit_part(part, files.load_calibration(name))
-            found += [_record(name, h, stored=False) for h in fitted.held_out]
+            held = (*fitted.held_out, *link_held_out(name))
+            found += [_record(name, h, stored=False) for h in held]
         else:
             found += [_record(name, h, stored=True) for h in _stored(name)]
     return found
 
 
 def _stored(part: str) -> tuple[HeldOut, ...]:
-    provenance = files.load_calibration(part).provenance
-    return provenance.held_out if provenance else ()
+    calibration = files.load_calibration(part)
+    made = (calibration.provenance, calibration.links.provenance)
+    return tuple(held for provenance in made if provenance for held in provenance.held_out)
 
 
 def _record(part: str, held: HeldOut, stored: bool) -> Record:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from planner.calibrate import tables as aic
+from planner.calibrate.features import variant_of
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table
 
@@ -13,9 +14,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Precision -> formats of rows, best first: block scales are what large MoE models ship in."""
 
-BLOCK_KERNEL = "deepgemm"
-"""Kernel that block-scaled models are served with; preferred where its rows are."""
-AVOIDED = ("min_latency", "flashinfer")
+SERVED = {"fp8_block": "deepgemm", "nvfp4": "flashinfer_trtllm"}
+"""Format -> kernel that models of it are served with; preferred where its rows are."""
+AVOIDED = ("min_latency", "torch_flow_flashinfer")
 """Kernels that an engine runs at small batches or on request only."""
 ENGINES = ("trtllm", "sglang", "vllm")
 
@@ -26,8 +27,6 @@ class Chosen:
 
     key: Key
     tables: tuple[Table, ...]
-    otherwise: tuple[Table, ...] = ()
-    """Fitted where no one law describes ``tables``."""
 
 
 def candidates(part: str) -> list[Table]:
@@ -35,7 +34,8 @@ def candidates(part: str) -> list[Table]:
     found = published_tables(part)
     if aic.installed() and part in aic.PARTS:
         found += aic.aic_tables(part)
-        found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if BLOCK_KERNEL in t.kernel]
+        found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if _served(t, "fp8_block")]
+        found += [t for t in aic.aic_tables(part, ("moe_layer",), "sglang") if _served(t, "nvfp4")]
     return [t for t in found if not any(word in t.kernel for word in AVOIDED)]
 
 
@@ -47,21 +47,15 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
             picked = _first(tables, ops, FORMATS[precision])
             if picked:
                 found.append(Chosen((family, precision), picked))
-    for family in ("attention_decode", "attention_prefill"):
-        latent = [
-            t for t in tables
-            if t.op == family and t.labels.get("variant") == "mla" and _kv(t) == "bf16"
-        ]  # fmt: skip
-        usual = [t for t in tables if t.op == family and _kv(t) == "bf16"]
-        picked = _same_source(latent or usual)
-        if picked:
-            other = [t for t in usual if t.labels.get("variant") != "mla"] if latent else []
-            found.append(Chosen((family, ""), picked, _same_source(other)))
-    return found
+    groups: dict[Key, list[Table]] = {}
+    for table in tables:
+        if table.op in ("attention_decode", "attention_prefill"):
+            groups.setdefault((table.op, variant_of(table)), []).append(table)
+    return found + [Chosen(key, _same_source(group)) for key, group in groups.items()]
 
 
-def _kv(table: Table) -> str:
-    return table.labels.get("kv_dtype", "bf16")
+def _served(table: Table, dtype: str) -> bool:
+    return table.dtype == dtype and SERVED.get(dtype, "?") in table.kernel
 
 
 def _first(
@@ -69,8 +63,7 @@ def _first(
 ) -> tuple[Table, ...]:
     for dtype in formats:
         usual = [t for t in tables if t.op in ops and t.dtype == dtype]
-        block = [t for t in usual if BLOCK_KERNEL in t.kernel and dtype == "fp8_block"]
-        picked = _same_source(block or usual)
+        picked = _same_source([t for t in usual if _served(t, dtype)] or usual)
         if picked:
             return picked
     return ()

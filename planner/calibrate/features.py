@@ -11,8 +11,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
-from planner.ops import Real
-from planner.roofline import blended, share_at
+from planner.roofline import Call
 from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
 
 PRECISION: dict[str, Precision] = {
@@ -69,29 +68,33 @@ class Work:
     """Result elements (gemm), rows a group (grouped_gemm)."""
     call_bytes: FloatArray
     depth: FloatArray
-    """Inner dimension. [elements]"""
+    """Inner dimension, or context of a sequence. [elements, tokens]"""
+    query_s: FloatArray
+    """Queries and results of decode attention at the peak. [s]"""
+    variant: str = ""
+    """Kernel of attention (``AttentionVariant``); empty: MLA on a 16-bit cache."""
 
     @property
     def key(self) -> tuple[str, str]:
         """What one set of shares is fitted for."""
-        shared = ("attention_prefill", "attention_decode", "elementwise", "conversion")
-        return (self.family, "" if self.family in shared else self.precision)
+        products = ("gemm", "grouped_gemm")
+        return (self.family, self.precision if self.family in products else self.variant)
 
     def time_s(self, law: Achieved) -> FloatArray:
-        """Seconds by ``law``: the formula of ``planner.roofline.op_time``. [s]"""
-        compute: Real = law.compute_share
-        memory: Real = law.memory_share
-        if law.compute_curve is not None:
-            compute = share_at(law.compute_curve, self.size)
-        if law.memory_curve is not None:
-            memory = share_at(law.memory_curve, self.call_bytes)
-        busy = blended(self.compute_s / compute, self.memory_s / memory, law.blend)
-        return np.asarray(busy + law.floor_s + self.depth * (law.depth_s or 0.0))
+        """Seconds by ``law``: the formula of ``planner.roofline``. [s]"""
+        return np.asarray(self.call.time_s(law))
+
+    @property
+    def call(self) -> Call:
+        """The calls as the roofline sees them."""
+        lines = self.family == "attention_decode"
+        work = self.compute_s, self.memory_s, self.size, self.call_bytes, self.depth
+        return Call(*work, self.query_s, lines)
 
     def take(self, keep: Mask) -> "Work":
         """Rows where ``keep``."""
-        arrays = (self.compute_s, self.memory_s, self.size, self.call_bytes, self.depth)
-        return Work(self.family, self.precision, *(a[keep] for a in arrays))
+        names = ("compute_s", "memory_s", "size", "call_bytes", "depth", "query_s")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def _work(family: str, dtype: str, peaks: Peaks, of: _Amounts) -> Work:
     rate = peaks.rate(dtype) if np.any(of.flop) else 1.0
     return Work(
         family, PRECISION.get(dtype, dtype), of.flop / rate, of.moved / peaks.bytes_per_s,
-        of.size, of.moved, of.depth,
+        of.size, of.moved, of.depth, np.zeros_like(of.moved),
     )  # fmt: skip
 
 
@@ -167,24 +170,35 @@ def pairs(table: Table) -> FloatArray:
 
 
 def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
-    """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum."""
+    """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum.
+
+    Rows that time a whole layer on every token of the group (``includes: layer``) choose the
+    experts, convert the input of all tokens and write the result of all tokens besides.
+    """
     rows, experts = pairs(table), touched(table)
     hidden, width = table["hidden"], table["intermediate"]
     act = ACTIVATION_BYTES[table.dtype]
-    return [
+    whole = table.labels.get("includes") == "layer"
+    written = table["group_tokens"] if whole else rows
+    found = [
         grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
         grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
         elementwise(rows * hidden * 2 * act, peaks),
         elementwise(5.0 * width * rows, peaks),
-        elementwise(rows * hidden * 4.0, peaks),
+        elementwise((rows + written) * hidden * 2.0, peaks),
     ]
+    if whole:
+        found.append(elementwise(4.0 * table["experts"] * written, peaks))
+    if whole and table.dtype in QUANTISED:
+        found.append(elementwise((2 + act) * hidden * written, peaks))
+    return found
 
 
-def _attention(
-    family: str, table: Table, peaks: Peaks, flop: FloatArray, moved: FloatArray
-) -> Work:
-    nothing = np.zeros_like(flop)
-    return _work(family, table.dtype, peaks, _Amounts(flop, moved, nothing + 1, nothing))
+def variant_of(table: Table) -> str:
+    """Kernel of attention rows, as calibrations name it; empty: MLA on a 16-bit cache."""
+    kind = table.labels.get("variant", "gqa")
+    fp8 = table.op == "attention_decode" and table.labels.get("kv_dtype") == "fp8"
+    return {"mla": "", "gqa": "gqa"}.get(kind, "gqa") if not fp8 else f"{kind}_fp8_cache"
 
 
 def attention_decode(table: Table, peaks: Peaks) -> Work:
@@ -195,12 +209,15 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
     if table.labels.get("variant") == "mla":
         latent, rope = table["kv_lora_rank"], table["rope_dim"]
         flop = 2 * context * heads * (2 * latent + rope)
-        moved = kv_size * context * (latent + rope) + size * sequences * heads * (2 * latent + rope)
+        moved, asked = kv_size * context * (latent + rope), heads * (2 * latent + rope)
     else:
         kv, dim = table["kv_heads"], table["head_dim"]
         flop = 4 * context * heads * dim
-        moved = kv_size * 2 * context * kv * dim + size * 2 * sequences * heads * dim
-    return _attention("attention_decode", table, peaks, flop, moved)
+        moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
+    of = _Amounts(flop, moved, np.ones_like(flop), context / sequences)
+    query_s = size * sequences * asked / peaks.bytes_per_s
+    work = _work("attention_decode", table.dtype, peaks, of)
+    return replace(work, query_s=query_s, variant=variant_of(table))
 
 
 def attention_prefill(table: Table, peaks: Peaks) -> Work:
@@ -212,7 +229,8 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     pair_count = sequences * each * (each + 1) / 2
     flop = 2 * pair_count * heads * (qk + v)
     moved = 2 * size * tokens * heads * (qk + v)
-    return _attention("attention_prefill", table, peaks, flop, moved)
+    of = _Amounts(flop, moved, np.ones_like(flop), np.sqrt(2 * pair_count))
+    return replace(_work("attention_prefill", table.dtype, peaks, of), variant=variant_of(table))
 
 
 def works(table: Table, peaks: Peaks) -> list[Work]:
@@ -250,7 +268,7 @@ BESIDE = ("elementwise", "conversion")
 def bound_s(table: Table, peaks: Peaks) -> FloatArray:
     """Least time the stated peaks allow for the rows' matrix products and transfers. [s]"""
     main = [w for w in works(table, peaks) if w.family not in BESIDE or table.op == w.family]
-    return np.asarray(sum(np.maximum(w.compute_s, w.memory_s) for w in main))
+    return np.asarray(sum(np.maximum(w.compute_s, w.memory_s + w.query_s) for w in main))
 
 
 def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
@@ -264,7 +282,8 @@ def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
                 f"calibration {calibration.name}", family, f"no shares for {precision}"
             )
         return found
-    law: Achieved = getattr(calibration, family)
+    variants: dict[str, Achieved] = getattr(calibration, f"{family}_variants", {})
+    law: Achieved = variants.get(precision) or getattr(calibration, family)
     return law
 
 

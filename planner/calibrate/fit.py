@@ -25,7 +25,7 @@ from planner.specs.hardware import (
 
 CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
 """Shares of bandwidth tried for the quantisation that a row's time includes."""
-CURVED = ("gemm", "grouped_gemm")
+VARIANTS = {name: f"{name}_variants" for name in ("attention_decode", "attention_prefill")}
 FEWEST_CURVED = 16
 """Rows below which shares are fitted as constants."""
 MOST_SIGMA = 0.35
@@ -48,13 +48,10 @@ class PartFit:
         return {key: fit.law for key, fit in self.fits.items()}
 
 
-def conversion_law(share: float) -> Achieved:
-    """Quantisation by its bytes alone."""
-    one = Sourced(1.0, "assumption", "vector work", "assumed")
-    return Achieved(
-        compute_share=one,
-        memory_share=Sourced(share, "assumption", "found beside the product", "assumed"),
-        floor_s=Sourced(0.0, "assumption", "in the product's", "assumed"),
+def conversion_law(share: float, elementwise: Achieved) -> Achieved:
+    """Quantisation: its bytes, and the start of a kernel like the other small ones."""
+    return elementwise.model_copy(
+        update={"memory_share": Sourced(share, "assumption", "found beside the product", "assumed")}
     )
 
 
@@ -75,16 +72,14 @@ def fit_tables(
     """
     found = PartFit(most_sigma=most_sigma)
     for choice in sorted(choices, key=lambda c: c.key[0] == "grouped_gemm"):
-        for tables in (choice.tables, choice.otherwise):
-            if tables and _fit_choice(found, choice.key, tables, peaks, elementwise):
-                break
+        _fit_choice(found, choice.key, choice.tables, peaks, elementwise)
     return found
 
 
 def _fit_choice(
     found: PartFit, key: Key, tables: Sequence[Table], peaks: Peaks, elementwise: Achieved
-) -> bool:
-    """Fit ``key`` to what is believed of ``tables``; say whether one law describes them."""
+) -> None:
+    """Fit ``key`` to what is believed of ``tables``, if one law describes them."""
     screened = [screen(table, peaks) for table in tables]
     kept = [s.table for s in screened if len(s.table)]
     fits = sum(map(len, kept)) >= FEWEST_ROWS and _fit_one(found, key, kept, peaks, elementwise)
@@ -93,7 +88,6 @@ def _fit_choice(
         if used and not fits:
             used, refused["no_one_law"] = 0, used
         found.rows.append(_count(table, used, refused))
-    return fits
 
 
 def _count(table: Table, used: int, refused: Mapping[str, int]) -> RowCount:
@@ -112,16 +106,19 @@ def _fit_one(
     found: PartFit, key: Key, tables: list[Table], peaks: Peaks, elementwise: Achieved
 ) -> bool:
     rows = sum(map(len, tables))
-    limits, curved = Limits(), key[0] in CURVED and rows >= FEWEST_CURVED
+    limits, curved = Limits(), rows >= FEWEST_CURVED
     product = found.fits.get(("gemm", key[1]))
     if key[0] == "grouped_gemm" and product and math.isfinite(found.most_sigma):
         law = product.law
-        limits = Limits(float(law.compute_share), float(law.memory_share), float(law.floor_s))
+        limits = Limits(float(law.compute_share), float(law.memory_share))
     source = tables[0].origin.source
-    converts = any("includes" in table.labels for table in tables)
+    converts = any(table.labels.get("includes") == "quantise" for table in tables)
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
-        beside = {("elementwise", ""): elementwise, ("conversion", ""): conversion_law(share)}
+        beside = {
+            ("elementwise", ""): elementwise,
+            ("conversion", ""): conversion_law(share, elementwise),
+        }
         samples = [Sample(works(t, peaks), t.time_s) for t in tables]
         tries.append((fit_law(key, samples, beside, source, limits, curved), beside))
     fit, beside = min(tries, key=lambda pair: pair[0].sigma)
@@ -186,15 +183,20 @@ def with_laws(
     base: CalibrationSpec, name: str, accelerators: tuple[str, ...], found: PartFit
 ) -> CalibrationSpec:
     """``base`` with the fitted shares in place of its own."""
-    gemm, grouped = dict(base.gemm), dict(base.grouped_gemm)
+    tables: dict[str, dict[str, Achieved]] = {
+        name: dict(getattr(base, name)) for name in ("gemm", "grouped_gemm", *VARIANTS.values())
+    }
     update: dict[str, object] = {"name": name, "accelerators": accelerators}
-    for (family, precision), law in found.laws.items():
-        if family == "gemm":
-            gemm[precision] = law  # type: ignore[index]
-        elif family == "grouped_gemm":
-            grouped[precision] = law  # type: ignore[index]
+    for (family, kind), law in found.laws.items():
+        if family not in VARIANTS:
+            tables[family][kind] = law
+        elif kind:
+            tables[VARIANTS[family]][kind] = law
+            if (family, "") not in found.laws and kind == "gqa":
+                update[family] = law
         else:
             update[family] = law
+    gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
         grouped[each] = _not_above(law, gemm[each])
     update["provenance"] = Provenance(
@@ -206,7 +208,7 @@ def with_laws(
             for key, fit in found.fits.items()
         },
     )
-    return base.model_copy(update={**update, "gemm": gemm, "grouped_gemm": grouped})
+    return base.model_copy(update={**update, **tables})
 
 
 def _not_above(grouped: Achieved, gemm: Achieved) -> Achieved:
@@ -232,8 +234,7 @@ def transfer(
             **base.grouped_gemm,
             **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
         },
-        "attention_prefill": measured.attention_prefill,
-        "attention_decode": measured.attention_decode,
+        **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},
         "provenance": Provenance(
             fitted=own.fitted if own else "",
             transferred_from=measured.name,
@@ -259,7 +260,7 @@ def transfer_errors(
                 laws = {w.key: law_of(measured, w.key) for w in parts if w.family != "conversion"}
             except InputError:
                 continue
-            laws[("conversion", "")] = conversion_law(0.6)
+            laws[("conversion", "")] = conversion_law(0.6, measured.elementwise)
             error = errors_of(rows, lambda t: works(t, peaks), laws, "part")
             if error:
                 note = f"{error.source}, shares of {measured.name}"

@@ -27,16 +27,49 @@ KNOTS: dict[str, tuple[float, ...]] = {
 """Sizes at which the compute share of a family is free."""
 BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
 """Bytes of one call at which the memory share is free."""
+CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
+"""Bytes of the cache read by one call of decode attention, the same."""
+CHAINS = (1e-10, 5e-8)
+"""A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
+EXTRA = {"depth": "depth_s", "query": "query_share"}
+LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02))}
+HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0}
+"""Bounds of the parameters that only some laws have, as logarithms."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 MOST_ROWS = 4000
 """Rows of one fit; more are sampled."""
 FEWEST_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which parameters the law of a family has beside two shares and a floor."""
+
+    compute: tuple[float, ...] = ()
+    """Knots of the compute share; none: a constant."""
+    memory: tuple[float, ...] = ()
+    blends: tuple[Blend, ...] = ("max",)
+    depth: bool = False
+    depths: tuple[float, ...] = (1e-10,)
+    """First guesses of the time a step of depth; the best end is kept. [s]"""
+    query: bool = False
+    rising: bool = False
+    """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
+
+
+FORMS = {
+    "gemm": Form(KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True),
+    "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True),
+    "attention_decode": Form((), CACHE_KNOTS, depth=True, depths=CHAINS, query=True, rising=True),
+    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS),
+}
+"""Family -> form of its law; any other, or few rows: the plain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +146,12 @@ def fit_law(
     samples = [s for s in thinned(samples, MOST_ROWS) if len(s)]
     if sum(map(len, samples)) < FEWEST_ROWS:
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
-    shape = _Shape(key, curved, [w for s in samples for w in s.works if w.key == key])
+    form = FORMS.get(key[0], Form()) if curved else Form()
+    shape = _Shape(key, form, [w for s in samples for w in s.works if w.key == key])
     tries = [
-        _solve(shape, blend, samples, fixed, limits) for blend in (BLENDS if curved else ("max",))
+        _solve(shape, (blend, depth), samples, fixed, limits)
+        for blend in form.blends
+        for depth in form.depths
     ]
     _, blend, x, jacobian = min(tries, key=lambda t: t[0])
     law = shape.law(x, blend, source)
@@ -132,36 +168,45 @@ def _log_errors(samples: Sequence[Sample], laws: Mapping[Key, Achieved]) -> Floa
 class _Shape:
     """Which parameters a law has, and the way between them and the law."""
 
-    def __init__(self, key: Key, curved: bool, works: Sequence[Work] = ()) -> None:
-        self.key, self.curved = key, curved
-        sizes = [w.size for w in works]
-        self.sizes = _reaching(KNOTS.get(key[0], ()), sizes) if curved else ()
-        self.bytes = _reaching(BYTE_KNOTS, [w.call_bytes for w in works]) if curved else ()
+    def __init__(self, key: Key, form: Form, works: Sequence[Work] = ()) -> None:
+        self.key, self.form = key, form
+        self.sizes = _reaching(form.compute, [w.size for w in works])
+        self.bytes = _reaching(form.memory, [w.call_bytes for w in works])
         self.compute = max(1, len(self.sizes))
         self.memory = max(1, len(self.bytes))
         labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
         labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
-        self.names = (*labels, "floor_s", *(("depth_s",) if curved else ()))
+        self.shares = len(labels)
+        extra = [name for name in ("depth", "query") if getattr(form, name)]
+        self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
+        self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
 
-    def start(self, times: FloatArray) -> FloatArray:
+    def start(self, times: FloatArray, depth_s: float) -> FloatArray:
         """First guess, as logarithms."""
         shares = [np.log(0.6)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
-        return np.array(shares + floor + ([np.log(1e-10)] if self.curved else []))
+        first = {"depth": float(np.log(depth_s)), "query": float(np.log(0.5))}
+        return np.array(shares + floor + [first[name] for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest of each parameter, as logarithms."""
-        low = [np.log(1e-3)] * (self.compute + self.memory) + [np.log(limits.floor_s)]
+        low = [np.log(1e-3)] * self.shares + [np.log(limits.floor_s)]
         high = [np.log(limits.compute_share)] * self.compute
         high += [np.log(limits.memory_share)] * self.memory + [np.log(1e-2)]
-        if self.curved:
-            low, high = [*low, np.log(1e-13)], [*high, np.log(1e-6)]
+        low += [LOWEST[name] for name in self.at]
+        high += [HIGHEST[name] for name in self.at]
         return np.array(low), np.array(high)
+
+    def value(self, name: str, x: FloatArray) -> float | None:
+        """Parameter that a law may not have."""
+        return float(np.exp(x[self.at[name]])) if name in self.at else None
 
     def law(self, x: FloatArray, blend: Blend, source: str) -> Achieved:
         """Build the law of a parameter vector, its curves made monotone in time."""
         compute, memory = x[: self.compute], x[self.compute : self.compute + self.memory]
-        floor = float(np.exp(x[self.compute + self.memory]))
+        floor, depth, query = (
+            float(np.exp(x[self.shares])), self.value("depth", x), self.value("query", x)
+        )  # fmt: skip
 
         def number(value: float, note: str) -> Sourced:
             return Sourced(float(f"{value:.4g}"), source, note, "derived")
@@ -182,7 +227,8 @@ class _Shape:
             compute_curve=ups,
             memory_curve=downs,
             blend=blend,
-            depth_s=number(float(np.exp(x[-1])), "fitted") if self.curved else None,
+            depth_s=None if depth is None else number(depth, "fitted"),
+            query_share=None if query is None else number(query, "fitted"),
         )
 
     def prior(self, x: FloatArray) -> FloatArray:
@@ -190,16 +236,16 @@ class _Shape:
         pulls = []
         for sizes, part in (
             (self.sizes, x[: self.compute]),
-            (self.bytes, x[self.compute : self.compute + self.memory]),
+            (self.bytes, x[self.compute : self.shares]),
         ):
-            if len(sizes) > 2:
-                logs = np.log(sizes)
-                slopes = np.diff(part) / np.diff(logs)
-                pulls += [
-                    np.diff(slopes) / SMOOTH,
-                    slopes[[0, -1]],
-                    np.maximum(0, slopes - 0.98) * 100,
-                ]
+            if len(sizes) < 3:
+                continue
+            slopes = np.diff(part) / np.diff(np.log(sizes))
+            pulls.append(np.maximum(0, slopes - 0.98) * 100)
+            if self.form.rising and sizes is self.bytes:
+                pulls += [np.minimum(0, slopes) * 100, slopes / 2]
+            else:
+                pulls += [np.diff(slopes) / SMOOTH, slopes[[0, -1]]]
         return np.concatenate(pulls) if pulls else np.zeros(0)
 
 
@@ -225,15 +271,15 @@ def _no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
 
 def _solve(
     shape: _Shape,
-    blend: Blend,
+    begin: tuple[Blend, float],
     samples: Sequence[Sample],
     fixed: Mapping[Key, Achieved],
     limits: Limits,
 ) -> tuple[float, Blend, FloatArray, FloatArray]:
-    """Cost, blend, parameters and Jacobian of the rows at the best point for one blend."""
+    """Cost, blend, parameters and Jacobian of the rows at the best point from one begin."""
     from scipy.optimize import least_squares
 
-    key = shape.key
+    key, (blend, depth_s) = shape.key, begin
     plain = _Plain(shape, blend)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
@@ -254,7 +300,7 @@ def _solve(
 
     low, high = shape.bounds(limits)
     start = np.clip(
-        shape.start(np.concatenate([s.time_s for s in samples])), low + 1e-6, high - 1e-6
+        shape.start(np.concatenate([s.time_s for s in samples]), depth_s), low + 1e-6, high - 1e-6
     )
     found: Any = least_squares(
         residual, start, bounds=(low, high), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60
@@ -276,7 +322,22 @@ class _Plain:
         """Time of one kernel of each row. [s]"""
         c, m = self.shape.compute, self.shape.memory
         compute = np.interp(np.log(np.maximum(work.size, 1e-30)), self.log_sizes, x[:c])
-        memory = np.interp(np.log(np.maximum(work.call_bytes, 1e-30)), self.log_bytes, x[c : c + m])
-        busy = blended(work.compute_s / np.exp(compute), work.memory_s / np.exp(memory), self.blend)
-        depth = work.depth * np.exp(x[-1]) if self.shape.curved else 0.0
-        return np.asarray(busy + np.exp(x[c + m]) + depth)
+        memory_s, query_s = work.memory_s, work.query_s
+        query = self.shape.value("query", x)
+        if query is None:
+            memory_s, query_s = memory_s + query_s, np.zeros_like(query_s)
+        else:
+            query_s = query_s / query
+        memory = self._memory(x[c : c + m], work)
+        busy = blended(work.compute_s / np.exp(compute), memory_s / memory, self.blend)
+        depth = work.depth * (self.shape.value("depth", x) or 0.0)
+        return np.asarray(busy + query_s + depth + np.exp(x[c + m]))
+
+    def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
+        """Share of the bandwidth of each row."""
+        if work.call.lines and len(logs) > 1:
+            knots = np.asarray(self.shape.bytes)
+            inside = np.clip(work.call_bytes, knots[0], knots[-1])
+            return np.asarray(inside / np.interp(inside, knots, knots / np.exp(logs)))
+        sizes = np.log(np.maximum(work.call_bytes, 1e-30))
+        return np.asarray(np.exp(np.interp(sizes, self.log_bytes, logs)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.calibrate.features import BESIDE, Peaks, bound_s, works
+from planner.calibrate.features import BESIDE, Peaks, bound_s, pairs, touched, works
 from planner.calibrate.rows import FloatArray, Mask, Table
 
 BAD_SHARE = 0.05
@@ -17,10 +17,16 @@ FEWEST_LARGE = 0.15
 """Share of a table's rows that must be larger than the cache for those to be believed."""
 FEW_LARGE = 0.005
 """Share of those that may beat the roofline."""
+FEWEST_SOUND = 0.3
+"""Share of a table's rows that must be of other models for those to be believed."""
 SLOW_RANKS = 1.5
 """An expert rank may take this much longer than its part of one device's time."""
 CLEAR_OF_FLOOR = 6.0
 """Times a table's shortest: where launch and routing no longer decide."""
+BEHIND = 1.15
+"""A row may take this much longer than one with more work."""
+CHUNK_ROWS = 256
+"""Rows compared at once with all others."""
 FAR_FROM_BOUND = {"attention_decode": 0.2, "attention_prefill": 0.2, "moe_layer": 0.35}
 """Share of the bound that a group's best rows must reach to be a kernel at work."""
 
@@ -40,31 +46,51 @@ def screen(table: Table, peaks: Peaks) -> Screened:
     * ``cache_resident``: more than 5 % of a kernel's rows are, all of them small: operands that
       were not rotated past the cache; then all rows that size.
     * ``table_beats_roofline``: more than 5 % are whatever their size; then all of it.
+    * ``shape_beats_roofline``: more than 5 % are, all of them of some models' shapes: routing that
+      did not touch the experts it should have; then those models' rows.
     * ``ranks_repeat_one_device``: rows of an expert-parallel degree that take far longer than
       that part of the whole layer on one device does (routing that collapses onto few experts).
+    * ``slower_than_more_work``: a MoE layer that takes over 15 % longer than one of the same
+      kernel with at least as many pairs, experts, rows and columns: not the kernel's best tiling.
     * ``far_from_roofline``: a shape whose best rows stay far below the bound.
     """
     refused: Counter[str] = Counter()
     share = bound_s(table, peaks) / table.time_s
     keep: Mask = share <= 1.0
     if len(table) and np.mean(~keep) > BAD_SHARE:
-        cached = _cached(table, share, peaks)
-        if cached is None:
-            none = table.take(np.zeros(len(table), bool))
-            return Screened(none, {"table_beats_roofline": len(table)})
-        refused["cache_resident"] = int(np.sum(cached))
-        keep = keep & ~cached
-        refused["beats_roofline"] = int(np.sum(~keep & ~cached))
+        rule, bad = _explained(table, share, peaks)
+        if np.all(bad):
+            return Screened(table.take(~bad), {rule: len(table)})
+        refused[rule] = int(np.sum(bad))
+        keep = keep & ~bad
+        refused["beats_roofline"] = int(np.sum(~keep & ~bad))
     else:
         refused["beats_roofline"] = int(np.sum(~keep))
     if table.op == "moe_layer":
         slow = _slow_ranks(table)
         refused["ranks_repeat_one_device"] = int(np.sum(slow & keep))
         keep = keep & ~slow
+        behind = _behind(table)
+        refused["slower_than_more_work"] = int(np.sum(behind & keep))
+        keep = keep & ~behind
     far = _far(table, share)
     refused["far_from_roofline"] = int(np.sum(far & keep))
     keep = keep & ~far
     return Screened(table.take(keep), {rule: n for rule, n in refused.items() if n})
+
+
+def _explained(table: Table, share: FloatArray, peaks: Peaks) -> tuple[str, Mask]:
+    """Why so many rows are too fast, and which may not be believed for it."""
+    cached = _cached(table, share, peaks)
+    if cached is not None:
+        return "cache_resident", cached
+    if table.op == "moe_layer":
+        models = np.stack([table[name] for name in ("hidden", "experts", "top_k")], axis=1)
+        fast = np.unique(models[share > 1], axis=0)
+        bad = np.any(np.all(models[:, None, :] == fast, axis=2), axis=1)
+        if np.mean(~bad) >= FEWEST_SOUND:
+            return "shape_beats_roofline", bad
+    return "table_beats_roofline", np.ones(len(table), bool)
 
 
 def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
@@ -98,8 +124,20 @@ def _slow_ranks(table: Table) -> Mask:
     return bad
 
 
+def _behind(table: Table) -> Mask:
+    """Rows that a row of more work, whatever way it is counted, leaves behind."""
+    sizes = np.stack([pairs(table), touched(table), table["hidden"], table["intermediate"]])
+    bad = np.zeros(len(table), bool)
+    for start in range(0, len(table), CHUNK_ROWS):
+        own = slice(start, start + CHUNK_ROWS)
+        larger = np.all(sizes[:, None, :] >= sizes[:, own, None], axis=0)
+        best = np.min(np.where(larger, table.time_s, np.inf), axis=1, initial=np.inf)
+        bad[own] = table.time_s[own] > BEHIND * best
+    return bad
+
+
 ALIKE = {
-    "attention_decode": ("heads",),
+    "attention_decode": ("heads", "kv_heads", "head_dim"),
     "attention_prefill": ("heads",),
     "moe_layer": ("hidden", "intermediate", "experts", "top_k"),
 }

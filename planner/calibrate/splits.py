@@ -16,6 +16,7 @@ SIZES = {
     "attention_decode": ("context_tokens", "sequences"),
     "attention_prefill": ("tokens", "sequences"),
     "elementwise": ("bytes",),
+    "all_to_all": ("tokens", "bytes"),
 }
 """What grows with the batch."""
 SHAPES = {
@@ -24,6 +25,7 @@ SHAPES = {
     "moe_layer": ("hidden", "intermediate", "experts", "top_k"),
     "attention_decode": ("heads",),
     "attention_prefill": ("heads",),
+    "all_to_all": ("ranks", "nodes", "hidden", "experts", "top_k"),
 }
 """What belongs to a model."""
 HELD_DEGREES = (4, 16, 64)
@@ -91,7 +93,7 @@ def summary(table: Table, predicted_s: FloatArray, split: Split) -> HeldOut:
     family: CheckFamily = _family(table.op)
     return HeldOut(
         family=family,
-        dtype=table.dtype + (f" {table.labels['variant']}" if "variant" in table.labels else ""),
+        dtype=_dtype(table),
         split=split,
         n=len(table),
         median_abs_error=round(float(np.median(error)), 4),
@@ -99,6 +101,13 @@ def summary(table: Table, predicted_s: FloatArray, split: Split) -> HeldOut:
         bias=round(float(np.exp(np.mean(np.log(ratio)))) - 1, 4),
         source=" ".join(x for x in (table.origin.source, table.origin.version) if x),
     )
+
+
+def _dtype(table: Table) -> str:
+    """Format, for attention with its kind and an 8-bit cache."""
+    fp8 = table.op == "attention_decode" and table.labels.get("kv_dtype") == "fp8"
+    words = (table.dtype, table.labels.get("variant", ""), "fp8-cache" if fp8 else "")
+    return " ".join(word for word in words if word)
 
 
 def _family(op: str) -> CheckFamily:

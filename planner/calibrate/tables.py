@@ -149,7 +149,7 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
             "ep_degree": degree,
         }
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
-        labels = {"distribution": "balanced"}
+        labels = {"distribution": "balanced", "includes": "layer"}
         times = _number(rows["latency"]) / 1e3
         table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
         yield table.take(columns["intermediate"] >= NARROWEST_EXPERT)
@@ -238,9 +238,9 @@ def _collectives(data: Columns, origin: Origin) -> Iterator[Table]:
     for (op, dtype), rows in _groups(data, "op_name", "nccl_dtype"):
         if op not in names or dtype != "half":
             continue
-        columns = {
-            "ranks": _number(rows["num_gpus"]), "bytes": 2.0 * _number(rows["message_size"]),
-        }  # fmt: skip
+        ranks = _number(rows["num_gpus"])
+        parts = ranks if op in ("all_gather", "reduce_scatter") else 1.0  # sizes are of the whole
+        columns = {"ranks": ranks, "bytes": 2.0 * _number(rows["message_size"]) / parts}
         times = _number(rows["latency"]) / 1e3
         yield Table(op.replace("alltoall", "all_to_all"), "none", "nccl", origin, columns, times)
 

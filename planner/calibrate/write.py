@@ -53,6 +53,8 @@ def _scalar(value: Any) -> str:
         return _flow(value)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_scalar, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e12 else repr(float(value))
     if isinstance(value, int):

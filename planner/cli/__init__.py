@@ -2,7 +2,7 @@
 
 import click
 
-from planner.cli import ask, calibrate, runs, shelf, validate
+from planner.cli import ask, calibrate, experts, runs, shelf, validate, workload
 from planner.cli.common import Group
 
 
@@ -19,7 +19,7 @@ def main() -> None:
 for command in (
     ask.plan, ask.simulate, ask.step, ask.compare, ask.claims,
     shelf.footprint, shelf.models, shelf.hardware, shelf.scenarios,
-    calibrate.calibrate, validate.validate, shelf.app,
+    workload.workload, calibrate.calibrate, validate.validate, experts.experts, shelf.app,
 ):  # fmt: skip
     main.add_command(command)
 calibrate.calibrate.add_command(runs.engine)

@@ -1,10 +1,19 @@
 """Commands that answer a scenario."""
 
 import os
+from typing import Literal
 
 import click
 
-from planner.cli.common import html_option, overrides, placed, scenario_options, show, write_html
+from planner.cli.common import (
+    html_option,
+    overrides,
+    placed,
+    scenario_options,
+    show,
+    write_html,
+    write_or_refuse,
+)
 
 
 @click.command()
@@ -37,14 +46,27 @@ def simulate(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | No
 
 @click.command()
 @scenario_options
-def step(scenario: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Lay out one steady decode step; capacity at given user speeds."""
-    from planner.evaluation import steady
+@html_option
+@click.option(
+    "--phase",
+    type=click.Choice(["decode", "prefill"]),
+    default="decode",
+    help="Of which step the timeline is.",
+)
+def step(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None, phase: str) -> None:
+    """Lay out one steady decode step, simulate it over all ranks; capacity at user speeds."""
+    from planner.evaluation import steady, timeline
     from planner.files import load_scenario
+    from planner.report.step_page import StepAnswer, write_step_html
 
     with placed(scenario):
-        answer = steady(load_scenario(scenario, overrides(sets)))
-    show(answer.to_dict, as_json, "print_steady", answer)
+        question = load_scenario(scenario, overrides(sets))
+        found = steady(question)
+        which: Literal["decode", "prefill"] = "prefill" if phase == "prefill" else "decode"
+        answer = StepAnswer(found, timeline(question, which, replica=found.replica))
+    if html is not None:
+        write_or_refuse("--html", html, lambda: write_step_html(answer, html))
+    show(answer.to_dict, as_json, "print_step_answer", answer)
 
 
 @click.command()

@@ -1,13 +1,21 @@
-"""Commands that measure kernels and hold predictions to them."""
+"""Commands that measure kernels, fit achieved shares to them, and hold predictions to them."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
+
+from planner.cli.common import write_or_refuse
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+WORST_SHOWN = 8
 
 
 @click.group()
 def calibrate() -> None:
-    """Measure kernels on this machine."""
+    """Measure kernels, fit what share of the peaks they reach, say how wrong the fit is."""
 
 
 @calibrate.command(
@@ -19,3 +27,125 @@ def calibrate_run(arguments: tuple[str, ...]) -> None:
     from planner.calibrate.runner.main import run
 
     sys.exit(run(list(arguments)))
+
+
+@calibrate.command("fit")
+@click.argument("source")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@as_json_option
+def calibrate_fit(source: str, out: Path | None, as_json: bool) -> None:
+    """Fit achieved shares to SOURCE: a file of rows (.jsonl), or a part with measured tables.
+
+    --out writes a calibration (YAML) of a known part, or shares and errors (JSON) of another
+    device.
+    """
+    from planner.calibrate.fitted import fit_source
+    from planner.calibrate.goals import meets_goal
+
+    fitted = fit_source(source)
+    if out is not None:
+        write_or_refuse("--out", out, lambda: out.write_text(fitted.file_text(out), "utf-8"))
+    if as_json:
+        click.echo(json.dumps(fitted.as_dict(), indent=2))
+        return
+    from planner.report.calibration import errors_table, shares_table
+
+    page = _page()
+    page.table(shares_table(fitted.laws, f"{fitted.device}: {fitted.about}"))
+    page.table(errors_table(fitted.records, [meets_goal(r) for r in fitted.records]))
+    if out is not None:
+        page.note(f"written: {out}")
+
+
+@calibrate.command("check")
+@click.argument("targets", nargs=-1, metavar="[PART|ROWS.jsonl]...")
+@click.option(
+    "--refit/--stored", default=None,
+    help="Fit again without the held-out points, or show what was stored [default: refit the "
+    "parts named where the measured tables are installed].",
+)  # fmt: skip
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/calibration.md.")
+@as_json_option
+def calibrate_check(
+    targets: tuple[str, ...], refit: bool | None, html: str | None, markdown: bool, as_json: bool
+) -> None:
+    """Say how far predictions are from points that were not fitted.
+
+    Of the parts named, of files of rows, or of every part that was measured.
+    """
+    from planner.calibrate.check import check, check_rows
+    from planner.calibrate.goals import meets_goal
+
+    rows = [Path(t) for t in targets if t.endswith(".jsonl")]
+    parts = [t for t in targets if not t.endswith(".jsonl")]
+    records = [record for path in rows for record in check_rows(path)]
+    if parts or not rows:
+        records += check(parts, refit)
+    met = [meets_goal(record) for record in records]
+    points = _points(parts, rows) if html or (targets and not as_json and not markdown) else []
+    if html:
+        _write_page(records, met, points, html)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+        return
+    from planner.calibrate.points import worst
+    from planner.report import calibration
+
+    if markdown:
+        click.echo(calibration.errors_markdown(records), nl=False)
+        return
+    page = _page()
+    page.table(calibration.errors_table(records, met))
+    if points:
+        page.table(calibration.worst_table(worst(points, WORST_SHOWN)))
+    if html:
+        page.note(f"written: {html}")
+
+
+@calibrate.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.option("--part", required=True, help="Accelerator that both measured, e.g. h200-sxm.")
+@as_json_option
+def calibrate_compare(a: str, b: str, part: str, as_json: bool) -> None:
+    """Put two sources of the same part side by side, on points both have.
+
+    A and B are each a file of rows (.jsonl), 'published' (rows that travel with the package), or
+    an engine of the installed tables: trtllm, sglang, vllm, with :VERSION where not the newest.
+    """
+    from planner.calibrate.check import compare
+
+    found = compare(a, b, part)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from planner.report.calibration import compared_table
+
+    _page().table(compared_table(found))
+
+
+def _points(parts: list[str], rows: list[Path]) -> list[Any]:
+    from planner import files
+    from planner.calibrate.points import part_points, rows_points
+
+    names = parts or ([] if rows else files.accelerator_names())
+    found = [point for path in rows for point in rows_points(path)]
+    return found + [point for name in names for point in part_points(name)]
+
+
+def _write_page(
+    records: list[dict[str, Any]], met: list[bool | None], points: list[Any], path: str
+) -> None:
+    from planner.calibrate.points import worst
+    from planner.report.calibration import write_calibration_html
+
+    far = worst(points, 3 * WORST_SHOWN)
+    write_or_refuse("--html", path, lambda: write_calibration_html(records, met, points, far, path))
+
+
+def _page() -> Any:
+    from planner.report.ink import Page
+    from planner.report.terminal import console
+
+    return Page(console())

@@ -100,28 +100,33 @@ def write_html(answer: Any, path: str | None) -> None:
         return
     from planner.report.html import write_html
 
+    write_or_refuse("--html", path, lambda: write_html(answer, Path(path)))
+
+
+def write_or_refuse(option: str, path: str | Path, write: Callable[[], object]) -> None:
+    """Write a file; what the system refuses becomes an error that names the option."""
     try:
-        write_html(answer, Path(path))
+        write()
     except OSError as error:
-        raise InputError("--html", path, f"cannot be written: {error.strerror}") from None
+        raise InputError(option, str(path), f"cannot be written: {error.strerror}") from None
 
 
 def show(to_plain: Callable[[], Any], as_json: bool, printer: str, *args: Any) -> None:
     """Print as JSON, or through the named function of the terminal report."""
     if as_json:
-        click.echo(json.dumps(_finite(to_plain()), indent=2, allow_nan=False))
+        click.echo(json.dumps(finite(to_plain()), indent=2, allow_nan=False))
         return
     from planner.report import terminal
 
     getattr(terminal, printer)(*args, terminal.console())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinity and no NaN: both become null."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

@@ -2,25 +2,42 @@
 
 from planner.evaluation.assumptions import Assumption, assumptions, sources
 from planner.evaluation.evaluate import Served, evaluate, need_workload, result, serve
+from planner.evaluation.experts import (
+    ExpertReport,
+    Question,
+    Setting,
+    expert_report,
+    experts_in,
+    experts_of,
+)
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
+from planner.evaluation.timeline import TimelineResult, timeline
 
 __all__ = [
     "Assumption",
     "Capacity",
     "Day",
     "Energy",
+    "ExpertReport",
+    "Question",
     "Replica",
     "Result",
     "Served",
+    "Setting",
     "SteadyResult",
+    "TimelineResult",
     "assumptions",
     "build",
     "evaluate",
+    "expert_report",
+    "experts_in",
+    "experts_of",
     "need_workload",
     "result",
     "serve",
     "sources",
     "steady",
+    "timeline",
 ]

@@ -7,10 +7,12 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from planner import memory
+from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.hardware import Precision
+from planner.step.multiprocessors import COMMUNICATION_SM_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,19 @@ MODEL_STATEMENTS = (
     ),
     ("pipeline", "Pipeline stages are equal and always full: no bubbles."),
     ("speculation", "No speculative decoding: one token a sequence a step."),
+    (
+        "accepted tokens",
+        "Every step yields the mean number of accepted tokens, evenly spaced in time: acceptance "
+        "neither varies between requests nor with the batch.  A prompt computed beside decoding "
+        "sequences waits for one token's part of their step, so first tokens are up to a step "
+        "early.",
+    ),
+    (
+        "overlap",
+        "Micro-batches are equal halves; a transfer starts when the computation before it has "
+        "ended on every rank, and each stage waits for its slowest rank.",
+    ),
+    ("shared expert", "The shared expert's halves fit beside dispatch and combine, in that order."),
 )
 
 
@@ -66,6 +81,10 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
         for assumption in _doubtful(name, spec)
         if not unused.intersection(assumption.name.split("."))
     ]
+    found += [
+        Assumption(name, None, "assumed", source, note)
+        for name, source, note in doubtful_laws(replica)
+    ]
     for name in ("RUNTIME_BYTES", "COLLECTIVE_BUFFER_BYTES", "LOW_LATENCY_BATCH_TOKENS"):
         value: Sourced = getattr(memory, name)
         found.append(_assumption(f"memory.{name.lower()}", value))
@@ -75,7 +94,10 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
             "share of device memory the engine uses; vLLM's default is 0.9",
         )
     )  # fmt: skip
-    if replica.shard.uses_all_to_all:
+    found += _speculation(replica)
+    if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:
+        found.append(_assumption("overlap.communication_sm_share", COMMUNICATION_SM_SHARE))
+    if replica.shard.uses_all_to_all and pool.overlap == "share":
         found.append(
             Assumption(
                 "overlap_share", pool.overlap_share, "assumed", "choice of the scenario",
@@ -85,6 +107,22 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     taken = [(n, text) for n, text in MODEL_STATEMENTS if n not in _beside_the_point(replica)]
     found += [Assumption(n, None, "assumed", "model", text) for n, text in taken]
     return tuple(found)
+
+
+def _speculation(replica: Replica) -> list[Assumption]:
+    """Acceptance, which no model predicts: measured elsewhere, or assumed."""
+    spec = replica.pool.speculative
+    if spec is None:
+        return []
+    return [
+        Assumption(
+            "speculative.tokens_per_step",
+            spec.expected_tokens,
+            "secondary" if spec.source else "assumed",
+            spec.source or "choice of the scenario",
+            f"mean tokens a step with {spec.draft_tokens} draft tokens; depends on the text",
+        )
+    ]
 
 
 def sources(*specs: BaseModel) -> tuple[str, ...]:
@@ -107,6 +145,11 @@ def _beside_the_point(replica: Replica) -> set[str]:
         without.add("expert load")
     if replica.shard.pp == 1:
         without.add("pipeline")
+    without.add("speculation" if replica.step.draft else "accepted tokens")
+    if not replica.step.scheduled or replica.step.plan(prefill=True).micro_batches == 1:
+        without.add("overlap")
+    if not replica.step.scheduled or replica.step.overlap != "shared_expert":
+        without.add("shared expert")
     if all(a.name != "mla" for a in replica.shard.attention):
         without.add("chunked prefill")
     return without
@@ -120,6 +163,7 @@ def _unused(replica: Replica) -> set[str]:
         matrices += [moe.gate_up, moe.down, *moe.shared]
     used = {COMPUTE_PRECISION[m.storage] for m in matrices} | {"bf16"}  # attention, output head
     unused: set[str] = {p for p in get_args(Precision) if p not in used}
+    unused |= {*MEASURED, *unused_shares(replica)}
     if moe is None:
         unused.add("grouped_gemm")
     if shard.devices == 1:

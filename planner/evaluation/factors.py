@@ -46,6 +46,14 @@ def with_factors(calibration: CalibrationSpec, overheads: EngineOverheads) -> Ca
                 name: _slower(a, float(moe), floor) for name, a in old.grouped_gemm.items()
             },
             "elementwise": _slower(old.elementwise, float(gemm), floor),
+            "attention_decode_variants": {
+                name: _slower(a, float(core), floor)
+                for name, a in old.attention_decode_variants.items()
+            },
+            "attention_prefill_variants": {
+                name: _slower(a, float(core), floor)
+                for name, a in old.attention_prefill_variants.items()
+            },
             "attention_decode": _slower(old.attention_decode, float(core), floor),
             "attention_prefill": _slower(old.attention_prefill, float(core), floor),
             "step_overhead_s": host_s,

@@ -5,20 +5,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from planner import arch
-from planner.errors import InfeasibleError
+from planner.comm import with_exchange
+from planner.errors import InfeasibleError, InputError
 from planner.evaluation.factors import with_factors
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig
+from planner.serving.config import Role
 from planner.shard import Shard, shard
 from planner.specs.deployment import Pool
 from planner.specs.hardware import SystemSpec
 from planner.specs.model import ModelSpec
-from planner.specs.overheads import EngineOverheads
 from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
+from planner.step.draft import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,14 @@ class Replica:
         limits = self.pool.limits
         return TableTiming(
             self.step,
-            limits.max_step_tokens + limits.max_sequences,
+            limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
             self.pool.parallelism.attention_dp,
-            self.power() or PowerModel(0, 0.0, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0)),
+            self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
 
-    def config(self, cached_input_share: float) -> ReplicaConfig:
-        """Limits as the event loop takes them."""
-        limits = self.pool.limits
+    def config(self, cached_input_share: float, role: Role = "both") -> ReplicaConfig:
+        """Limits and scheduling rules as the event loop takes them."""
+        limits, engine = self.pool.limits, self.pool.engine
         return ReplicaConfig(
             ranks=self.pool.parallelism.attention_dp,
             max_sequences=limits.max_sequences,
@@ -62,42 +64,67 @@ class Replica:
             kv_capacity_tokens=self.memory.kv_capacity_tokens_per_rank,
             cap_tokens=self.cap_tokens,
             cached_input_share=cached_input_share,
-            sequence_overhead_tokens=self.memory.sequence_overhead_tokens,
+            # half a block each; drafts hold cache until they are refused
+            sequence_overhead_tokens=self.memory.sequence_overhead_tokens
+            + engine.kv_block_tokens // 2
+            + self.step.query_tokens
+            - 1,
+            policy=engine.policy,
+            chunked_prefill=engine.chunked_prefill,
+            decode_steps_between_prefills=engine.decode_steps_between_prefills,
+            answer_reserve_share=engine.answer_reserve_share,
+            preemption=engine.preemption,
+            room_steps=engine.room_steps,
+            swap_s_per_token=self._swap_s_per_token(),
+            poll_steps=engine.poll_steps,
+            role=role,
         )
+
+    def _swap_s_per_token(self) -> float:
+        """Time for one token's KV over a device's link to the host, where it swaps. [s]"""
+        if self.pool.engine.preemption != "swap":
+            return 0.0
+        link = self.hardware.accelerator.host_link_bytes_per_s
+        if link is None:
+            raise InputError(
+                "", "engine.preemption",
+                f"{self.hardware.accelerator.name} has no known link to the host; use recompute",
+            )  # fmt: skip
+        return self.memory.kv_bytes_per_token / float(link)
 
 
 def build(
-    model: ModelSpec,
-    hardware: Hardware,
-    pool: Pool,
-    routing: Routing | None = None,
-    overheads: EngineOverheads | None = None,
+    model: ModelSpec, hardware: Hardware, pool: Pool, routing: Routing | None = None
 ) -> Replica:
     """Put one replica together.
 
     Parameters
     ----------
     routing : how popular experts are; None: equally, so that every rank is alike.
-    overheads : what the engine costs beside its kernels; None: nothing.
 
     Raises
     ------
     InfeasibleError
         The parallelism does not divide the model, or joins more devices than the system can.
     InputError
-        The part does not multiply in the format asked for.
+        The part does not multiply in the format asked for, or has no such exchange library.
     """
     local = shard(model, pool)
-    own = overheads or EngineOverheads()
+    if pool.exchange:
+        calibration = with_exchange(hardware.calibration, pool.exchange)
+        hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
     step = StepModel(
         local,
         hardware.system,
         hardware.accelerator,
-        with_factors(hardware.calibration, own),
+        with_factors(hardware.calibration, pool.engine.overheads),
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
-        own,
+        pool.overlap,
+        pool.fused_norm,
+        draft(model, pool),
+        overheads=pool.engine.overheads,
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]
@@ -107,7 +134,9 @@ def build(
         hardware=hardware,
         pool=pool,
         shard=local,
-        memory=footprint(local, hardware.accelerator, pool.limits),
+        memory=footprint(
+            local, hardware.accelerator, pool.limits, step.draft.shard if step.draft else None
+        ),
         step=step,
         cap_tokens=max(known) if known else None,
     )
@@ -151,12 +180,9 @@ def power_model(hardware: Hardware, devices: int) -> PowerModel | None:
         return None
     max_w = float(part.max_power_w)
     server_w = float(system.server_power_w_per_device or max_w)
-    decode, prefill = shares.attention_decode, shares.attention_prefill
     return PowerModel(
         devices=devices,
         idle_w=shares.idle_power_share * max_w,
         max_w=max_w,
         host_w=max(0.0, server_w - max_w),
-        decode_shares=(decode.compute_share, decode.memory_share),
-        prefill_shares=(prefill.compute_share, prefill.memory_share),
     )

@@ -142,6 +142,8 @@ def step_dict(step: Step) -> dict[str, Any]:
     """A step's time, its parts and its speed of light."""
     return {
         "time_s": step.time_s,
+        "tokens_per_step": step.tokens,
+        "hidden_s": step.hidden_s,
         "bound_s": step.bound_s,
         "bound_by": step.bound_by,
         "by_component_s": step.by_component(),

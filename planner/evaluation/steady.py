@@ -48,7 +48,7 @@ class SteadyResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         node = self.replica.hardware.system.devices_per_node
-        per_node = self.sequences_per_device * node
+        per_node = self.sequences_per_device * node * self.step.tokens
         return {
             "scenario": self.scenario.name,
             "label": self.replica.pool.parallelism.label(),
@@ -96,11 +96,11 @@ def steady(scenario: Scenario) -> SteadyResult:
     step = replica.step.decode_step(per_rank, wish.context_tokens, replica.cap_tokens)
 
     def at_overlap(share: float) -> float:
-        model = replace(replica.step, overlap_share=share)
+        model = replace(replica.step, overlap="share", overlap_share=share)
         return float(model.decode_step_s(per_rank, wish.context_tokens, replica.cap_tokens))
 
     node = replica.hardware.system.devices_per_node
-    rate = per_device / step.time_s
+    rate = per_device * step.tokens / step.time_s
     return SteadyResult(
         scenario=scenario,
         replica=replica,
@@ -109,7 +109,7 @@ def steady(scenario: Scenario) -> SteadyResult:
         context_tokens=wish.context_tokens,
         tokens_per_s_per_device=rate,
         tokens_per_s_per_node=rate * node,
-        tokens_per_s_per_user=1 / step.time_s,
+        tokens_per_s_per_user=step.tokens / step.time_s,
         unhidden_s=at_overlap(0.0),
         hidden_s=at_overlap(1.0),
         capacities=tuple(
@@ -126,14 +126,15 @@ def capacity(replica: Replica, context_tokens: float, tokens_per_s_per_user: flo
     """
     shard, memory = replica.shard, replica.memory
     by_kv = memory.kv_capacity_tokens_per_rank // (
-        int(context_tokens) + memory.sequence_overhead_tokens
+        int(context_tokens) + memory.sequence_overhead_tokens + replica.step.query_tokens - 1
     )
     sizes = np.arange(1, max(1, by_kv) + 1, dtype=float)
     step_s = np.asarray(replica.step.decode_step_s(sizes, context_tokens, replica.cap_tokens))
-    keeps = (step_s <= 1 / tokens_per_s_per_user) & (sizes <= by_kv)
+    token_s = step_s / replica.step.tokens_per_step
+    keeps = (token_s <= 1 / tokens_per_s_per_user) & (sizes <= by_kv)
     most = float(sizes[keeps].max()) if keeps.any() else 0.0
     per_device = most * shard.attention_dp / shard.devices
-    rate = per_device * (1 / step_s[int(most) - 1]) if most else 0.0
+    rate = per_device * (1 / token_s[int(most) - 1]) if most else 0.0
     return Capacity(
         tokens_per_s_per_user,
         per_device,

@@ -25,6 +25,7 @@ from planner.files.scenario import (
     scenario_titles,
     validate_scenario,
 )
+from planner.files.traffic import load_traffic
 from planner.files.yaml_io import load_spec, parse_value, read_yaml, validate
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "load_scenario",
     "load_spec",
     "load_system",
+    "load_traffic",
     "locate",
     "model_names",
     "parse_value",

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from planner.errors import InputError
 from planner.files import profiles
 from planner.files.engines import with_engine
+from planner.files.speculation import with_acceptance
+from planner.files.traffic import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
@@ -102,6 +104,8 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         for n in names
     )
     common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
+    if raw.deployment is not None:
+        common["deployment"] = located("deployment", with_acceptance, raw.deployment)
     return Scenario(
         **common,
         model=located("model", profiles.load_model, raw.model),
@@ -176,18 +180,7 @@ def locate(name: str | Path, field: str) -> str:
 
 
 def _workload(raw: ScenarioFile, document: Document) -> Workload | None:
-    if raw.workload is None:
-        return None
-    if isinstance(raw.workload, dict):
-        return validate(raw.workload, Workload, document, ("workload",))
-    for folder in (document.path.parent, scenario_root()):
-        path = folder / raw.workload
-        if path.is_file():
-            file = read_yaml(path)
-            return validate(file.data, Workload, file)
-    raise InputError(
-        document.where(("workload",)), "workload", f"file {raw.workload!r} does not exist"
-    )
+    return None if raw.workload is None else load_workload(raw.workload, document)
 
 
 def _routing(raw: ScenarioFile, document: Document) -> Routing | None:
@@ -233,13 +226,20 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     """
     data = scenario.model_dump(mode="json")
     for path, value in overrides.items():
-        _put(data, path, value)
+        put(data, path, value)
     data["deployment"] = with_engine(data["deployment"])
     try:
-        return Scenario.model_validate(data)
+        changed = Scenario.model_validate(data)
     except ValidationError as error:
         given = "".join(f" {path}={value}" for path, value in overrides.items())
         raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
+    update: dict[str, Any] = {}
+    if changed.deployment is not None:
+        update["deployment"] = with_acceptance(changed.deployment)
+    if changed.workload is not None:
+        folders = (Path(), scenario_root())
+        update["workload"] = with_rows(changed.workload, folders, "--set", scenario.workload)
+    return changed.model_copy(update=update)
 
 
 def validate_scenario(data: Mapping[str, Any]) -> Scenario:
@@ -258,7 +258,8 @@ def scenario_titles() -> dict[str, str]:
     }
 
 
-def _put(data: dict[str, Any], path: str, value: Any) -> None:
+def put(data: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value of plain data by its dotted path; InputError where nothing is there."""
     steps: list[str] = path.split(".")
     if steps[0] in ("system", "accelerator", "calibration"):
         steps = ["hardware", "0", *steps]

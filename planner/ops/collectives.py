@@ -5,10 +5,27 @@ traffic on the tokens of the whole expert group.
 """
 
 import math
+from typing import Literal, Protocol
 
 from planner.ops.op import COMPUTE_PRECISION, ELEMENT_BYTES, Comm, Real
-from planner.routing import HotRank
-from planner.shard import LocalMoe, Shard
+from planner.routing import Destinations, HotRank
+from planner.shard import Shard
+
+
+class Routed(Protocol):
+    """How experts are chosen: what the traffic of a token depends on."""
+
+    @property
+    def top_k(self) -> int:
+        """Experts a token."""
+
+    @property
+    def groups(self) -> int:
+        """Groups the experts are dealt to, in order."""
+
+    @property
+    def top_k_groups(self) -> int:
+        """Groups a token may draw from."""
 
 
 def token_comms(shard: Shard, tokens: Real, domain: int) -> list[Comm]:
@@ -90,7 +107,9 @@ def expert_comms(
     domain : devices of one scale-up domain.
     dedup : whether a token crosses scale-out once per *node* and is fanned out there (prefill
         kernels), rather than once per expert (low-latency kernels).
-    hot : the hottest rank takes in (and gives back) that much more, and all wait for it.
+    hot : the hottest rank takes in (and gives back) that much more, and all wait for it.  Where
+        a copy a node crosses scale-out, it comes in over the cards of all the node's ranks: there
+        the hottest node counts, and each token once (``hot.reach``).
 
     References
     ----------
@@ -122,24 +141,44 @@ def expert_comms(
             ),
         ]
     own = group_tokens / devices
-    if hot is not None:
-        own = own * hot.pairs_ratio(group_tokens)
+    busiest = 1.0 if hot is None else hot.pairs_ratio(group_tokens)
+    busiest_out = busiest
     inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
+    if dedup and hot is not None and hot.reach is not None:
+        busiest, busiest_out = hot.reach.rank_ratio, hot.reach.node_ratio
+        inner, outer = placed_copies(hot.reach, devices, inside)
+    alone = copies(moe, inside, inside, min(inside, shard.moe_ep), True)[0]
+    each = copies(moe, inside, inside, min(inside, shard.moe_ep), False)[0]
     dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
     scales = {1.0: 4 / 128, 0.5: 1 / 16}.get(dispatch_act, 0.0)
     dispatch = moe.message_elements * (dispatch_act + scales)
     combine = moe.message_elements * 2.0
-    comms = []
-    for name, size in (("expert_network/dispatch", dispatch), ("expert_network/combine", combine)):
-        sent = own * size * shard.moe_tp
-        comms.append(
-            Comm(name, "all_to_all", devices, inside, sent * inner, sent * outer, moe.layers, True)
+    halves: tuple[tuple[Literal["dispatch", "combine"], float], ...]
+    halves = (("dispatch", dispatch), ("combine", combine))
+    return [
+        Comm(
+            f"expert_network/{phase}",
+            "all_to_all",
+            devices,
+            inside,
+            own * size * shard.moe_tp * inner,
+            own * size * shard.moe_tp * outer,
+            moe.layers,
+            hideable=True,
+            phase=phase,
+            mode="normal" if dedup else "low_latency",
+            one_copy_share=1.0 if dedup or not each else min(1.0, alone / each),
+            experts=moe.slots,
+            message_bytes=size,
+            busiest_share=busiest,
+            busiest_scale_out_share=busiest_out,
         )
-    return comms
+        for phase, size in halves
+    ]
 
 
 def copies(
-    moe: LocalMoe, devices: int, inside: int, expert_ranks: int, dedup: bool
+    moe: Routed, devices: int, inside: int, expert_ranks: int, dedup: bool
 ) -> tuple[float, float]:
     r"""Copies of one token that travel inside its scale-up domain and across scale-out.
 
@@ -168,7 +207,27 @@ def copies(
     return targets * (1 - 1 / inside), hit * (nodes - 1) / nodes
 
 
-def distinct_nodes(moe: LocalMoe, nodes: float) -> float:
+def placed_copies(reach: Destinations, devices: int, inside: int) -> tuple[float, float]:
+    """Copies of ``copies`` with ``dedup``, for the placement at hand.
+
+    Load balancing that deals experts to any rank gives up some of what node-limited routing
+    saves: a token's groups are no longer together.
+
+    Returns
+    -------
+    inner, outer : expected copies a token.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
+    """
+    if devices <= inside:
+        return reach.ranks_per_token * (devices - 1) / devices, 0.0
+    nodes = devices / inside
+    return reach.ranks_per_token * (1 - 1 / inside), reach.nodes_per_token * (1 - 1 / nodes)
+
+
+def distinct_nodes(moe: Routed, nodes: float) -> float:
     r"""Expected nodes that hold at least one of a token's experts.
 
     Without limit :math:`N (1-(1-1/N)^k)`.  Group-limited routing draws the ``k`` experts from

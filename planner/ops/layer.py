@@ -18,7 +18,8 @@ from planner.ops.op import (
     Real,
 )
 from planner.routing import HotRank
-from planner.shard import LocalMatrix, LocalMoe, Shard
+from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
+from planner.specs.hardware import AttentionVariant
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -69,6 +70,35 @@ def token_ops(shard: Shard, tokens: Real) -> list[Op]:
     return ops
 
 
+def prompt_ops(shard: Shard, tokens: Real) -> list[Op]:
+    """Ops that prompt tokens need beside :func:`token_ops`: keys put together from their parts.
+
+    Latent attention expands its cache for a prompt; the expanded part of every head's key is
+    read, and the whole key written with the part that all heads share.
+
+    Parameters
+    ----------
+    tokens : prompt tokens of this rank. [tokens]
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.3 (decoupled rotary key).
+    .. [2] SGLang, github.com/sgl-project/sglang, python/sglang/srt/models/deepseek_v2.py
+       (``forward_normal``: keys are written in two parts).
+    """
+    ops: list[Op] = []
+    for group in shard.attention:
+        widths = {m.name: m for m in group.matrices}
+        if group.name != "mla" or "kv_b" not in widths or group.core.cap_tokens is not None:
+            continue  # layers that pick keys run in the absorbed form
+        key = (widths.get("q_b") or widths["q"]).n
+        expanded = widths["kv_b"].n - widths["o"].k
+        ops.append(
+            Elementwise("attention/key_parts", 2.0 * (expanded + key) * tokens, group.layers)
+        )
+    return ops
+
+
 def _gating(name: str, rows: Real, width: float, count: float) -> Elementwise:
     """SiLU(gate) * up and conversion to the next input: read ``2 width`` bf16, write 1 byte."""
     return Elementwise(name, 5.0 * width * rows, count)
@@ -93,6 +123,21 @@ def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> 
     touched = touched_slots(moe, group_tokens)
     if hot is not None:
         pairs, touched = pairs * hot.pairs_ratio(group_tokens), hot.most_touched(group_tokens)
+    return loaded_expert_ops(moe, pairs, touched)
+
+
+def loaded_expert_ops(moe: LocalMoe, pairs: Real, touched: Real) -> list[Op]:
+    """Ops of the routed experts on a device with ``pairs`` rows over ``touched`` of its slots.
+
+    Parameters
+    ----------
+    pairs : (token, expert) pairs that come to this device.
+    touched : its slots with at least one of them.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
+    """
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",
@@ -179,6 +224,7 @@ def decode_attention(
                 core.token_flop * group.head_share,
                 core.state_bytes_per_sequence * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=True),
             )
         )
     return ops
@@ -235,6 +281,15 @@ def prefill_attention(
                 core.indexer_pair_flop,
                 core.token_flop * group.head_share,
                 group.layers,
+                variant=_variant(group, cached=False),
             )
         )
     return ops
+
+
+def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
+    """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
+    fp8 = cached and group.kv == "fp8"
+    if group.name == "gqa":
+        return "gqa_fp8_cache" if fp8 else "gqa"
+    return "mla_fp8_cache" if fp8 and group.name == "mla" else None

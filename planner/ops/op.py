@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.arch import Storage
-from planner.specs.hardware import OpFamily, Precision
+from planner.specs.hardware import AttentionVariant, OpFamily, Precision
 
 Real = float | NDArray[np.float64]
 """A scalar for one case, or an array for many."""
@@ -140,6 +140,8 @@ class AttentionDecode:
     state_bytes: float = 0.0
     count: float = 1.0
     precision: Precision = "bf16"
+    variant: AttentionVariant | None = None
+    """Kernel; None: MLA on a 16-bit cache, or one that nobody measured."""
 
     @property
     def family(self) -> OpFamily:
@@ -161,13 +163,23 @@ class AttentionDecode:
         )
 
     @property
-    def hbm_bytes(self) -> Real:
-        """HBM traffic of one call. [bytes]"""
+    def cache_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that sequences keep: cache, indexer keys, state. [bytes]"""
         return (
             self.kv_bytes_per_token * self.capped_tokens
             + self.indexer_bytes_per_token * self.context_tokens
-            + (2 * self.query_elements + 2 * self.state_bytes) * self.sequences
+            + 2 * self.state_bytes * self.sequences
         )
+
+    @property
+    def query_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that is queries and results. [bytes]"""
+        return 2 * self.query_elements * self.sequences
+
+    @property
+    def hbm_bytes(self) -> Real:
+        """HBM traffic of one call. [bytes]"""
+        return self.cache_bytes + self.query_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +208,8 @@ class AttentionPrefill:
     token_flop: float = 0.0
     count: float = 1.0
     precision: Precision = "bf16"
+    variant: AttentionVariant | None = None
+    """Kernel; None: MLA, or one that nobody measured."""
 
     @property
     def family(self) -> OpFamily:
@@ -257,7 +271,8 @@ class Comm:
     ``bytes_per_rank`` is what each rank brings: its buffer (all-reduce), its part (all-gather,
     reduce-scatter: the part each rank ends with), or what it sends in total (all-to-all, p2p).
     All-to-all gives what leaves over scale-out apart; ``hideable`` is expert traffic that other
-    work can cover.
+    work can cover.  Bytes are those of the mean rank; the busiest one takes in ``busiest_share``
+    times as much over scale-up, ``busiest_scale_out_share`` over its network card.
     """
 
     name: str
@@ -268,3 +283,15 @@ class Comm:
     scale_out_bytes_per_rank: Real = 0.0
     count: float = 1.0
     hideable: bool = False
+    phase: Literal["", "dispatch", "combine"] = ""
+    """Half of an expert exchange."""
+    mode: Literal["", "normal", "low_latency"] = ""
+    """Kernels of prefill (a copy a node) or of decode (a copy an expert)."""
+    one_copy_share: float = 1.0
+    """Scale-up bytes with one copy a rank, over those with one copy an expert."""
+    experts: float = 0.0
+    """Expert slots of the model that tokens are sent to."""
+    message_bytes: float = 0.0
+    """One token on its way to one expert. [bytes]"""
+    busiest_share: Real = 1.0
+    busiest_scale_out_share: Real = 1.0

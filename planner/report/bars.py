@@ -35,6 +35,9 @@ COLOURS = {
     "norms": "grey",
     "host": "grey",
     "hidden": "grey",
+    "cutting": "grey",
+    "draft": "orange",
+    "draft_module": "blue",
 }
 
 _MERGED = {

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from planner.evaluation import Result
 from planner.report import bars
 from planner.report.bars import OKABE_ITO
+from planner.report.expert_figures import fleet_figures
 from planner.report.load_figures import day, load
 from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
 from planner.report.words import layout, number, promise_name, seconds, share, usd
@@ -35,7 +36,7 @@ def result_figures(result: Result) -> "dict[str, Figure]":
         figures["cost"] = cost(result)
     if result.day:
         figures["day"] = day(result)
-    return figures
+    return figures | fleet_figures(result)
 
 
 def plan_figures(plan: Plan) -> "dict[str, Figure]":

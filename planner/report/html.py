@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,12 @@ def write_html(
     OSError
         The file cannot be written.
     """
+    return write_text(page(subject, references), path)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a file that appears whole or not at all; folders on the way are made."""
     target = Path(path)
-    text = page(subject, references)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -51,32 +55,40 @@ def write_html(
 
 def page(subject: Answer, references: Mapping[str, Reference] | None = None) -> str:
     """The whole page as text."""
-    from plotly.offline import get_plotlyjs
-
-    figures = _figures(subject)
     best = pages.best_of(subject)
     known = files.references() if references is None else references
-    return _environment().get_template("page.html").render(
+    return rendered(
+        _figures(subject),
+        pages.blocks(subject),
         title=answer.title(subject),
         scenario=subject.scenario,
         headline=answer.headline(subject),
         good=answer.good_news(subject),
         traffic=answer.traffic_line(best) if best else "",
         tiles=answer.tiles(best) if best else [],
-        blocks=[_drawable(block, figures) for block in pages.blocks(subject)],
         details=pages.details(subject),
         sources=pages.sources(best, known) if best else (),
         how=sorted(HOW.items()),
         facts=pages.run_facts(subject),
-        figures=_script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
-        plotly=_trusted(get_plotlyjs()) if figures else "",
+    )
+
+
+def rendered(figures: "Mapping[str, Figure]", blocks: Sequence[Block], **context: Any) -> str:
+    """A page of blocks and their figures; ``context`` holds everything else the page names."""
+    from plotly.offline import get_plotlyjs
+
+    return environment().get_template("page.html").render(
+        blocks=[_drawable(block, figures) for block in blocks],
+        figures=script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
+        plotly=trusted(get_plotlyjs()) if figures else "",
+        **context,
     )  # fmt: skip
 
 
 def fragment(subject: Plan | Result) -> str:
     """A piece of a page for notebooks: the answer and its bars, no scripts."""
     best = subject.best if isinstance(subject, Plan) else subject
-    return _environment().get_template("fragment.html").render(
+    return environment().get_template("fragment.html").render(
         title=answer.title(subject),
         headline=answer.headline(subject),
         good=answer.good_news(subject),
@@ -103,7 +115,8 @@ def _drawable(block: Block, figures: "Mapping[str, Figure]") -> dict[str, Any]:
     return {"block": block, "figures": heights}
 
 
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Templates of the reports."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -115,17 +128,17 @@ def _environment() -> "Environment":
     )
 
 
-def _script_json(value: Any) -> str:
+def script_json(value: Any) -> str:
     """JSON that nothing can break out of inside a script element."""
     from plotly.utils import PlotlyJSONEncoder
 
     text = json.dumps(value, cls=PlotlyJSONEncoder)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return _trusted(text)
+    return trusted(text)
 
 
-def _trusted(text: str) -> str:
+def trusted(text: str) -> str:
     """Mark text as safe: plotly.js itself, and JSON that was escaped for its place."""
     from markupsafe import Markup
 

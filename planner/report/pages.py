@@ -74,6 +74,9 @@ def _fleet_blocks(r: Result) -> list[Block]:
             how=HOW["step"],
         ),
     ]  # fmt: skip
+    hot = r.replica.step.hot
+    if hot is not None and hot.load is not None:
+        found.append(Block("Where is the expert load?", ("rank_load",), how=HOW["experts"]))
     return found
 
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Protocol
 from planner.evaluation import Assumption, Replica, Result
 from planner.memory import Memory
 from planner.report import answer, bars, plan_tables, tables
+from planner.report.expert_tables import print_experts
 from planner.report.ink import Page
 from planner.report.shelf import print_hardware, print_model, print_models, print_system
-from planner.report.verdicts import print_claims, print_steady
+from planner.report.verdicts import print_claims, print_steady, print_step_answer
 from planner.report.words import HOW, component, number, seconds, share
 from planner.search import Comparison, Plan
 from planner.step import Step
@@ -20,6 +21,7 @@ __all__ = [
     "console",
     "print_claims",
     "print_comparison",
+    "print_experts",
     "print_footprint",
     "print_hardware",
     "print_model",
@@ -28,6 +30,7 @@ __all__ = [
     "print_result",
     "print_steady",
     "print_step",
+    "print_step_answer",
     "print_system",
 ]
 

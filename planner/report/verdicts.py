@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from planner.evaluation import SteadyResult
 from planner.report import bars, tables
 from planner.report.ink import Page
+from planner.report.step_page import StepAnswer, busy_line, path_table
 from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, fact, number, plural, seconds
 from planner.search import Verdict
@@ -22,6 +23,14 @@ QUANTITY_UNITS = {
 }
 
 
+def print_step_answer(answer: StepAnswer, console: "Console") -> None:
+    """Print a steady step and its timeline over all ranks."""
+    print_steady(answer.steady, console)
+    page = Page(console)
+    page.table(path_table(answer.timeline))
+    page.note(busy_line(answer.timeline))
+
+
 def print_steady(answer: SteadyResult, console: "Console") -> None:
     """Print one decode step in steady state, its bracket, and the capacities asked for."""
     page = Page(console)
@@ -31,8 +40,9 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
         f"{human(answer.tokens_per_s_per_node, 'tokens_per_s')} a node, "
         f"{human(answer.tokens_per_s_per_device, 'tokens_per_s')} a device: "
         f"{plural(answer.sequences_per_device, 'sequence')} a device with "
-        f"{human(answer.context_tokens, 'tokens')} of context decode one token every "
-        f"{seconds(answer.step.time_s)} ({answer.tokens_per_s_per_user:.3g} tokens/s a user) on "
+        f"{human(answer.context_tokens, 'tokens')} of context decode "
+        f"{_yield(answer.step.tokens)} every {seconds(answer.step.time_s)} "
+        f"({answer.tokens_per_s_per_user:.3g} tokens/s a user) on "
         f"{hardware.system.title}, {pool.parallelism.label()}, {pool.weights} weights, "
         f"{pool.kv} KV.",
         good=None,
@@ -45,8 +55,13 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
     page.table(tables.ops("Ops and collectives", answer.step, HOW["step"]))
 
 
+def _yield(tokens: float) -> str:
+    return "one token" if tokens == 1 else f"{tokens:.3g} tokens (with drafts)"
+
+
 def _bracket(answer: SteadyResult) -> Table:
     per_node = answer.sequences_per_device * answer.replica.hardware.system.devices_per_node
+    per_node *= answer.step.tokens
     cases = (
         ("nothing hidden", answer.unhidden_s),
         ("as described", answer.step.time_s),

@@ -28,7 +28,10 @@ COMPONENTS = {
     "expert_network": "expert network",
     "pipeline": "pipeline sends",
     "host": "host",
-    "hidden": "hidden behind compute",
+    "hidden": "hidden behind other work",
+    "cutting": "cutting the batch",
+    "draft": "draft module",
+    "draft_module": "draft module",
 }
 """Parts of a device's memory and of a step, as they are called in the formulas and by people."""
 
@@ -42,6 +45,7 @@ HOW = {
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
+    "timeline": "planner.step.timeline.simulate_step",
     "bound": "planner.step.Step",
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",
@@ -58,6 +62,7 @@ HOW = {
     "checkpoint": "planner.arch.storage.checkpoint_bytes",
     "capacity": "planner.evaluation.steady.capacity",
     "claims": "planner.search.claims.claims",
+    "experts": "planner.routing.load.expert_load",
     "assumptions": "planner.evaluation.assumptions.assumptions",
 }
 """Where each kind of number is computed: module and function."""

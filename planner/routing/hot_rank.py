@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from planner.routing.counts import Sampling
 from planner.routing.gate import Gate
-from planner.routing.load import GRID_TOKENS, ExpertLoad, expert_load, touched_mean
+from planner.routing.load import (
+    GRID_TOKENS,
+    Destinations,
+    ExpertLoad,
+    destinations,
+    expert_load,
+    touched_mean,
+)
 from planner.routing.placement import Layout, Placement, check_slots, contiguous, place
 from planner.routing.popularity import (
     Floats,
@@ -45,6 +52,8 @@ class HotRank:
     load: ExpertLoad | None = None
     """Everything else known of the loads; None when balanced."""
     placement: Placement | None = None
+    reach: Destinations | None = None
+    """Distinct ranks and nodes a token is sent to under this placement; None when balanced."""
 
     def pairs_ratio(self, group_tokens: Real) -> Real:
         """Pairs of the hottest rank over those of the mean rank; at least 1.
@@ -185,6 +194,7 @@ def hot_rank(
         local_slots=placement.local_slots,
         load=load,
         placement=placement,
+        reach=destinations(gate, served, placement, ranks_per_node, routing.seed),
     )
 
 

@@ -171,10 +171,16 @@ def _summary(counts: Floats, ep: int, pairs: float) -> dict[str, Floats | float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Destinations:
-    """Distinct places one token is sent to, mean over tokens and layers."""
+    """Distinct places tokens are sent to, mean over layers, for batches too large for chance."""
 
     ranks_per_token: float
     nodes_per_token: float
+    rank_ratio: float
+    """Tokens that reach the rank reached most, over the mean rank: a token that uses two experts
+    of a rank arrives once, so this is below the ratio of pairs."""
+    node_ratio: float
+    """The same of nodes: what the network cards of a node take in where a token crosses once and
+    is fanned out inside."""
 
 
 def destinations(
@@ -183,11 +189,11 @@ def destinations(
     placement: Placement,
     ranks_per_node: int,
     seed: int,
-    tokens: int = 512,
+    tokens: int = 1024,
 ) -> Destinations:
     """Distinct ranks and nodes that hold a token's experts: what deduplicated dispatch sends.
 
-    Routes ``tokens`` tokens in at most eight layers, evenly spaced.
+    Routes ``tokens`` tokens in at most twenty layers, evenly spaced.
 
     References
     ----------
@@ -196,18 +202,25 @@ def destinations(
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
     included = inclusion(shares, gate.top_k)
-    picked = np.unique(np.linspace(0, len(shares) - 1, 8).round().astype(int))
-    copies, ranks, nodes, one = placement.copies, 0.0, 0.0, Sampling(draws=1)
+    picked = np.unique(np.linspace(0, len(shares) - 1, 20).round().astype(int))
+    copies, one, rows = placement.copies, Sampling(draws=1), []
+    nodes = -(-placement.ep // ranks_per_node)
     for layer in picked:
         chosen = chosen_experts(gate, scores(gate, included[layer]), tokens, one, rng)[0]
         order = np.argsort(placement.slot_expert[layer], kind="stable")
         first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
         slot = order[first[chosen] + rng.integers(0, copies[layer][chosen])]
         rank = slot // placement.local_slots
-        ranks += _distinct(rank, placement.ep)
-        nodes += _distinct(rank // ranks_per_node, -(-placement.ep // ranks_per_node))
-    return Destinations(ranks / len(picked), nodes / len(picked))
+        by_rank, by_node = _reached(rank, placement.ep), _reached(rank // ranks_per_node, nodes)
+        rows.append(
+            [
+                by_rank.sum(), by_node.sum(), by_rank.max() / by_rank.mean(),
+                by_node.max() / by_node.mean(),
+            ]
+        )  # fmt: skip
+    return Destinations(*(float(x) for x in np.mean(rows, axis=0)))
 
 
-def _distinct(places: NDArray[np.intp], kinds: int) -> float:
-    return float((histogram(places, kinds) > 0).sum(axis=1).mean())
+def _reached(places: NDArray[np.intp], kinds: int) -> Floats:
+    """Share of the tokens that reach each place."""
+    return np.asarray((histogram(places, kinds) > 0).mean(axis=0))

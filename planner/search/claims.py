@@ -187,7 +187,7 @@ def _decode_rate(scenario: Scenario, claim: Claim) -> Verdict:
     """Steady decode throughput of a node, bracketed by how much communication hides."""
     answer = steady(scenario)
     node = answer.replica.hardware.system.devices_per_node
-    per_node = answer.sequences_per_device * node
+    per_node = answer.sequences_per_device * node * answer.step.tokens
     rows = [
         {"case": "nothing hidden", "tokens_per_s_per_node": per_node / answer.unhidden_s},
         {"case": "all hidden that can be", "tokens_per_s_per_node": per_node / answer.hidden_s},
@@ -203,8 +203,9 @@ def _decode_rate(scenario: Scenario, claim: Claim) -> Verdict:
     text = (
         f"A step of {answer.sequences_per_device:g} sequences a device takes "
         f"{human(answer.step.time_s, 's')}; expert communication is "
-        f"{human(answer.unhidden_s - answer.hidden_s, 's')} of it unless it hides behind "
-        "a second micro-batch, which in turn reads the weights twice. The measured figure lies "
-        "between the two bounds; overlap is an assumption here."
+        f"{human(answer.unhidden_s - answer.hidden_s, 's')} of it unless it hides: with "
+        f"overlap {answer.replica.pool.overlap} the sum of all parts is "
+        f"{human(answer.step.hidden_s, 's')} more than the step. A second micro-batch to hide "
+        "behind reads the weights twice, which the two bounds below do not count."
     )
     return Verdict(claim, answer.tokens_per_s_per_node, "tokens_per_s", text, tuple(rows))

@@ -56,6 +56,7 @@ def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estima
     s = np.unique(np.concatenate([np.arange(1, 33), np.geomspace(32, 4096, 200)]))
     s = s[s <= max(1.0, most)]
     step_s = np.asarray(replica.step.decode_step_s(s, context, replica.cap_tokens))
+    step_s = step_s / replica.step.tokens_per_step
     prompt_s = prompt_time_s(replica, s, traffic, workload.cached_input_share)
     everyone = s * ranks
     tpot_s = step_s + everyone * prompt_s / traffic.output_tokens
@@ -107,12 +108,12 @@ def prompt_time_s(
     pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
     capped = pairs if replica.cap_tokens is None else min(pairs, prompt * replica.cap_tokens)
     own = step.tokens(sequences + prompt).time_s - step.tokens(sequences).time_s
+    own = own + step.prompts(prompt).time_s
     core = sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped))
     after, after_hidden = step.experts(sequences * ranks + prompt, prefill=True)
     before, before_hidden = step.experts(sequences * ranks, prefill=False)
-    experts = (
-        after.time_s - before.time_s + (1 - step.overlap_share) * (after_hidden - before_hidden)
-    )
+    shown = 0.0 if step.scheduled else 1 - step.overlap_share
+    experts = after.time_s - before.time_s + shown * (after_hidden - before_hidden)
     return np.asarray(np.maximum(own + core + experts, 0.0))
 
 

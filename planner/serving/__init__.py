@@ -14,17 +14,22 @@ computed in chunks beside the decoding of others, and the last chunk's step give
 """
 
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream, generate
+from planner.serving.cluster import Cluster, Handover, PoolSetup
+from planner.serving.config import ReplicaConfig
+from planner.serving.describe import WorkloadReport, describe_workload
 from planner.serving.metrics import Metrics, Percentiles, Promise, Throughput, summarise
 from planner.serving.records import Records
-from planner.serving.scheduler import ReplicaConfig
-from planner.serving.simulation import simulate
+from planner.serving.simulation import simulate, simulate_cluster
 from planner.serving.timing import AffineTiming, RankLoad, Segment, Timing
 
 __all__ = [
     "AffineTiming",
     "ClosedLoopStream",
+    "Cluster",
+    "Handover",
     "Metrics",
     "Percentiles",
+    "PoolSetup",
     "Promise",
     "RankLoad",
     "Records",
@@ -34,7 +39,10 @@ __all__ = [
     "Stream",
     "Throughput",
     "Timing",
+    "WorkloadReport",
+    "describe_workload",
     "generate",
     "simulate",
+    "simulate_cluster",
     "summarise",
 ]

@@ -1,33 +1,27 @@
 """Turn a described workload into a stream of requests."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.errors import InputError
+from planner.specs.requests import Floats, Integers, PrefixBlocks, RequestTable
 from planner.specs.workload import (
     ClosedLoopArrivals,
     CurveArrivals,
-    FixedLength,
     GammaArrivals,
     Length,
     LengthSegment,
-    LognormalLength,
     PoissonArrivals,
-    QuantileLength,
     Run,
+    SessionArrivals,
     TraceArrivals,
-    UniformLength,
+    WeibullArrivals,
     Workload,
 )
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Generator = np.random.Generator
+from planner.workloads import converse, cut, draw_lengths, played, renewals
 
 _BLOCK = 4096
 
@@ -43,6 +37,8 @@ class RequestStream:
     warmup_s: float = 0.0
     """Requests that arrive before this are served but not counted. [s]"""
     warmup_requests: int = 0
+    prefixes: PrefixBlocks | None = None
+    """Ids of each request's KV blocks, where it is known which prompts start alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +97,11 @@ def generate(workload: Workload, run: Run) -> Stream:
     arrivals = workload.arrivals
     seeds = np.random.SeedSequence(run.seed).spawn(3)
     if isinstance(arrivals, ClosedLoopArrivals):
-        _needs_an_end(run, arrivals.kind)
+        if run.requests is None and run.duration_s is None:
+            raise InputError(
+                "", "run.requests",
+                "closed_loop arrivals never end; give run.requests or run.duration_s",
+            )  # fmt: skip
         return ClosedLoopStream(
             concurrency=arrivals.concurrency,
             think_s=arrivals.think_s,
@@ -113,66 +113,33 @@ def generate(workload: Workload, run: Run) -> Stream:
             warmup_s=run.warmup_s,
             warmup_requests=run.warmup_requests,
         )
-    if isinstance(arrivals, TraceArrivals):
-        times = _cut(np.array(arrivals.arrival_s, np.float64), run)
-        inputs = np.array(arrivals.input_tokens[: len(times)], np.int64)
-        outputs = np.array(arrivals.output_tokens[: len(times)], np.int64)
-    else:
-        times = _open_loop_times(arrivals, run, np.random.default_rng(seeds[0]))
-        inputs, outputs = _lengths_at(times + run.start_s, workload.lengths, seeds[1:])
-    if not len(times):
-        raise InputError(
-            "", "run.duration_s", "no request arrives in this time; give a longer one or a seed"
-        )
-    return RequestStream(times, inputs, outputs, run.warmup_s, run.warmup_requests)
-
-
-def _needs_an_end(run: Run, kind: str) -> None:
-    if run.requests is None and run.duration_s is None:
-        raise InputError(
-            "", "run.requests", f"{kind} arrivals never end; give run.requests or run.duration_s"
-        )
-
-
-def _cut(times: Floats, run: Run) -> Floats:
-    """Keep what arrives before ``run.duration_s``, at most ``run.requests``."""
-    if run.duration_s is not None:
-        times = times[times < run.duration_s]
-    return times[: run.requests]
-
-
-def _open_loop_times(
-    arrivals: PoissonArrivals | GammaArrivals | CurveArrivals, run: Run, rng: Generator
-) -> Floats:
     match arrivals:
+        case TraceArrivals():
+            table = played(arrivals, run)
+        case SessionArrivals():
+            table = converse(workload, run)
         case CurveArrivals():
-            return _curve(arrivals, run, rng)
-        case PoissonArrivals():
-            _needs_an_end(run, arrivals.kind)
-            mean_s = 1.0 / arrivals.requests_per_s
-            return _renewals(lambda n: rng.exponential(mean_s, n), mean_s, run)
-        case GammaArrivals():
-            _needs_an_end(run, arrivals.kind)
-            mean_s, shape = 1.0 / arrivals.requests_per_s, arrivals.cv**-2
-            return _renewals(lambda n: rng.gamma(shape, mean_s / shape, n), mean_s, run)
+            times = _curve(arrivals, run, np.random.default_rng(seeds[0]))
+            table = _with_lengths(times, workload, run, seeds[1:])
+        case PoissonArrivals() | GammaArrivals() | WeibullArrivals():
+            times = renewals(arrivals, run, np.random.default_rng(seeds[0]))
+            table = _with_lengths(times, workload, run, seeds[1:])
         case _:
             assert_never(arrivals)
+    return RequestStream(
+        table.arrival_s, table.input_tokens, table.output_tokens,
+        run.warmup_s, run.warmup_requests, table.prefixes,
+    )  # fmt: skip
 
 
-def _renewals(gaps: Callable[[int], Floats], mean_s: float, run: Run) -> Floats:
-    """Sum independent gaps until the run is over."""
-    if run.requests is not None:
-        return _cut(np.cumsum(gaps(run.requests)), run)
-    assert run.duration_s is not None
-    blocks, last_s = [], 0.0
-    while last_s < run.duration_s:
-        block = last_s + np.cumsum(gaps(64 + math.ceil((run.duration_s - last_s) / mean_s)))
-        blocks.append(block)
-        last_s = float(block[-1])
-    return _cut(np.concatenate(blocks), run)
+def _with_lengths(
+    times: Floats, workload: Workload, run: Run, seeds: list[np.random.SeedSequence]
+) -> RequestTable:
+    lengths = _lengths_at(times + run.start_s, workload.lengths, seeds)
+    return cut(RequestTable(times, *lengths), run)
 
 
-def _curve(curve: CurveArrivals, run: Run, rng: Generator) -> Floats:
+def _curve(curve: CurveArrivals, run: Run, rng: np.random.Generator) -> Floats:
     """Poisson counts and uniform order statistics in each window, from ``run.start_s`` on."""
     width_s = curve.window_s
     end_s = len(curve.requests_per_s) * width_s
@@ -191,7 +158,7 @@ def _curve(curve: CurveArrivals, run: Run, rng: Generator) -> Floats:
         if high_s > low_s:
             count = rng.poisson(rate * (high_s - low_s))
             times.append(np.sort(rng.uniform(low_s, high_s, count)) - run.start_s)
-    return _cut(np.concatenate(times), run)
+    return np.concatenate(times)[: run.requests]
 
 
 def _lengths_at(
@@ -211,25 +178,6 @@ def _lengths_at(
     )
 
 
-def draw_lengths(length: Length, count: int, rng: Generator) -> Integers:
-    """Draw ``count`` lengths of at least 1. [tokens]"""
-    match length:
-        case FixedLength():
-            return np.full(count, length.tokens, np.int64)
-        case UniformLength():
-            return rng.integers(length.low_tokens, length.high_tokens, count, endpoint=True)
-        case LognormalLength():
-            # the mean of a log-normal is exp(mu + sigma^2 / 2)
-            mu = math.log(length.mean_tokens) - length.sigma**2 / 2
-            drawn = np.rint(rng.lognormal(mu, length.sigma, count))
-            return np.clip(drawn, 1, length.max_tokens).astype(np.int64)
-        case QuantileLength():
-            bins = np.maximum(1, np.rint(length.bin_means_tokens)).astype(np.int64)
-            return bins[rng.integers(len(bins), size=count)]
-        case _:
-            assert_never(length)
-
-
-def _endless(length: Length, rng: Generator) -> Iterator[int]:
+def _endless(length: Length, rng: np.random.Generator) -> Iterator[int]:
     while True:
         yield from draw_lengths(length, _BLOCK, rng).tolist()

@@ -1,18 +1,19 @@
 """Choosing among equals: which replica, and which rank in it, takes the next request."""
 
-from typing import Literal, Protocol, assert_never
+import random
+from typing import Protocol, assert_never
 
-RouterName = Literal["round_robin", "least_requests"]
+from planner.specs.deployment import RouterName
 
 
 class Balancer(Protocol):
     """Chooses a member for each request and hears when one is done."""
 
-    def take(self) -> int:
-        """Choose a member for a request and count it there."""
+    def take(self, tokens: int) -> int:
+        """Choose a member for a request with a prompt of ``tokens`` and count it there."""
         ...
 
-    def release(self, member: int) -> None:
+    def release(self, member: int, tokens: int) -> None:
         """Count one request less at a member."""
         ...
 
@@ -25,13 +26,13 @@ class RoundRobin:
     def __init__(self, members: int) -> None:
         self._members, self._next = members, 0
 
-    def take(self) -> int:
+    def take(self, tokens: int) -> int:
         """Choose the next member."""
         member = self._next
         self._next = (member + 1) % self._members
         return member
 
-    def release(self, member: int) -> None:
+    def release(self, member: int, tokens: int) -> None:
         """Nothing is counted."""
 
 
@@ -49,7 +50,7 @@ class LeastRequests:
         self._levels = [(1 << members) - 1, 0]
         self._lowest = 0
 
-    def take(self) -> int:
+    def take(self, tokens: int) -> int:
         """Choose the least loaded member and count a request there."""
         levels, level = self._levels, self._lowest
         bit = levels[level] & -levels[level]
@@ -63,7 +64,7 @@ class LeastRequests:
                 levels.append(0)
         return member
 
-    def release(self, member: int) -> None:
+    def release(self, member: int, tokens: int) -> None:
         """Count one request less at a member."""
         levels, level = self._levels, self._outstanding[member]
         bit = 1 << member
@@ -73,20 +74,76 @@ class LeastRequests:
         self._lowest = min(self._lowest, level - 1)
 
 
+class LeastKv:
+    """The member whose outstanding requests have the fewest prompt tokens; the lowest of equals.
+
+    A router knows prompts, not how long answers will be.
+    """
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self, members: int) -> None:
+        self._tokens = [0] * members
+
+    def take(self, tokens: int) -> int:
+        """Choose the member with the fewest tokens and count the prompt there."""
+        member = self._tokens.index(min(self._tokens))
+        self._tokens[member] += tokens
+        return member
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count a prompt less at a member."""
+        self._tokens[member] -= tokens
+
+
+class Random:
+    """Any member, all alike; with ``choices`` 2, the less loaded of two (power of two).
+
+    References
+    ----------
+    .. [1] M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
+       12(10), 2001.
+    """
+
+    __slots__ = ("_choices", "_outstanding", "_random")
+
+    def __init__(self, members: int, choices: int, seed: int) -> None:
+        self._outstanding = [0] * members
+        self._choices = choices
+        self._random = random.Random(seed)
+
+    def take(self, tokens: int) -> int:
+        """Draw members and choose the one with fewest outstanding requests."""
+        outstanding = self._outstanding
+        if self._choices == 1:
+            member = int(self._random.random() * len(outstanding))
+        else:
+            member = min(
+                self._random.sample(range(len(outstanding)), self._choices),
+                key=outstanding.__getitem__,
+            )
+        outstanding[member] += 1
+        return member
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count one request less at a member."""
+        self._outstanding[member] -= 1
+
+
 class OnlyOne:
     """The single member."""
 
     __slots__ = ()
 
-    def take(self) -> int:
+    def take(self, tokens: int) -> int:
         """Choose it."""
         return 0
 
-    def release(self, member: int) -> None:
+    def release(self, member: int, tokens: int) -> None:
         """Nothing is counted."""
 
 
-def balancer(name: RouterName, members: int) -> Balancer:
+def balancer(name: RouterName, members: int, seed: int = 0) -> Balancer:
     """Return the balancer of a name."""
     if members == 1:
         return OnlyOne()
@@ -95,5 +152,11 @@ def balancer(name: RouterName, members: int) -> Balancer:
             return RoundRobin(members)
         case "least_requests":
             return LeastRequests(members)
+        case "least_kv":
+            return LeastKv(members)
+        case "random":
+            return Random(members, 1, seed)
+        case "power_of_two":
+            return Random(members, 2, seed)
         case _:
             assert_never(name)

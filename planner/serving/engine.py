@@ -1,9 +1,10 @@
 """One replica that jumps: an event per step with prefill, and one per stretch of pure decoding.
 
-Between two changes of composition (a sequence finishes, a context reaches the cap, a prompt is
-admitted) the time of ``k`` steps is closed form, so the replica sleeps through them.  A request
-that arrives meanwhile and can be admitted cuts the sleep at the next step boundary; one that has
-to wait for a slot or for KV changes nothing before a sequence finishes.
+Between two changes of composition (a sequence finishes, a context reaches the cap, the cache
+fills, a prompt is admitted) the time of ``k`` steps is closed form, so the replica sleeps through
+them.  A request that arrives meanwhile and can be admitted cuts the sleep at the next step
+boundary at which the scheduler looks; one that has to wait for a slot or for KV changes nothing
+before a sequence finishes.
 
 What happens at one instant is ordered by priority, not by chance: steps end and the next begin,
 replicas by number; then requests arrive; then idle replicas wake.  So the router has heard of
@@ -11,63 +12,31 @@ every answer, requests that arrive together at an idle replica are seen together
 exactly at a step boundary (a closed loop without think time has many) takes part one step later.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from heapq import heappush
+from array import array
+from collections.abc import Callable, MutableSequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import simpy
 
 from planner.serving.balance import balancer
+from planner.serving.clock import WAKING, Clock, Ledger
+from planner.serving.config import ReplicaConfig
+from planner.serving.decoding import NEVER
 from planner.serving.meter import Meter
-from planner.serving.scheduler import NEVER, ReplicaConfig, Scheduler
-from planner.serving.timing import Segment, Timing, steps_beyond
-
-ARRIVAL = 1 << 30
-"""Priority of arrivals within an instant; the end of a step of replica ``r`` has ``r``."""
-WAKING = ARRIVAL + 1
-CLOSING = ARRIVAL + 2
-
-Callback = Callable[[simpy.Event], None]
+from planner.serving.scheduler import Scheduler
+from planner.serving.separate import SeparateScheduler
+from planner.serving.timing import Segment, Timing, delayed, scaled, steps_beyond
 
 
-class Clock(simpy.Environment):
-    """SimPy's environment with events at absolute times.
+class _Ones(array):  # type: ignore[type-arg]
+    """An answer of one token, whatever the request: what a prefill replica produces."""
 
-    ``Environment.schedule`` takes a delay, and ``now + (time - now)`` is not always ``time``: a
-    last bit would decide which of two simultaneous events comes first.
-    """
-
-    def at(self, time_s: float, priority: int, callback: Callback) -> simpy.Event:
-        """Call back at a time, by rising priority within one instant."""
-        alarm = Alarm(self, callback)
-        heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
-        return alarm
+    def __getitem__(self, index: object) -> int:  # type: ignore[override]
+        return 1
 
 
-class Alarm(simpy.Event):
-    """An event that has been given its time, as :class:`simpy.Timeout` is."""
-
-    def __init__(self, clock: Clock, callback: Callback) -> None:
-        # all that Event.__init__ and succeed() do, without scheduling
-        self.env = clock
-        self.callbacks = [callback]
-        self._value = None
-        self._ok = True
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What is known of every request, by number; ``nan`` until it happens. [s], [tokens]"""
-
-    arrival_s: list[float] = field(default_factory=list)
-    admitted_s: list[float] = field(default_factory=list)
-    first_token_s: list[float] = field(default_factory=list)
-    finish_s: list[float] = field(default_factory=list)
-    input_tokens: list[int] = field(default_factory=list)
-    output_tokens: list[int] = field(default_factory=list)
-    replica: list[int] = field(default_factory=list)
-    """Replica that took it, -1: rejected."""
+_ONES: MutableSequence[int] = _Ones("q")
 
 
 class ReplicaEngine(Protocol):
@@ -84,8 +53,16 @@ class ReplicaEngine(Protocol):
         """End the step in progress and do no other."""
         ...
 
-    def produced(self) -> dict[int, int]:
-        """Tokens so far of each request that is decoding now."""
+    def fail(self, now_s: float) -> list[int]:
+        """Break off the step in progress and forget everything.  Return its requests."""
+        ...
+
+    def slow(self, now_s: float, factor: float) -> None:
+        """From the next step on, let every step take ``factor`` times as long."""
+        ...
+
+    def remaining(self) -> dict[int, int]:
+        """Tokens still to produce of each request that is decoding now."""
         ...
 
 
@@ -97,8 +74,8 @@ class Site:
     ledger: Ledger
     timing: Timing
     config: ReplicaConfig
-    answered: Callable[[int, float], None]
-    """Called with the replica's number and the time [s] for every request it finishes."""
+    done: Callable[[int, int, float], None]
+    """Called with the replica's number, the request and the time [s] when it is done with one."""
 
 
 class Replica:
@@ -110,24 +87,27 @@ class Replica:
     """
 
     __slots__ = (
-        "_at",
         "_balancer",
         "_cuttable",
-        "_held_steps",
+        "_factor",
         "_held_tokens",
-        "_holding",
         "_inbox",
+        "_late",
         "_loads",
         "_number",
+        "_paused_s",
+        "_polled",
         "_rank_of",
         "_ranks",
         "_segment",
+        "_separate",
         "_sequences",
         "_since_poll",
         "_site",
         "_start_s",
         "_steps",
         "_stopped",
+        "_swaps",
         "_timer",
         "meter",
         "now_s",
@@ -138,132 +118,194 @@ class Replica:
         self.now_s = 0.0
         """End of the last stretch, or of the one in progress. [s]"""
         self._number, self._site = number, site
-        ledger = site.ledger
+        config, ledger = site.config, site.ledger
+        self._separate = config.separate
+        kind = SeparateScheduler if config.separate else Scheduler
+        answers = _ONES if config.role == "prefill" else ledger.answers
         self._ranks = [
-            Scheduler(site.config, ledger.input_tokens, ledger.output_tokens)
-            for _ in range(site.config.ranks)
+            kind(config, ledger.prompts, answers, ledger.cached, ledger.priority)
+            for _ in range(config.ranks)
         ]
-        self._loads = [rank.load for rank in self._ranks]
-        self._balancer = balancer("least_requests", site.config.ranks)
+        self._loads = [rank.view for rank in self._ranks]
+        self._balancer = balancer("least_requests", config.ranks)
         self._rank_of: dict[int, int] = {}
-        self._at = [0] * site.config.ranks  # decode steps so far, by rank
-        self._inbox: list[int] = []  # requests that no poll has seen yet
-        self._since_poll = 0
-        self._holding = False
-        self._held_steps = 0  # decode steps that prompts have waited for other ranks' prompts
+        self._inbox: list[tuple[Scheduler, int]] = []
+        self._polled, self._since_poll = True, 0
+        self._paused_s: dict[int, float] = {}  # last token of preempted requests
+        self._late: list[tuple[int, float]] = []  # sequences that waited before this stretch
+        self._swaps = config.preemption == "swap"
         self._timer: simpy.Event | None = None  # None: nothing to do
         self._segment: Segment | None = None
         self._start_s, self._steps = 0.0, 0
         self._sequences = self._held_tokens = 0
         self._cuttable = self._stopped = False
+        self._factor = 1.0
 
     def submit(self, request: int, now_s: float) -> None:
         """Take a request that arrives now. [s]"""
+        member = self._balancer.take(0)
+        if len(self._ranks) > 1:
+            self._rank_of[request] = member
+        rank = self._ranks[member]
+        if self._site.config.poll_steps > 1:
+            self._inbox.append((rank, request))
+            admissible = True
+        else:
+            admissible = rank.add(request)
         if self._timer is None:
-            self._seen(request)
             if not self._stopped:
                 self._timer = self._site.clock.at(now_s, WAKING, self._wake)
-        elif self._site.config.poll_steps > 1:
-            self._inbox.append(request)
-            if self._cuttable:
-                self._cut(now_s)
-        elif self._seen(request) and self._cuttable:
+        elif admissible and self._cuttable:
             self._cut(now_s)
-
-    def _seen(self, request: int) -> bool:
-        """Queue a request at a rank.  Return whether the next boundary will admit it."""
-        member = self._rank_of[request] = self._balancer.take()
-        return self._ranks[member].add(request)
 
     def stop(self, now_s: float) -> None:
         """End the step in progress and do no other."""
         self._stopped = True
-        if self._cuttable:
-            self._cut(now_s)
+        if self._timer is not None and self._steps > 1:
+            self._cut(now_s, polled=False)
 
-    def produced(self) -> dict[int, int]:
-        """Tokens so far of each request that is decoding now."""
+    def slow(self, now_s: float, factor: float) -> None:
+        """From the next step on, let every step take ``factor`` times as long."""
+        self._factor = factor
+        if self._timer is not None and self._steps > 1:
+            self._cut(now_s, polled=False)
+
+    def fail(self, now_s: float) -> list[int]:
+        """Break off the step in progress and forget everything.  Return its requests."""
+        if self._timer is not None and self._segment is not None and now_s < self.now_s:
+            whole = steps_beyond(self._segment, self._start_s, now_s) - 1
+            if whole:
+                self._count(self._segment, whole)
+                for rank in self._ranks:
+                    rank.advance(whole)
+            broken_s = now_s - self._start_s - self._segment.elapsed_s(whole)
+            self.meter.busy_s += broken_s
+            self.meter.energy_j += self._segment.power_w * broken_s
+            self.now_s = now_s
+        self._note_progress()
+        lost = [request for rank in self._ranks for request in rank.evict_all()]
+        lost += [request for _, request in self._inbox]
+        self._inbox.clear()
+        self._rank_of.clear()
+        self._paused_s.clear()
+        self._late.clear()
+        self._balancer = balancer("least_requests", self._site.config.ranks)
+        self._timer, self._segment = None, None
+        self._polled, self._since_poll, self._cuttable = True, 0, False
+        return sorted(lost)
+
+    def remaining(self) -> dict[int, int]:
+        """Tokens still to produce of each request that is decoding now."""
         return {
-            request: tokens
-            for rank, step in zip(self._ranks, self._at, strict=True)
-            for request, tokens in rank.produced(step).items()
+            request: tokens for rank in self._ranks for request, tokens in rank.remaining().items()
         }
+
+    def _note_progress(self) -> None:
+        """Let what was produced be part of the prompt should a request begin anew."""
+        ledger = self._site.ledger
+        if self._site.config.role == "prefill":
+            return
+        for request, left in self.remaining().items():
+            ledger.prompts[request] += ledger.answers[request] - left
+            ledger.answers[request] = left
 
     def _wake(self, event: simpy.Event) -> None:
         if event is self._timer:
+            self._polled, self._since_poll = True, 0
             self._begin(self._site.clock.now)
 
-    def _begin(self, now_s: float) -> None:  # noqa: C901, PLR0912
+    def _begin(self, now_s: float) -> None:
         """Plan the next stretch, from now on."""
         self._timer = None
         self._cuttable = False
         if self._stopped:
             return
-        config = self._site.config
-        if self._inbox and not self._since_poll:
-            for request in self._inbox:
-                self._seen(request)
-            self._inbox.clear()
-        prefill = False
-        most = NEVER
-        sequences = held_tokens = 0
-        for rank in self._ranks:
-            if rank.waiting and rank.free_slots:
-                admitted_s = self._site.ledger.admitted_s
-                for request in rank.admit():
-                    admitted_s[request] = now_s
-        held = self._hold()
-        for member, rank in enumerate(self._ranks):
-            load = rank.load
-            if rank.prompts and not held:
-                rank.fill()
-                prefill = True
-                if config.prefill_first:
-                    load = rank.alone()
-            self._loads[member] = load
-            sequences += load.sequences
-            held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
-            most = min(most, rank.next_step - self._at[member])
-        if not (prefill or sequences):
-            if self._inbox:
-                self._since_poll = 0
+        if self._inbox and self._polled:
+            self._read_inbox()
+        left = self._plan(now_s)
+        if not left:
+            if self._inbox:  # idle: the scheduler looks at once
+                self._polled, self._since_poll = True, 0
                 self._begin(now_s)
             return
-        segment = self._segment = self._site.timing.segment(self._loads)
-        steps = 1 if prefill else min(most, segment.valid_steps)
-        if held:
-            steps = min(steps, held)
+        config = self._site.config
+        segment = self._site.timing.segment(self._loads)
+        if self._factor != 1.0:
+            segment = scaled(segment, self._factor)
+        if self._swaps:
+            swapped = max(rank.swapped_tokens for rank in self._ranks)
+            if swapped:
+                segment = delayed(segment, swapped * config.swap_s_per_token)
+        steps = left if left < segment.valid_steps else segment.valid_steps
         if self._inbox:
             steps = min(steps, config.poll_steps - self._since_poll)
-        self._holding = held > 0
+        self._segment = segment
         self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
-        self._sequences, self._held_tokens = sequences, held_tokens
         self._arm(segment, steps)
 
-    def _hold(self) -> int:
-        """Return for how many steps prompts wait for prompts of the other ranks; 0: they run."""
-        limit = self._site.config.balance_steps
-        if not limit or self._held_steps >= limit:
-            return 0
-        having = sum(1 for rank in self._ranks if rank.prompts)
-        if having in (0, len(self._ranks)) or not any(r.load.sequences for r in self._ranks):
-            return 0
-        return limit - self._held_steps
+    def _read_inbox(self) -> None:
+        for rank, request in self._inbox:
+            rank.add(request)
+        self._inbox.clear()
+
+    def _plan(self, now_s: float) -> int:
+        """Let every rank decide.  Return the steps that holds for, 0: there is nothing to do."""
+        left, prefill = NEVER, False
+        sequences = held_tokens = 0
+        loads = self._loads
+        for number, rank in enumerate(self._ranks):
+            admitted = rank.plan()
+            if admitted:
+                self._admit(admitted, now_s)
+            if rank.preempted:
+                self._preempt(rank, now_s)
+            load = loads[number] = rank.view
+            sequences += load.sequences
+            held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
+            if load.prefill_tokens:
+                prefill = True
+            left = min(left, rank.left)
+        self._sequences, self._held_tokens = sequences, held_tokens
+        self._polled = prefill
+        if prefill:
+            return 1
+        return left if sequences else 0
+
+    def _admit(self, admitted: list[int], now_s: float) -> None:
+        ledger = self._site.ledger
+        times = ledger.admitted_s
+        for request in admitted:
+            if times[request] != times[request]:
+                times[request] = now_s
+            elif self._paused_s and self._swaps and request in self._paused_s:
+                self._late.append((1, now_s - self._paused_s.pop(request)))
+        if self._site.config.role == "decode":
+            times = ledger.first_token_s
+            for request in admitted:
+                if times[request] != times[request]:
+                    times[request] = now_s
+
+    def _preempt(self, rank: Scheduler, now_s: float) -> None:
+        counts, first_s = self._site.ledger.preempted, self._site.ledger.first_token_s
+        for request in rank.preempted:
+            self.meter.preempted += 1
+            counts[request] = counts.get(request, 0) + 1
+            if first_s[request] == first_s[request]:
+                self._paused_s.setdefault(request, now_s - rank.stalled_s(request))
 
     def _arm(self, segment: Segment, steps: int) -> None:
         self.now_s = end_s = self._start_s + segment.elapsed_s(steps)
         self._timer = self._site.clock.at(end_s, self._number, self._end)
 
-    def _cut(self, time_s: float) -> None:
-        """End the stretch at the first step boundary after ``time_s``."""
+    def _cut(self, time_s: float, polled: bool = True) -> None:
+        """End the stretch at the first boundary after ``time_s`` (at which the inbox is read)."""
         segment = self._segment
         assert segment is not None
         if time_s < self.now_s:
             steps = steps_beyond(segment, self._start_s, time_s)
-            every = self._site.config.poll_steps
-            if every > 1:
-                first = every - self._since_poll
-                steps = first + max(0, -(-(steps - first) // every)) * every
+            poll = self._site.config.poll_steps
+            if poll > 1 and polled:
+                steps += -(self._since_poll + steps) % poll
             if steps < self._steps:
                 self._steps = steps
                 self._arm(segment, steps)
@@ -272,24 +314,48 @@ class Replica:
     def _end(self, event: simpy.Event) -> None:
         if event is not self._timer:  # a timer from before a cut
             return
-        now_s, steps, segment, ledger = self.now_s, self._steps, self._segment, self._site.ledger
+        now_s, steps, segment, site = self.now_s, self._steps, self._segment, self._site
         assert segment is not None
-        self.meter.add(segment, self._start_s, steps, self._sequences, self._held_tokens)
-        every, prefill = self._site.config.poll_steps, False
-        for member, rank in enumerate(self._ranks):
-            load = self._loads[member]
-            own = steps
-            if load.prefill_tokens:
-                prefill = True
-                own = 0 if load is not rank.load else steps
-            self._at[member] = step = self._at[member] + own
-            started, finished = rank.advance(own, step)
-            for request in started:
-                ledger.first_token_s[request] = now_s
+        self._count(segment, steps)
+        config = site.config
+        if config.poll_steps > 1:
+            self._since_poll = 0 if self._polled else (self._since_poll + steps) % config.poll_steps
+            self._polled = self._since_poll == 0
+        several, deliver = len(self._ranks) > 1, config.role != "prefill"
+        for rank in self._ranks:
+            started, finished = rank.advance(steps)
+            if started and deliver:
+                self._first_tokens(started, now_s)
             for request in finished:
-                ledger.finish_s[request] = now_s
-                self._balancer.release(self._rank_of.pop(request))
-                self._site.answered(self._number, now_s)
-        self._held_steps = self._held_steps + steps if self._holding else 0
-        self._since_poll = 0 if prefill else (self._since_poll + steps) % every
+                if several:
+                    self._balancer.release(self._rank_of.pop(request), 0)
+                site.done(self._number, request, now_s)
         self._begin(now_s)
+
+    def _first_tokens(self, started: list[int], now_s: float) -> None:
+        first_s = self._site.ledger.first_token_s
+        for request in started:
+            if first_s[request] != first_s[request]:
+                first_s[request] = now_s
+            elif request in self._paused_s:
+                self.meter.add_gap(now_s - self._paused_s.pop(request), now_s, 1)
+
+    def _count(self, segment: Segment, steps: int) -> None:
+        """Count ``steps`` steps of the stretch in progress."""
+        meter = self.meter
+        if not (self._separate or self._late):
+            meter.add(segment, self._start_s, steps, self._sequences, self._held_tokens)
+            return
+        meter.add_work(segment, steps, self._sequences, self._held_tokens)
+        first_s = segment.elapsed_s(1)
+        waited, self._late = self._late, []
+        for rank in self._ranks:
+            waited += rank.standing(segment.elapsed_s(steps))
+        late = 0
+        for count, waited_s in waited:
+            late += count
+            meter.add_gap(first_s + waited_s, self._start_s + first_s, count)
+        if self._sequences > late:
+            meter.add_gaps(segment, self._start_s, 0, 1, self._sequences - late)
+        if steps > 1 and self._sequences:
+            meter.add_gaps(segment, self._start_s, 1, steps, self._sequences)

@@ -12,7 +12,8 @@ class Meter:
     """Sums over stretches, exact; the gaps between tokens also as a histogram.
 
     A decode step gives each of its sequences one token, so its time is the gap between two tokens
-    of each of them.  Gaps that end after ``gaps_from_s`` count.
+    of each of them, but for those that stood still before it.  Gaps that end after
+    ``gaps_from_s`` count.
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class Meter:
         "gap_tokens",
         "gaps_from_s",
         "kv_token_s",
+        "preempted",
         "prefill_s",
         "steps",
         "stretches",
@@ -31,7 +33,7 @@ class Meter:
     def __init__(self) -> None:
         self.gaps_from_s = math.inf
         self.busy_s = self.prefill_s = self.energy_j = self.kv_token_s = 0.0
-        self.steps = self.stretches = 0
+        self.steps = self.stretches = self.preempted = 0
         self.gap_bins: dict[int, int] = {}
         self.gap_tokens = 0
         self.gap_sum_s = 0.0
@@ -39,13 +41,19 @@ class Meter:
     def add(
         self, segment: Segment, start_s: float, steps: int, sequences: int, held_tokens: int
     ) -> None:
-        """Count a stretch.
+        """Count a stretch in which every sequence that decodes did so in the step before, too.
 
         Parameters
         ----------
         sequences : that decode, over all ranks.
         held_tokens : KV in use before the first step's decode tokens. [tokens]
         """
+        self.add_work(segment, steps, sequences, held_tokens)
+        if sequences:
+            self.add_gaps(segment, start_s, 0, steps, sequences)
+
+    def add_work(self, segment: Segment, steps: int, sequences: int, held_tokens: int) -> None:
+        """Count the time, energy and KV of a stretch, but no gaps."""
         elapsed_s = segment.elapsed_s(steps)
         self.stretches += 1
         self.steps += steps
@@ -53,25 +61,36 @@ class Meter:
         self.prefill_s += segment.prefill_s
         self.energy_j += segment.power_w * elapsed_s
         self.kv_token_s += (held_tokens + sequences) * elapsed_s
-        if sequences:
-            if steps > 1:
-                # sum of i * (first + i * slope) for i < steps
-                ramp = 0.5 * steps * (steps - 1)
-                squares = ramp * (2 * steps - 1) / 3.0
-                self.kv_token_s += sequences * (
-                    segment.first_step_s * ramp + segment.slope_s_per_step * squares
-                )
-            first = 0
-            if start_s < self.gaps_from_s:
-                if self.gaps_from_s >= start_s + elapsed_s:
-                    return
-                first = steps_beyond(segment, start_s, self.gaps_from_s) - 1
-                elapsed_s -= segment.elapsed_s(first)
-            self.gap_tokens += sequences * (steps - first)
-            self.gap_sum_s += sequences * elapsed_s
-            self._add_gaps(segment, first, steps, sequences)
+        if steps > 1 and sequences:
+            # sum of i * (first + i * slope) for i < steps
+            ramp = 0.5 * steps * (steps - 1)
+            squares = ramp * (2 * steps - 1) / 3.0
+            self.kv_token_s += sequences * (
+                segment.first_step_s * ramp + segment.slope_s_per_step * squares
+            )
 
-    def _add_gaps(self, segment: Segment, first: int, steps: int, sequences: int) -> None:
+    def add_gap(self, gap_s: float, end_s: float, count: int) -> None:
+        """Count one gap of each of ``count`` sequences, that ends at ``end_s``."""
+        if end_s > self.gaps_from_s and count:
+            self.gap_tokens += count
+            self.gap_sum_s += count * gap_s
+            index = math.floor(math.log(gap_s) / BIN_WIDTH)
+            self.gap_bins[index] = self.gap_bins.get(index, 0) + count
+
+    def add_gaps(
+        self, segment: Segment, start_s: float, first: int, steps: int, sequences: int
+    ) -> None:
+        """Count the gaps of steps ``first <= i < steps`` of a stretch that began at ``start_s``."""
+        if start_s < self.gaps_from_s:
+            if self.gaps_from_s >= start_s + segment.elapsed_s(steps):
+                return
+            first = max(first, steps_beyond(segment, start_s, self.gaps_from_s) - 1)
+        elapsed_s = segment.elapsed_s(steps) - (segment.elapsed_s(first) if first else 0.0)
+        self.gap_tokens += sequences * (steps - first)
+        self.gap_sum_s += sequences * elapsed_s
+        self._sort(segment, first, steps, sequences)
+
+    def _sort(self, segment: Segment, first: int, steps: int, sequences: int) -> None:
         """Sort steps ``first <= i < steps`` into bins."""
         bins, start_s, slope = self.gap_bins, segment.first_step_s, segment.slope_s_per_step
         high = math.floor(math.log(start_s + (steps - 1) * slope) / BIN_WIDTH)

@@ -1,15 +1,18 @@
 """What a simulation leaves behind: a row a request, and sums over the replicas' steps."""
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.serving.clock import LOST, SHED, TOO_LONG
+from planner.serving.cluster import Cluster
 from planner.serving.meter import Meter
 
 if TYPE_CHECKING:
-    from planner.serving.engine import Ledger
+    from planner.serving.clock import Ledger
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -30,7 +33,8 @@ class Records:
     produced_tokens: Integers
     """Below ``output_tokens`` only where the horizon stopped the run."""
     replica: Integers
-    """Replica that took the request, -1: rejected as longer than a rank's KV capacity."""
+    """Replica that took the request (the one that decodes, where pools are apart); -1: rejected as
+    too long ever to run, -2: turned away by an admission limit, -3: lost with a failed replica."""
     counted: Mask
     """Arrived after the warm-up."""
     end_s: float
@@ -55,11 +59,31 @@ class Records:
     """Gaps in each of these bins."""
     gap_mean_s: float
     """Their exact mean; ``nan`` without any. [s]"""
+    preemptions: Integers
+    """By request: times it was put back because the cache was full."""
+    retries: Integers
+    """By request: times it began anew after its replica failed."""
+    prefill_replicas: int = 0
+    """The first ones only compute prompts; 0: every replica does everything."""
 
     @property
     def rejected(self) -> Mask:
-        """Longer than a rank's whole KV capacity."""
-        return self.replica < 0
+        """Turned away: too long ever to run, or more than an admission limit allows."""
+        return self._is(TOO_LONG) | self._is(SHED)
+
+    @property
+    def shed(self) -> Mask:
+        """Turned away by an admission limit."""
+        return self._is(SHED)
+
+    @property
+    def lost(self) -> Mask:
+        """Lost with a failed replica and not tried again."""
+        return self._is(LOST)
+
+    def _is(self, reason: int) -> Mask:
+        mask: Mask = np.equal(self.replica, reason)
+        return mask
 
     @property
     def finished(self) -> Mask:
@@ -69,12 +93,12 @@ class Records:
     @property
     def running(self) -> Mask:
         """Admitted and not finished when the horizon stopped the run."""
-        return np.isfinite(self.admitted_s) & ~self.finished
+        return np.isfinite(self.admitted_s) & ~self.finished & ~self.lost
 
     @property
     def queued(self) -> Mask:
         """Not admitted when the horizon stopped the run."""
-        return ~np.isfinite(self.admitted_s) & ~self.rejected
+        return ~np.isfinite(self.admitted_s) & ~self.rejected & ~self.lost
 
     @property
     def replicas(self) -> int:
@@ -129,6 +153,8 @@ class Records:
 
         A replica is busy exactly while it has an admitted request.
         """
+        if self.prefill_replicas:  # a request is with two replicas: whole run instead
+            return float(self.busy_s.mean()) / self.end_s if self.end_s else 0.0
         total_s = 0.0
         left_s = np.where(self.running, self.end_s, self.finish_s)
         for replica in range(self.replicas):
@@ -149,46 +175,58 @@ def _mean_present(came_s: Floats, left_s: Floats, start_s: float, end_s: float) 
 def collect(
     ledger: "Ledger",
     meters: list[Meter],
-    produced: dict[int, int],
+    remaining: dict[int, int],
     *,
     end_s: float,
-    kv_capacity_tokens: int,
+    cluster: Cluster,
     warmup: tuple[float, int],
 ) -> Records:
-    """Freeze the lists of a run into columns.
+    """Freeze the columns of a run.
 
     Parameters
     ----------
-    produced : tokens so far of requests that are decoding at the end.
+    remaining : tokens still to produce of requests that are decoding at the end.
     warmup : (seconds, requests) not counted.
     """
     arrived = len(ledger.replica)
-    arrival_s = np.array(ledger.arrival_s[:arrived], np.float64)
+
+    def times(column: "array[float]") -> Floats:
+        return np.array(column, np.float64)[:arrived]
+
+    def counts(column: "array[int]") -> Integers:
+        return np.array(column, np.int64)[:arrived]
+
+    def rare(numbers: dict[int, int]) -> Integers:
+        column = np.zeros(arrived, np.int64)
+        column[list(numbers)] = list(numbers.values())
+        return column
+
+    arrival_s, finish_s = times(ledger.arrival_s), times(ledger.finish_s)
+    first_token_s, output_tokens = times(ledger.first_token_s), counts(ledger.output_tokens)
     warmup_s, warmup_requests = warmup
     gaps: dict[int, int] = {}
     for meter in meters:
         for index, count in meter.gap_bins.items():
             gaps[index] = gaps.get(index, 0) + count
-    finish_s = np.array(ledger.finish_s[:arrived], np.float64)
-    output_tokens = np.array(ledger.output_tokens[:arrived], np.int64)
-    produced_tokens = np.where(np.isfinite(finish_s), output_tokens, 0)
-    for request, tokens in produced.items():
-        produced_tokens[request] = tokens
+    left = counts(ledger.answers)
+    for request, tokens in remaining.items():
+        left[request] = tokens
+    left[np.isfinite(finish_s)] = 0
     bins = sorted(gaps)
     gap_tokens = sum(meter.gap_tokens for meter in meters)
     gap_sum_s = sum(meter.gap_sum_s for meter in meters)
     return Records(
         arrival_s=arrival_s,
-        admitted_s=np.array(ledger.admitted_s[:arrived], np.float64),
-        first_token_s=np.array(ledger.first_token_s[:arrived], np.float64),
+        admitted_s=times(ledger.admitted_s),
+        first_token_s=first_token_s,
         finish_s=finish_s,
-        input_tokens=np.array(ledger.input_tokens[:arrived], np.int64),
+        input_tokens=counts(ledger.input_tokens),
         output_tokens=output_tokens,
-        produced_tokens=produced_tokens,
-        replica=np.array(ledger.replica, np.int64),
+        produced_tokens=np.where(np.isfinite(first_token_s), output_tokens - left, 0),
+        replica=counts(ledger.replica),
         counted=(np.arange(arrived) >= warmup_requests) & (arrival_s >= warmup_s),
         end_s=end_s,
-        kv_capacity_tokens=kv_capacity_tokens,
+        kv_capacity_tokens=cluster.kv_capacity_tokens,
         busy_s=np.array([meter.busy_s for meter in meters]),
         prefill_s=np.array([meter.prefill_s for meter in meters]),
         energy_j=np.array([meter.energy_j for meter in meters]),
@@ -198,4 +236,7 @@ def collect(
         gap_bins=np.array(bins, np.int64),
         gap_counts=np.array([gaps[index] for index in bins], np.int64),
         gap_mean_s=gap_sum_s / gap_tokens if gap_tokens else float("nan"),
+        preemptions=rare(ledger.preempted),
+        retries=rare(ledger.retried),
+        prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
     )

@@ -7,18 +7,21 @@ is checked at each of them.
 """
 
 import math
-from dataclasses import dataclass, field
 
 import simpy
 
 from planner.serving.arrivals import Stream
-from planner.serving.balance import RouterName
-from planner.serving.engine import WAKING, Site
-from planner.serving.meter import BIN_WIDTH, Meter
+from planner.serving.clock import WAKING
+from planner.serving.cluster import Cluster, PoolSetup
+from planner.serving.config import ReplicaConfig
+from planner.serving.engine import Site
+from planner.serving.meter import Meter
+from planner.serving.plain import PlainRank as _Rank
+from planner.serving.plain import PlainSequence as _Sequence
 from planner.serving.records import Records
-from planner.serving.scheduler import ReplicaConfig
-from planner.serving.simulation import Front
-from planner.serving.timing import RankLoad, Segment, Timing
+from planner.serving.simulation import simulate_cluster
+from planner.serving.timing import RankLoad, Segment, Timing, delayed, scaled
+from planner.specs.deployment import RouterName
 
 
 def simulate_per_step(
@@ -37,35 +40,8 @@ def simulate_per_step(
     AssertionError
         A step takes another time than the ``Segment`` it belongs to said.
     """
-    front = Front(stream, config, router)
-    site = Site(front.clock, front.ledger, timing, config, front.answered)
-    return front.run([PlainReplica(number, site) for number in range(replicas)], horizon_s)
-
-
-@dataclass(eq=False)
-class _Sequence:
-    request: int
-    input_tokens: int
-    output_tokens: int
-    cached: int
-    """Tokens in the cache."""
-    produced: int = 0
-    chunk: int = 0
-    """Prompt tokens computed in this step."""
-
-    @property
-    def decoding(self) -> bool:
-        return self.produced > 0
-
-    @property
-    def reserved(self) -> int:
-        return self.input_tokens + self.output_tokens
-
-
-@dataclass
-class _Rank:
-    waiting: list[_Sequence] = field(default_factory=list)
-    admitted: list[_Sequence] = field(default_factory=list)
+    cluster = Cluster((PoolSetup(timing, config, replicas, router),))
+    return simulate_cluster(stream, cluster, horizon_s=horizon_s, engine=PlainReplica)
 
 
 class PlainReplica:
@@ -76,74 +52,228 @@ class PlainReplica:
         self.now_s = 0.0
         self._number, self._site, self._config = number, site, site.config
         self._ranks = [_Rank() for _ in range(site.config.ranks)]
+        self._inbox: list[tuple[_Rank, _Sequence]] = []
         self._idle, self._stopped = True, False
         self._composition: object = None
         self._step_s = self._stretch_s = 0.0
         self._stretch_steps = 0
         self._segment = Segment(0.0)
+        self._event: simpy.Event | None = None
+        self._since_poll = 0
+        self._factor = 1.0
 
     def submit(self, request: int, now_s: float) -> None:
         """Take a request that arrives now. [s]"""
-        ledger = self._site.ledger
-        tokens = ledger.input_tokens[request]
-        computed = math.ceil(tokens * (1 - self._config.cached_input_share) - 1e-9)
+        ledger, role = self._site.ledger, self._config.role
         sequence = _Sequence(
-            request, tokens, ledger.output_tokens[request], cached=tokens - max(1, computed)
+            request,
+            ledger.prompts[request],
+            1 if role == "prefill" else ledger.answers[request],
+            self._prefix(request),
         )
-        rank = min(self._ranks, key=lambda one: len(one.waiting) + len(one.admitted))
-        rank.waiting.append(sequence)
+
+        def load(rank: _Rank) -> int:
+            boxed = sum(one is rank for one, _ in self._inbox)
+            return len(rank.waiting) + len(rank.admitted) + boxed
+
+        self._inbox.append((min(self._ranks, key=load), sequence))
+        if self._config.poll_steps == 1:
+            self._read_inbox()
         if self._idle and not self._stopped:
             self._idle = False
-            self._site.clock.at(now_s, WAKING, self._wake)
+            self._event = self._site.clock.at(now_s, WAKING, self._wake)
 
     def stop(self, now_s: float) -> None:
         """End the step in progress and do no other."""
         self._stopped = True
 
-    def produced(self) -> dict[int, int]:
-        """Tokens so far of each request that is decoding now."""
-        admitted = [one for rank in self._ranks for one in rank.admitted]
-        return {one.request: one.produced for one in admitted if one.decoding}
+    def slow(self, now_s: float, factor: float) -> None:
+        """From the next step on, let every step take ``factor`` times as long."""
+        self._factor = factor
+
+    def fail(self, now_s: float) -> list[int]:
+        """Break off the step in progress and forget everything.  Return its requests."""
+        everyone = [one for rank in self._ranks for one in rank.admitted + rank.waiting]
+        for one in everyone:
+            if self._config.role != "prefill":
+                self._write(one, one.produced)
+        if now_s < self.now_s:
+            self.meter.busy_s += now_s - self._step_s
+            self.meter.energy_j += self._segment.power_w * (now_s - self._step_s)
+            self.now_s = now_s
+        lost = [one.request for one in everyone] + [one.request for _, one in self._inbox]
+        self._ranks = [_Rank() for _ in self._ranks]
+        self._inbox = []
+        self._event, self._idle, self._composition = None, True, None
+        return sorted(lost)
+
+    def remaining(self) -> dict[int, int]:
+        """Tokens still to produce of each request that is decoding or swapped out."""
+        known = [one for rank in self._ranks for one in rank.admitted + rank.waiting]
+        return {one.request: one.answer - one.produced for one in known if one.decoding}
+
+    def _prefix(self, request: int) -> int:
+        cached = self._site.ledger.cached
+        return cached[request] if cached is not None else 0
+
+    def _write(self, one: _Sequence, produced: int) -> None:
+        ledger = self._site.ledger
+        ledger.prompts[one.request] = one.prompt + produced
+        ledger.answers[one.request] = one.answer - produced
+
+    def _read_inbox(self) -> None:
+        for rank, sequence in self._inbox:
+            self._enqueue(rank, sequence, first=False)
+        self._inbox.clear()
+
+    def _enqueue(self, rank: _Rank, sequence: _Sequence, first: bool) -> None:
+        """Put into the queue behind, or before, all of its class."""
+        priority = self._site.ledger.priority
+        own = 0 if priority is None else priority[sequence.request]
+
+        def place(other: _Sequence) -> bool:
+            theirs = 0 if priority is None else priority[other.request]
+            return theirs < own if first else theirs <= own
+
+        rank.waiting.insert(sum(map(place, rank.waiting)), sequence)
 
     def _wake(self, event: simpy.Event) -> None:
-        self._begin(self._site.clock.now)
+        if event is self._event:
+            self._since_poll = 0
+            self._read_inbox()
+            self._begin(self._site.clock.now)
 
     def _begin(self, now_s: float) -> None:
         if self._stopped:
             return
         for rank in self._ranks:
-            self._admit(rank, now_s)
-            self._cut_prompts(rank)
+            self._plan(rank, now_s)
         self._idle = not any(rank.admitted for rank in self._ranks)
         if self._idle:
+            if self._inbox:
+                self._since_poll = 0
+                self._read_inbox()
+                self._begin(now_s)
             return
         self._follow(now_s)
         self._step_s = now_s
         self.now_s = self._stretch_s + self._segment.elapsed_s(self._stretch_steps)
-        self._site.clock.at(self.now_s, self._number, self._end)
+        self._event = self._site.clock.at(self.now_s, self._number, self._end)
+
+    # --- what a step holds ---
+
+    def _plan(self, rank: _Rank, now_s: float) -> None:
+        config = self._config
+        rank.preempted, rank.moved = [], 0
+        for one in rank.admitted:
+            one.chunk = 0
+        if config.policy not in ("prefill_first", "interleaved"):
+            self._make_room(rank, now_s)
+            if not rank.preempted:
+                self._admit(rank, now_s)
+            self._cut_prompts(rank, config.max_step_tokens - len(rank.decoding), math.inf)
+            return
+        self._admit(rank, now_s)
+        rank.alone = bool(rank.prompts) and (rank.due == 0 or not rank.decoding)
+        if rank.alone:
+            most = 1 if config.policy == "interleaved" else math.inf
+            self._cut_prompts(rank, config.max_step_tokens, most)
+        else:
+            self._make_room(rank, now_s)
+
+    def _used(self, rank: _Rank) -> int:
+        return sum(
+            self._config.sequence_overhead_tokens + (one.cached if one.decoding else one.prompt)
+            for one in rank.admitted
+        )
+
+    def _fits(self, rank: _Rank, one: _Sequence) -> bool:
+        config = self._config
+        need = one.prompt + config.sequence_overhead_tokens
+        if not config.grows:
+            together = [*rank.admitted, one]
+            overhead = config.sequence_overhead_tokens * len(together)
+            reserved = overhead + sum(other.prompt + other.answer for other in together)
+            return reserved <= config.kv_capacity_tokens
+        n = len(rank.decoding)
+        pending = sum(
+            other.answer - max(0, other.produced - 1) for other in rank.admitted
+        )  # answer tokens whose KV is still to come, the last one's included
+        room = (
+            config.kv_capacity_tokens
+            - self._used(rank)
+            - config.room_steps * n
+            - config.answer_reserve_share * pending
+        )
+        return need + config.answer_reserve_share * one.answer <= room
 
     def _admit(self, rank: _Rank, now_s: float) -> None:
-        slots = min(self._config.max_sequences, self._config.max_step_tokens)
-        while rank.waiting and len(rank.admitted) < slots:
-            together = [*rank.admitted, rank.waiting[0]]
-            overhead = self._config.sequence_overhead_tokens * len(together)
-            reserved = overhead + sum(sequence.reserved for sequence in together)
-            if reserved > self._config.kv_capacity_tokens:
-                break
-            self._site.ledger.admitted_s[rank.waiting[0].request] = now_s
-            rank.admitted.append(rank.waiting.pop(0))
+        config, ledger = self._config, self._site.ledger
+        mixed = config.policy not in ("prefill_first", "interleaved")
+        slots = min(config.max_sequences, config.max_step_tokens) if mixed else config.max_sequences
+        while rank.waiting and len(rank.admitted) < slots and self._fits(rank, rank.waiting[0]):
+            one = rank.waiting.pop(0)
+            if math.isnan(ledger.admitted_s[one.request]):
+                ledger.admitted_s[one.request] = now_s
+            if config.role == "decode" and not (one.swapped or one.again):
+                if math.isnan(ledger.first_token_s[one.request]):
+                    ledger.first_token_s[one.request] = now_s
+                one.produced, one.cached, one.last_token_s = 1, one.prompt, now_s
+                self._number_start(rank, one)
+            elif one.swapped:
+                rank.moved += one.cached
+                one.swapped = False
+                self._number_start(rank, one)
+            rank.admitted.append(one)
 
-    def _cut_prompts(self, rank: _Rank) -> None:
-        budget = self._config.max_step_tokens - sum(one.decoding for one in rank.admitted)
-        for sequence in rank.admitted:
-            sequence.chunk = 0
-            if not sequence.decoding:
-                sequence.chunk = min(budget, sequence.input_tokens - sequence.cached)
-                budget -= sequence.chunk
+    def _number_start(self, rank: _Rank, one: _Sequence) -> None:
+        rank.starts += 1
+        one.began = rank.starts
+
+    def _make_room(self, rank: _Rank, now_s: float) -> None:
+        config = self._config
+        capacity = config.kv_capacity_tokens
+        if not config.grows or self._used(rank) + len(rank.decoding) <= capacity:
+            return
+        while (
+            self._used(rank) + config.room_steps * len(rank.decoding) > capacity
+            and len(rank.admitted) > 1
+        ):
+            prompts = rank.prompts
+            one = prompts[-1] if prompts else max(rank.decoding, key=lambda other: other.began)
+            rank.admitted.remove(one)
+            self._put_back(rank, one)
+
+    def _put_back(self, rank: _Rank, one: _Sequence) -> None:
+        if one.decoding and self._config.preemption == "swap":
+            one.prompt += one.produced - 1
+            one.answer -= one.produced - 1
+            one.produced, one.swapped = 1, True
+            rank.moved += one.cached
+        else:
+            one.prompt += one.produced
+            one.answer -= one.produced
+            one.again = True
+            one.produced, one.cached = 0, self._prefix(one.request)
+        self._write(one, 0)
+        self._enqueue(rank, one, first=True)
+        rank.preempted.append(one)
+        self.meter.preempted += 1
+        counts = self._site.ledger.preempted
+        counts[one.request] = counts.get(one.request, 0) + 1
+
+    def _cut_prompts(self, rank: _Rank, budget: int, most: float) -> None:
+        for sequence in rank.prompts:
+            rest = sequence.prompt - sequence.cached
+            if most == 0 or budget <= 0 or (rest > budget and not self._config.chunked_prefill):
+                break
+            sequence.chunk = min(budget, rest)
+            budget -= sequence.chunk
+            most -= 1
 
     def _load(self, rank: _Rank) -> RankLoad:
         cap = self._config.cap_tokens or math.inf
-        contexts = [one.cached for one in rank.admitted if one.decoding]
+        contexts = [] if rank.alone else [one.cached for one in rank.decoding]
         queries = [
             one.cached + i for one in rank.admitted for i in range(1, one.chunk + 1)
         ]  # context of each prompt token, itself included
@@ -156,22 +286,26 @@ class PlainReplica:
             prefill_pairs=sum(queries),
             prefill_capped_pairs=sum(min(query, cap) for query in queries),
             prompts_finished=sum(
-                one.chunk > 0 and one.cached + one.chunk == one.input_tokens
-                for one in rank.admitted
+                one.chunk > 0 and one.cached + one.chunk == one.prompt for one in rank.admitted
             ),
         )
+
+    # --- its time ---
 
     def _follow(self, now_s: float) -> None:
         """Go on with the stretch if nothing changed, else begin another."""
         loads = [self._load(rank) for rank in self._ranks]
-        fresh = self._site.timing.segment(loads)
-        composition = [
-            [(one.request, one.chunk) for one in rank.admitted] + [load.growing]
+        fresh = scaled(self._site.timing.segment(loads), self._factor)
+        moved = max(rank.moved for rank in self._ranks)
+        if moved:
+            fresh = delayed(fresh, moved * self._config.swap_s_per_token)
+        composition = [self._factor] + [
+            [(one.request, one.chunk, one.prompt) for one in rank.admitted] + [load.growing]
             for rank, load in zip(self._ranks, loads, strict=True)
         ]
         old, done = self._segment, self._stretch_steps
         prefill = any(load.prefill_tokens for load in loads)
-        if composition != self._composition or prefill or done == old.valid_steps:
+        if composition != self._composition or prefill or moved or done == old.valid_steps:
             self._composition, self._segment = composition, fresh
             self._stretch_s, self._stretch_steps = now_s, 1
             return
@@ -184,37 +318,56 @@ class PlainReplica:
 
     def _measure(self, start_s: float, end_s: float) -> None:
         meter, step_s = self.meter, end_s - start_s
-        admitted = [one for rank in self._ranks for one in rank.admitted]
-        decoding = sum(one.decoding for one in admitted)
         meter.steps += 1
         meter.stretches += 1
         meter.busy_s += step_s
         meter.energy_j += self._segment.power_w * step_s
         meter.prefill_s += self._segment.prefill_s if self._stretch_steps == 1 else 0.0
-        meter.kv_token_s += step_s * sum(one.cached + one.chunk + one.decoding for one in admitted)
-        if decoding and end_s > meter.gaps_from_s:
-            meter.gap_tokens += decoding
-            meter.gap_sum_s += decoding * step_s
-            index = math.floor(math.log(step_s) / BIN_WIDTH)
-            meter.gap_bins[index] = meter.gap_bins.get(index, 0) + decoding
+        held = sum(
+            one.cached + one.chunk + (one.decoding and not rank.alone)
+            for rank in self._ranks
+            for one in rank.admitted
+        )
+        meter.kv_token_s += step_s * held
+
+    def _token(self, one: _Sequence, now_s: float) -> None:
+        """Produce a token."""
+        one.produced += 1
+        if not math.isnan(one.last_token_s):
+            self.meter.add_gap(now_s - one.last_token_s, now_s, 1)
+        one.last_token_s = now_s
 
     def _end(self, event: simpy.Event) -> None:
+        if event is not self._event:
+            return
         self._measure(self._step_s, self.now_s)
         finished = []
+        prefill = any(one.chunk for rank in self._ranks for one in rank.admitted)
         for rank in self._ranks:
-            for sequence in rank.admitted:
-                if sequence.decoding:
-                    sequence.cached += 1
-                    sequence.produced += 1
-                elif sequence.chunk:
-                    sequence.cached += sequence.chunk
-                    if sequence.cached == sequence.input_tokens:
-                        sequence.produced = 1
-                        self._site.ledger.first_token_s[sequence.request] = self.now_s
-            done = [one for one in rank.admitted if one.produced == one.output_tokens]
+            rank.due = max(0, rank.due - 1)
+            if rank.alone and self._config.policy == "interleaved":
+                rank.due = self._config.decode_steps_between_prefills
+            self._advance(rank)
+            done = [one for one in rank.admitted if one.produced == one.answer]
             rank.admitted = [one for one in rank.admitted if one not in done]
             finished += done
+        self._since_poll = 0 if prefill else (self._since_poll + 1) % self._config.poll_steps
         for sequence in finished:
-            self._site.ledger.finish_s[sequence.request] = self.now_s
-            self._site.answered(self._number, self.now_s)
+            self._site.done(self._number, sequence.request, self.now_s)
+        if self._since_poll == 0:
+            self._read_inbox()
         self._begin(self.now_s)
+
+    def _advance(self, rank: _Rank) -> None:
+        first_s = self._site.ledger.first_token_s
+        for one in rank.admitted:
+            if one.decoding and not rank.alone:
+                one.cached += 1
+                self._token(one, self.now_s)
+            elif one.chunk:
+                one.cached += one.chunk
+                if one.cached == one.prompt:
+                    self._token(one, self.now_s)
+                    self._number_start(rank, one)
+                    if self._config.role == "both" and math.isnan(first_s[one.request]):
+                        first_s[one.request] = self.now_s

@@ -1,22 +1,21 @@
-"""Requests through identical replicas behind a router."""
+"""Requests through pools of replicas behind routers."""
 
-import math
+from array import array
 from collections.abc import Callable
-from typing import Protocol
 
-import numpy as np
 import simpy
 
 from planner.errors import InfeasibleError
-from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream
-from planner.serving.balance import RouterName, balancer
-from planner.serving.engine import ARRIVAL, CLOSING, Clock, Ledger, Replica, ReplicaEngine, Site
+from planner.serving.arrivals import Stream
+from planner.serving.balance import Balancer, balancer
+from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledger
+from planner.serving.cluster import Cluster, Handover, PoolSetup
+from planner.serving.config import ReplicaConfig
+from planner.serving.engine import Replica, ReplicaEngine, Site
 from planner.serving.records import Records, collect
-from planner.serving.scheduler import ReplicaConfig
+from planner.serving.sources import source
 from planner.serving.timing import Timing
-
-HOPELESS = 10_000
-"""Requests of a closed loop that may be rejected in a row before the run is given up."""
+from planner.specs.deployment import RouterName
 
 EngineFactory = Callable[[int, Site], ReplicaEngine]
 
@@ -30,7 +29,7 @@ def simulate(
     router: RouterName = "least_requests",
     horizon_s: float | None = None,
 ) -> Records:
-    """Serve a stream of requests until the last is answered.
+    """Serve a stream of requests with identical replicas until the last is answered.
 
     Parameters
     ----------
@@ -38,36 +37,47 @@ def simulate(
     timing : what a step of one replica costs.
     config : what one replica can hold and run.
     replicas : identical replicas behind the router.
-    router : who gets the next request: ``round_robin``, or ``least_requests`` (outstanding ones;
-        of equals the lowest number).  Within a replica it is always the rank with fewest.
+    router : who gets the next request.
     horizon_s : stop here, for a load that may be too high to end: replicas finish the step they
         are in, and what arrives later is left out. [s]
 
     Returns
     -------
-    One row a request that arrived; arrived = finished + running + queued + rejected, and without
-    a horizon the middle two are 0.  A request longer than a rank's whole KV capacity is rejected.
+    One row a request that arrived; see :func:`simulate_cluster`.
 
     Raises
     ------
     InfeasibleError
         Every request of the stream is longer than a rank's KV capacity.
     """
-    front = Front(stream, config, router)
-    site = Site(front.clock, front.ledger, timing, config, front.answered)
-    return front.run([Replica(number, site) for number in range(replicas)], horizon_s)
+    pool = PoolSetup(timing, config, replicas, router)
+    return simulate_cluster(stream, Cluster((pool,)), horizon_s=horizon_s)
 
 
-class Source(Protocol):
-    """Sends requests."""
+def simulate_cluster(
+    stream: Stream,
+    cluster: Cluster,
+    *,
+    horizon_s: float | None = None,
+    engine: EngineFactory = Replica,
+) -> Records:
+    """Serve a stream of requests until the last is answered or the horizon is reached.
 
-    def start(self) -> None:
-        """Send, or arrange for, the first ones."""
-        ...
+    Parameters
+    ----------
+    engine : makes a replica; another one than the default only in tests.
 
-    def answered(self, now_s: float) -> None:
-        """Hear that a request is answered or rejected."""
-        ...
+    Returns
+    -------
+    One row a request that arrived: finished, running, queued, rejected or lost.  Without a
+    horizon nothing is running or queued.
+
+    Raises
+    ------
+    InfeasibleError
+        No request of the stream can ever run.
+    """
+    return Front(stream, cluster, engine).run(horizon_s)
 
 
 class Front:
@@ -76,153 +86,158 @@ class Front:
     It knows replicas by their protocol only, so the jumping and the plain engine share it.
     """
 
-    def __init__(self, stream: Stream, config: ReplicaConfig, router: RouterName) -> None:
-        self.clock, self.ledger = Clock(), Ledger()
+    def __init__(self, stream: Stream, cluster: Cluster, engine: EngineFactory) -> None:
+        self.clock, self.ledger, self.cluster = Clock(), Ledger(), cluster
         self.open = True
-        self._stream, self._config, self._router = stream, config, router
-        self.capacity_tokens = config.kv_capacity_tokens - config.sequence_overhead_tokens
-        """Longest request a rank can hold."""
-        self._replicas: list[ReplicaEngine] = []
-        self._balancer = balancer(router, 1)
+        self._stream = stream
+        self._shares = cluster.pools[0].config.cached_input_share > 0
+        if self._shares:
+            self.ledger.cached = array("q")
         self._counting = False
         self._last_arrival_s = 0.0
-        self._source: Source = (
-            _OpenLoop(stream, self)
-            if isinstance(stream, RequestStream)
-            else _ClosedLoop(stream, self)
-        )
+        self._apart = cluster.apart
+        self._source = source(stream, self)
+        self.replicas: list[ReplicaEngine] = []
+        self._pools: list[_Pool] = []
+        for setup in cluster.pools:
+            pool = _Pool(setup, len(self.replicas), cluster.seed)
+            site = Site(self.clock, self.ledger, setup.timing, setup.config, self._done)
+            self.replicas += [engine(pool.first + i, site) for i in range(setup.replicas)]
+            self._pools.append(pool)
+        self._entry = self._pools[0]
+        self._link = _Link(cluster.handover or Handover(0.0), len(self.replicas))
 
-    def serve(self, replicas: list[ReplicaEngine], horizon_s: float | None = None) -> None:
+    def run(self, horizon_s: float | None) -> Records:
         """Serve until all is answered or the horizon is reached."""
-        self._replicas = replicas
-        self._balancer = balancer(self._router, len(replicas))
         self._source.start()
         if horizon_s is not None:
             self.clock.at(horizon_s, CLOSING, self._close)
-        self.clock.run()
-
-    def run(self, replicas: list[ReplicaEngine], horizon_s: float | None) -> Records:
-        """Serve, and collect what became of every request."""
-        self.serve(replicas, horizon_s)
-        end_s = max([self._last_arrival_s, *(replica.now_s for replica in replicas)])
+        self.clock.run_out()
+        end_s = max([self._last_arrival_s, *(replica.now_s for replica in self.replicas)])
         return collect(
             self.ledger,
-            [replica.meter for replica in replicas],
-            {request: n for replica in replicas for request, n in replica.produced().items()},
+            [replica.meter for replica in self.replicas],
+            {request: n for one in self.replicas for request, n in one.remaining().items()},
             end_s=end_s,
-            kv_capacity_tokens=self._config.kv_capacity_tokens * self._config.ranks * len(replicas),
+            cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
         )
 
     def _close(self, event: simpy.Event) -> None:
         self.open = False
-        for replica in self._replicas:
+        for replica in self.replicas:
             replica.stop(self.clock.now)
 
     def arrive(self, request: int, now_s: float) -> bool:
-        """Take a request, in order of number.  Return False where no replica could hold it."""
+        """Take a request, in order of number.  Return False where it was turned away."""
         ledger, stream = self.ledger, self._stream
-        self._last_arrival_s = now_s
-        if not self._counting and (now_s >= stream.warmup_s and request >= stream.warmup_requests):
+        sent_s = ledger.arrival_s[request]
+        self._last_arrival_s = sent_s
+        if not self._counting and (sent_s >= stream.warmup_s and request >= stream.warmup_requests):
             self._counting = True
-            for replica in self._replicas:
+            for replica in self.replicas:
                 replica.meter.gaps_from_s = now_s
-        need_tokens = ledger.input_tokens[request] + ledger.output_tokens[request]
-        if need_tokens > self.capacity_tokens:
-            ledger.replica.append(-1)
+        input_tokens = ledger.input_tokens[request]
+        if self._shares and ledger.cached is not None:
+            ledger.cached.append(self._entry.setup.config.cached_tokens(input_tokens))
+        if self.cluster.refuses(input_tokens, ledger.output_tokens[request]):
+            ledger.replica.append(TOO_LONG)
             return False
-        number = self._balancer.take()
-        ledger.replica.append(number)
-        self._replicas[number].submit(request, now_s)
+        pool = self._entry
+        if pool.full():
+            ledger.replica.append(SHED)
+            return False
+        ledger.replica.append(self._submit(pool, request, now_s))
         return True
 
-    def answered(self, replica: int, now_s: float) -> None:
-        """Hear from a replica that it finished a request."""
-        self._balancer.release(replica)
+    def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
+        member = pool.balancer.take(self.ledger.prompts[request])
+        pool.outstanding += 1
+        number = pool.first + member
+        self.replicas[number].submit(request, now_s)
+        return number
+
+    def _done(self, number: int, request: int, now_s: float) -> None:
+        """Hear from a replica that it is done with a request."""
+        ledger = self.ledger
+        prompt = ledger.input_tokens[request]
+        if not self._apart:
+            pool = self._entry
+            pool.balancer.release(number, prompt)
+            pool.outstanding -= 1
+            ledger.finish_s[request] = now_s
+            self._source.answered(now_s)
+            return
+        pool = self._pools[0 if number < self._pools[1].first else 1]
+        pool.balancer.release(number - pool.first, prompt)
+        pool.outstanding -= 1
+        if pool is self._entry and ledger.answers[request] > 1:
+            self._hand_over(number, request, now_s)
+            return
+        if pool is self._entry:
+            ledger.first_token_s[request] = now_s
+        ledger.finish_s[request] = now_s
         self._source.answered(now_s)
+
+    def _hand_over(self, sender: int, request: int, now_s: float) -> None:
+        """Choose who decodes, and let the KV cache go there."""
+        pool = self._pools[1]
+        prompt = self.ledger.prompts[request]
+        number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
+        pool.outstanding += 1
+        there_s = self._link.arrival_s(sender, number, prompt, now_s)
+
+        def arrived(event: simpy.Event) -> None:
+            if self.open:
+                self.ledger.replica[request] = number
+                self.replicas[number].submit(request, self.clock.now)
+
+        self.clock.at(there_s, ARRIVAL, arrived)
 
     def too_long(self, needed_tokens: int) -> InfeasibleError:
         """Return the error for a stream none of whose requests fits."""
+        configs = [pool.config for pool in self.cluster.pools]
+        kv = min(config.longest_tokens() for config in configs)
+        if needed_tokens <= kv:
+            return InfeasibleError(
+                "tokens of one step for the shortest prompt", needed_tokens,
+                configs[0].max_step_tokens, "tokens",
+                "raise limits.max_step_tokens, or let the engine cut prompts (chunked_prefill)",
+            )  # fmt: skip
         return InfeasibleError(
             "KV cache of one attention rank for the shortest request",
             needed_tokens,
-            self.capacity_tokens,
+            kv,
             "tokens",
             "spread the model over more devices, or use shorter requests",
         )
 
 
-class _OpenLoop:
-    """Requests at times known beforehand: one event in the calendar, the next arrival."""
+class _Pool:
+    """The router in front of one pool."""
 
-    def __init__(self, stream: RequestStream, front: Front) -> None:
-        ledger, count = front.ledger, len(stream.arrival_s)
-        self._arrival_s: list[float] = stream.arrival_s.tolist()
-        ledger.arrival_s = self._arrival_s
-        ledger.input_tokens = stream.input_tokens.tolist()
-        ledger.output_tokens = stream.output_tokens.tolist()
-        for column in (ledger.admitted_s, ledger.first_token_s, ledger.finish_s):
-            column.extend([math.nan] * count)
-        self._front, self._next = front, 0
-        shortest = int(np.min(stream.input_tokens + stream.output_tokens))
-        if shortest > front.capacity_tokens:
-            raise front.too_long(shortest)
+    def __init__(self, setup: PoolSetup, first: int, seed: int) -> None:
+        self.setup, self.first = setup, first
+        self.balancer: Balancer = balancer(setup.router, setup.replicas, seed + first)
+        self.outstanding = 0
+        most = setup.max_outstanding
+        self._most = None if most is None else most * setup.replicas
 
-    def start(self) -> None:
-        self._front.clock.at(self._arrival_s[0], ARRIVAL, self._arrive)
-
-    def answered(self, now_s: float) -> None:
-        pass
-
-    def _arrive(self, event: simpy.Event) -> None:
-        front, request = self._front, self._next
-        if not front.open:
-            return
-        self._next = request + 1
-        if self._next < len(self._arrival_s):
-            front.clock.at(self._arrival_s[self._next], ARRIVAL, self._arrive)
-        front.arrive(request, self._arrival_s[request])
+    def full(self) -> bool:
+        return self._most is not None and self.outstanding >= self._most
 
 
-class _ClosedLoop:
-    """Clients with one request in flight each; a rejected client goes on with its next one."""
+class _Link:
+    """Busy times of each replica's sending and receiving side."""
 
-    def __init__(self, stream: ClosedLoopStream, front: Front) -> None:
-        self._stream, self._front = stream, front
-        self._draw = stream.drawer()
-        self._sent = self._rejected_in_row = 0
+    def __init__(self, law: Handover, replicas: int) -> None:
+        self._law = law
+        self._free_s = [0.0] * replicas
 
-    def start(self) -> None:
-        for _ in range(self._stream.concurrency):
-            self._send(0.0)
-
-    def answered(self, now_s: float) -> None:
-        self._send(now_s + self._stream.think_s)
-
-    def _send(self, at_s: float) -> None:
-        stream, front = self._stream, self._front
-        if not front.open or (stream.requests is not None and self._sent >= stream.requests):
-            return
-        if stream.duration_s is not None and at_s >= stream.duration_s:
-            return
-        self._sent += 1
-        front.clock.at(at_s, ARRIVAL, self._arrive)
-
-    def _arrive(self, event: simpy.Event) -> None:
-        front, ledger = self._front, self._front.ledger
-        if not front.open:
-            return
-        now_s, request = front.clock.now, len(ledger.arrival_s)
-        input_tokens, output_tokens = self._draw(now_s)
-        ledger.arrival_s.append(now_s)
-        ledger.input_tokens.append(input_tokens)
-        ledger.output_tokens.append(output_tokens)
-        for column in (ledger.admitted_s, ledger.first_token_s, ledger.finish_s):
-            column.append(math.nan)
-        if front.arrive(request, now_s):
-            self._rejected_in_row = 0
-            return
-        self._rejected_in_row += 1
-        if self._rejected_in_row >= HOPELESS:
-            raise front.too_long(input_tokens + output_tokens)
-        self.answered(now_s)
+    def arrival_s(self, sender: int, receiver: int, tokens: int, now_s: float) -> float:
+        """When a cache whose prompt is done now is at the receiver; takes both sides' time. [s]"""
+        law, free_s = self._law, self._free_s
+        taken_s = tokens * law.s_per_token
+        begin_s = max(now_s - law.overlap_share * taken_s, free_s[sender], free_s[receiver])
+        free_s[sender] = free_s[receiver] = end_s = begin_s + taken_s
+        return max(now_s, end_s) + law.latency_s

@@ -132,3 +132,19 @@ def steps_beyond(segment: Segment, start_s: float, time_s: float) -> int:
     while start_s + segment.elapsed_s(steps) <= time_s:
         steps += 1
     return steps
+
+
+def scaled(segment: Segment, factor: float) -> Segment:
+    """Return the stretch with every step ``factor`` times as long."""
+    return segment._replace(
+        first_step_s=segment.first_step_s * factor,
+        slope_s_per_step=segment.slope_s_per_step * factor,
+        prefill_s=segment.prefill_s * factor,
+    )
+
+
+def delayed(segment: Segment, delay_s: float) -> Segment:
+    """Return the first step alone, longer by ``delay_s``."""
+    return segment._replace(
+        first_step_s=segment.first_step_s + delay_s, slope_s_per_step=0.0, valid_steps=1
+    )

@@ -7,8 +7,14 @@ from pydantic import Field, model_validator
 from planner.specs.base import Count, Spec
 from planner.specs.engine import EngineSpec
 from planner.specs.model import WeightFormat
+from planner.specs.overlap import OverlapPolicy
+from planner.specs.speculative import Speculative
 
 KvFormat = Literal["bf16", "fp8"]
+
+RouterName = Literal["round_robin", "random", "least_requests", "least_kv", "power_of_two"]
+"""Who gets the next request: ``least_requests`` counts outstanding requests, ``least_kv`` their
+prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random."""
 
 
 class Parallelism(Spec):
@@ -86,9 +92,27 @@ class Pool(Spec):
     kv: KvFormat = "bf16"
     redundant_experts: Annotated[int, Field(ge=0)] = 0
     """Extra copies of hot experts a layer; expert slots = experts + redundant."""
-    router: Literal["round_robin", "least_requests"] = "least_requests"
+    router: RouterName = "least_requests"
     overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of expert communication hidden behind computation: an assumption, listed as one."""
+    exchange: str = ""
+    """Library that dispatches tokens to experts, by its name among the calibration's
+    ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice."""
+    overlap: OverlapPolicy = "share"
+    """What runs while expert traffic is on the wire."""
+    fused_norm: bool = False
+    """Tensor-parallel sums and the norm after them run as one kernel."""
+    speculative: Speculative | None = None
+    """Draft tokens and verify several at once; None: one token a step."""
     limits: Limits = Limits()
     engine: EngineSpec = EngineSpec()
     """How it schedules: a shipped engine by name, or written out."""
+
+    @model_validator(mode="after")
+    def _one_overlap(self) -> Self:
+        if self.overlap != "share" and self.overlap_share:
+            raise ValueError(
+                f"overlap_share {self.overlap_share:g} goes with overlap: share, "
+                f"not with overlap: {self.overlap}"
+            )
+        return self

@@ -46,6 +46,9 @@ class EngineSpec(Spec):
     cache has room: 1 never runs out, 0 admits as soon as the prompt fits."""
     preemption: Preemption = "none"
     """What happens to the youngest sequence when the cache is full."""
+    room_steps: Count = 1
+    """Decode steps of all sequences for which admission leaves room beside that, and for which
+    preemption makes room."""
     kv_block_tokens: Count = 1
     """Granularity of the KV cache; a sequence wastes half a block. [tokens]"""
     poll_steps: Count = 1
@@ -69,6 +72,8 @@ class EngineSpec(Spec):
             )
         if self.policy == "inflight" and self.chunked_prefill:
             raise ValueError("inflight runs whole prompts; use mixed, or chunked_prefill: false")
+        if self.preemption == "swap" and self.policy in ("prefill_first", "interleaved"):
+            raise ValueError(f"swap is not known of {self.policy}; use recompute")
         if list(self.graph_batch_sizes) != sorted(set(self.graph_batch_sizes)):
             raise ValueError("graph_batch_sizes must rise")
         return self

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from planner.errors import InputError
 from planner.sourced import Confidence, Sourced
 from planner.specs.base import Count, Share, Spec
+from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
 
 
 def _within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
@@ -256,8 +257,9 @@ class Achieved(Spec):
     ``time = max(flop / (compute_share * peak), bytes / (memory_share * bandwidth)) + floor_s``
 
     A curve, where there is one, takes the place of its share; ``blend`` and ``depth_s`` say how
-    far computation and transfer overlap and what a long inner dimension costs.  Attention has
-    constant shares only: the event loop reads its time as lines in the context.
+    far computation and transfer overlap and what a long inner dimension costs.  Decode attention
+    has a curve over the bytes of the cache only, and straight time between its knots, because the
+    event loop reads its time as lines in the context; prefill attention has no curve.
     """
 
     compute_share: Share
@@ -268,12 +270,20 @@ class Achieved(Spec):
     compute_curve: Curve | None = None
     """``compute_share`` over elements of the result (gemm), rows a group (grouped_gemm)."""
     memory_curve: Curve | None = None
-    """``memory_share`` over the bytes of one call. [bytes]"""
+    """``memory_share`` over the bytes of one call (decode attention: of its cache). [bytes]"""
     blend: Literal["max", "root4", "root2", "sum"] = "max"
     """How the times of computation and transfer join: the larger one; fourth root of fourth
     powers; root of squares; sum (no overlap)."""
     depth_s: OverheadS | None = None
-    """Time of one step along the inner dimension, which nothing runs beside. [s]"""
+    """Time of one step along what cannot be spread over units, which nothing runs beside: the
+    inner dimension of a product, the context of one sequence in attention. [s]"""
+    query_share: Share | None = None
+    """Decode attention: share of the bandwidth at which queries and results move, beside the
+    cache; None: they are part of its bytes."""
+
+
+AttentionVariant = Literal["mla_fp8_cache", "gqa", "gqa_fp8_cache"]
+"""Kernels with shares of their own beside MLA on a 16-bit cache."""
 
 
 class LinkShares(Spec):
@@ -287,6 +297,29 @@ class LinkShares(Spec):
     """Fixed time of one collective beside ``latency_s`` a step: launch, flags. [s]"""
     all_to_all_floor_s: OverheadS | None = None
     """The same of one expert dispatch or combine. [s]"""
+    rings: dict[Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"], RingLaw] = (
+        Field(default_factory=dict)
+    )
+    """Collectives of a library inside one domain, as measured; the shares above without."""
+    direct: DirectLaw | None = None
+    """All-reduce of the serving engines inside one domain."""
+    exchanges: dict[str, ExchangeLaw] = Field(default_factory=dict)
+    """Expert exchange by library and mode, as measured."""
+    low_latency: str = ""
+    """Which of them decode uses; empty: the shares above."""
+    normal: str = ""
+    """Which of them prefill uses."""
+    provenance: "Provenance | None" = None
+    """How ``rings``, ``direct`` and ``exchanges`` were made."""
+
+    @model_validator(mode="after")
+    def _names_an_exchange(self) -> Self:
+        for field in ("low_latency", "normal"):
+            name = getattr(self, field)
+            if name and name not in self.exchanges:
+                known = ", ".join(self.exchanges) or "none"
+                raise ValueError(f"{field}: {name!r} is not among exchanges; there are: {known}")
+        return self
 
 
 Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
@@ -349,6 +382,9 @@ class CalibrationSpec(Spec):
     grouped_gemm: dict[Precision, Achieved]
     attention_prefill: Achieved
     attention_decode: Achieved
+    """MLA on a 16-bit cache, and every kernel that has none of its own below."""
+    attention_prefill_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
+    attention_decode_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
     elementwise: Achieved
     links: LinkShares
     idle_power_share: Share
@@ -361,9 +397,12 @@ class CalibrationSpec(Spec):
     @model_validator(mode="after")
     def _attention_is_lines(self) -> Self:
         for name in ("attention_prefill", "attention_decode"):
-            own: Achieved = getattr(self, name)
-            if own.compute_curve or own.memory_curve or own.blend != "max" or own.depth_s:
-                raise ValueError(f"{name}: constant shares and a floor only")
+            variants: dict[str, Achieved] = getattr(self, f"{name}_variants")
+            for law in (getattr(self, name), *variants.values()):
+                if law.compute_curve or law.blend not in ("max", "sum"):
+                    raise ValueError(f"{name}: no compute_curve, and blend max or sum")
+                if name == "attention_prefill" and law.memory_curve:
+                    raise ValueError(f"{name}: no memory_curve")
         return self
 
 

@@ -25,9 +25,12 @@ class Hardware(Spec):
 class Steady(Spec):
     """A decode batch held constant: no queue, no arrivals.  For profiles and capacities."""
 
-    sequences_per_device: Count
+    sequences_per_device: Annotated[float, Field(gt=0)]
+    """May be below 1: one request on eight devices is 0.125."""
     context_tokens: Annotated[float, Field(gt=0)]
     """Mean KV tokens a sequence."""
+    context_variation: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Standard deviation of a sequence's context over its mean (0: all alike)."""
     tokens_per_s_per_user: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """User speeds at which the capacity is asked for."""
 

@@ -4,115 +4,31 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from planner.specs.arrivals import (
+    Arrivals,
+    ClosedLoopArrivals,
+    CurveArrivals,
+    GammaArrivals,
+    PoissonArrivals,
+    Rate,
+    SessionArrivals,
+    TraceArrivals,
+    WeibullArrivals,
+)
 from planner.specs.base import Count, Spec
+from planner.specs.lengths import (
+    FixedLength,
+    Length,
+    LognormalLength,
+    QuantileLength,
+    UniformLength,
+)
 
-Rate = Annotated[float, Field(gt=0)]
-
-
-class PoissonArrivals(Spec):
-    """Memoryless arrivals at a constant rate."""
-
-    kind: Literal["poisson"] = "poisson"
-    requests_per_s: Rate
-
-
-class GammaArrivals(Spec):
-    """Independent gamma-distributed gaps; ``cv`` 1 is Poisson, above 1 is bursty."""
-
-    kind: Literal["gamma"] = "gamma"
-    requests_per_s: Rate
-    cv: Rate
-    """Coefficient of variation of the gaps. [dimensionless]"""
-
-
-class ClosedLoopArrivals(Spec):
-    """A fixed number of clients, each with one request in flight; all start at once."""
-
-    kind: Literal["closed_loop"] = "closed_loop"
-    concurrency: Count
-    think_s: Annotated[float, Field(ge=0)] = 0.0
-    """Pause between an answer and the client's next request. [s]"""
-
-
-class TraceArrivals(Spec):
-    """Requests exactly as recorded: three columns of equal length, sorted by time."""
-
-    kind: Literal["trace"] = "trace"
-    arrival_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
-    input_tokens: tuple[Count, ...]
-    output_tokens: tuple[Count, ...]
-
-    @model_validator(mode="after")
-    def _columns(self) -> Self:
-        sizes = {len(self.arrival_s), len(self.input_tokens), len(self.output_tokens)}
-        if len(sizes) > 1:
-            raise ValueError("arrival_s, input_tokens and output_tokens differ in length")
-        if any(b < a for a, b in zip(self.arrival_s, self.arrival_s[1:], strict=False)):
-            raise ValueError("arrival_s must not fall; sort the trace by time")
-        return self
-
-
-class CurveArrivals(Spec):
-    """Time-of-day curve: a rate for each window, Poisson within a window."""
-
-    kind: Literal["curve"] = "curve"
-    window_s: Rate
-    requests_per_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _some_traffic(self) -> Self:
-        if not any(self.requests_per_s):
-            raise ValueError("every window has rate 0; give at least one rate above 0")
-        return self
-
-
-Arrivals = Annotated[
-    PoissonArrivals | GammaArrivals | ClosedLoopArrivals | TraceArrivals | CurveArrivals,
-    Field(discriminator="kind"),
-]
-
-
-class FixedLength(Spec):
-    """Always the same length."""
-
-    kind: Literal["fixed"] = "fixed"
-    tokens: Count
-
-
-class UniformLength(Spec):
-    """Whole numbers between two bounds, both included."""
-
-    kind: Literal["uniform"] = "uniform"
-    low_tokens: Count
-    high_tokens: Count
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.high_tokens < self.low_tokens:
-            raise ValueError(f"high_tokens {self.high_tokens} is below low_tokens")
-        return self
-
-
-class LognormalLength(Spec):
-    """Log-normal lengths given by their mean (not the median) and the sigma of the logarithm."""
-
-    kind: Literal["lognormal"] = "lognormal"
-    mean_tokens: Annotated[float, Field(ge=1)]
-    sigma: Annotated[float, Field(ge=0)]
-    max_tokens: Count
-    """Longer draws are cut to this."""
-
-
-class QuantileLength(Spec):
-    """Equally likely bins, each with its mean length; a draw takes its bin's mean, rounded."""
-
-    kind: Literal["quantiles"] = "quantiles"
-    bin_means_tokens: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-
-
-Length = Annotated[
-    FixedLength | UniformLength | LognormalLength | QuantileLength, Field(discriminator="kind")
-]
+__all__ = [
+    "Arrivals", "ClosedLoopArrivals", "CurveArrivals", "FixedLength", "GammaArrivals", "Length",
+    "LengthSegment", "LognormalLength", "PoissonArrivals", "QuantileLength", "Run",
+    "SessionArrivals", "Slo", "TraceArrivals", "UniformLength", "WeibullArrivals", "Workload",
+]  # fmt: skip
 
 
 class LengthSegment(Spec):
@@ -142,6 +58,8 @@ class Workload(Spec):
                 raise ValueError("a trace brings its own lengths; remove lengths")
         elif not self.lengths:
             raise ValueError("lengths is missing; give at least one {input, output} pair")
+        if isinstance(self.arrivals, SessionArrivals) and len(self.lengths) > 1:
+            raise ValueError("sessions take one pair of lengths, the same all day")
         starts = [segment.start_s for segment in self.lengths]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise ValueError("lengths must start at start_s 0 and rise")

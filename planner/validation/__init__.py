@@ -1,1 +1,1 @@
-"""Predictions held against measurements."""
+"""Predictions held against what was measured and published."""

@@ -68,13 +68,14 @@ def components(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     new, prompts, group = trace.prefill, trace.prompts, trace.group_sequences
     has, busy = new > 0, seqs > 0
     decode = _own(step, seqs, seqs) * busy[:, None]
-    cores = layer.decode_attention(step.shard, seqs / step.shard.pp, context / step.shard.pp,
-                                   capped / step.shard.pp)  # fmt: skip
+    cores = step.decode_attention_ops(seqs, context, capped)
     decode += _sum(step, cores, (), len(seqs)) * step.shard.pp * busy[:, None]
     # with prompts in it, a step's expert work is that of a prompt's step as a whole
     decode += _experts(step, group, False) * ((group > 0) & ~has)[:, None]
     both = _own(step, seqs + new, seqs + prompts) - _own(step, seqs, seqs) * busy[:, None]
     both += _prompt_cores(step, trace)
+    prompts_m = _micro(step, new)
+    both += step.shard.pp * _sum(step, layer.prompt_ops(step.shard, prompts_m), (), len(new))
     both += _experts(step, group + trace.group_prefill, True)
     prefill = both * has[:, None]
     decode[:, COMPONENTS.index("fixed")] = float(step.calibration.step_overhead_s)
@@ -85,9 +86,14 @@ def components(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     return decode, prefill
 
 
+def _micro(step: StepModel, tokens: Floats) -> Floats:
+    pp = step.shard.pp
+    return tokens if pp == 1 else np.maximum(tokens / pp, 1.0)
+
+
 def _own(step: StepModel, tokens: Floats, rows: Floats) -> Floats:
     pp, domain = step.shard.pp, step.system.scale_up.devices
-    m = tokens if pp == 1 else np.maximum(tokens / pp, 1.0)
+    m = _micro(step, tokens)
     each = _sum(step, layer.token_ops(step.shard, m),
                 collectives.token_comms(step.shard, m, domain), len(tokens))  # fmt: skip
     head = _sum(step, layer.head_ops(step.shard, rows),
@@ -97,7 +103,7 @@ def _own(step: StepModel, tokens: Floats, rows: Floats) -> Floats:
 
 def _experts(step: StepModel, tokens: Floats, prefill: bool) -> Floats:
     pp, domain = step.shard.pp, step.system.scale_up.devices
-    m = tokens if pp == 1 else np.maximum(tokens / pp, 1.0)
+    m = _micro(step, tokens)
     comms = collectives.expert_comms(step.shard, m, domain, prefill, step.hot)
     return pp * _sum(step, layer.expert_ops(step.shard, m, step.hot), comms, len(tokens))
 
@@ -128,7 +134,7 @@ def _sum(step: StepModel, ops: Iterable[Op], comms: Iterable[Comm], count: int) 
         table[:, COMPONENTS.index(_OF_FAMILY[op.family])] += time_s - fixed_s
         table[:, floor] += fixed_s
     for comm in comms:
-        table[:, comm_at] += step._comm_s(comm)
+        table[:, comm_at] += step.comm_s(comm)
     return table
 
 

@@ -1,18 +1,19 @@
 """One benchmark run, by its protocol, on the event loop."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation.replica import Replica, build
 from planner.serving.arrivals import ClosedLoopStream, generate
+from planner.serving.cluster import Cluster, Handover, PoolSetup
+from planner.serving.config import Role
 from planner.serving.engine import Replica as Worker
 from planner.serving.engine import Site
-from planner.serving.scheduler import ReplicaConfig
-from planner.serving.simulation import Front
+from planner.serving.simulation import simulate_cluster
 from planner.specs.deployment import Pool
 from planner.specs.overheads import EngineOverheads
 from planner.specs.workload import (
@@ -22,7 +23,6 @@ from planner.specs.workload import (
     Workload,
 )
 from planner.specs.workload import Run as Window
-from planner.validation.handover import HANDED_OVER, DecodeOnly, TwoPools, columns
 from planner.validation.setup import Setup
 from planner.validation.trace import Trace, TracingMeter, TracingTiming
 
@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 BALANCE_STEPS = 60
 """Steps that TensorRT-LLM's attention ranks wait for each other's prompts when balancing is on
 (``attention_dp_config: {enable_balance: true, timeout_iters: 60}`` in InferenceX's start scripts).
+Taken as a poll: that prompts start earlier once every rank has one is left out.
 """
 
 
@@ -87,35 +88,6 @@ def stream_of(setup: Setup, seed: int = 1) -> ClosedLoopStream:
     return stream
 
 
-def config_of(replica: Replica, setup: Setup, role: str) -> ReplicaConfig:
-    """Limits and rules of one replica."""
-    engine, limits = setup.engine, replica.pool.limits
-    return ReplicaConfig(
-        ranks=replica.pool.parallelism.attention_dp,
-        max_sequences=limits.max_sequences,
-        max_step_tokens=limits.max_step_tokens,
-        kv_capacity_tokens=max(1, replica.memory.kv_capacity_tokens_per_rank),
-        cap_tokens=replica.cap_tokens,
-        sequence_overhead_tokens=replica.memory.sequence_overhead_tokens,
-        prefill_first=engine.policy == "prefill_first",
-        whole_prompts=engine.policy in ("prefill_first", "inflight"),
-        poll_steps=poll_steps(setup) if role == "mixed" else 1,
-        balance_steps=BALANCE_STEPS if engine.name == "tensorrt-llm" and role == "mixed" else 0,
-        answer_reserve_share=1.0 if engine.preemption == "none" else 0.5,
-    )
-
-
-def poll_steps(setup: Setup) -> int:
-    """Decode steps between two looks for new requests."""
-    run = setup.run
-    if run.settings.poll_steps is not None:
-        return run.settings.poll_steps
-    blackwell = setup.hardware.accelerator.dense_flop_per_s.fp4 is not None
-    if setup.engine.name == "sglang" and blackwell:
-        return 10 if run.workload.concurrency < 16 else 30
-    return setup.engine.poll_steps
-
-
 def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) -> Replay:
     """Simulate one run.
 
@@ -126,84 +98,118 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
     replicas = tuple(
         _built(setup, pool, own) for pool, own in zip(setup.pools, overheads, strict=True)
     )
+    roles: tuple[Role, ...] = ("both",) if setup.prefill is None else ("prefill", "decode")
+    timings = [TracingTiming(replica.timing()) for replica in replicas]
+    cluster = Cluster(
+        tuple(
+            PoolSetup(timing, replica.config(0.0, role), replica.pool.replicas)
+            for timing, replica, role in zip(timings, replicas, roles, strict=True)
+        ),
+        Handover(_transfer_s_per_token(replicas[0])) if setup.prefill else None,
+        float(overheads[0].request_host_s),
+    )
+    tracer = _Tracer(timings, cluster.pools[0].replicas if setup.prefill else None)
+    done = simulate_cluster(stream_of(setup, seed), cluster, engine=tracer)
+    count = len(done.arrival_s)
+    delay_s = float(overheads[0].request_host_s)
     if setup.prefill is None:
-        return _aggregated(setup, replicas[0], seed)
-    return _disaggregated(setup, replicas, seed)
+        first, where = done.first_token_s, done.replica.astype(float)
+        prefilled = sent = first
+        decoder = where
+    else:
+        first, decoder = done.first_token_s, done.replica.astype(float)
+        prefilled = np.array([tracer.prefilled_s[i] for i in range(count)])
+        where = np.array([tracer.prefiller[i] for i in range(count)], float)
+        sent = np.array([tracer.sent_s[i] for i in range(count)])
+    return Replay(
+        done.arrival_s + delay_s, prefilled, sent, first, done.finish_s,
+        done.output_tokens.astype(float), where, decoder,
+        tuple(Trace(np.array(rows)) for rows in tracer.rows), replicas,
+    )  # fmt: skip
+
+
+class _Tracer:
+    """Makes replicas whose stretches are kept, and notes where and when prompts were done."""
+
+    def __init__(self, timings: list[TracingTiming], prefill: int | None) -> None:
+        self.rows: list[list[tuple[float, ...]]] = [[] for _ in timings]
+        self.prefilled_s: dict[int, float] = {}
+        self.prefiller: dict[int, int] = {}
+        self.sent_s: dict[int, float] = {}
+        self._timings, self._prefill = timings, prefill
+
+    def __call__(self, number: int, site: Site) -> Worker:
+        """Make one."""
+        apart = self._prefill is not None
+        pool = 1 if apart and number >= (self._prefill or 0) else 0
+        worker: Worker
+        if apart and pool == 0:
+            worker = Worker(number, replace(site, done=self._noting(site)))
+        elif apart:
+            worker = _Receiver(number, site, self.sent_s)
+        else:
+            worker = Worker(number, site)
+        worker.meter = TracingMeter(number, worker, self._timings[pool], self.rows[pool])
+        return worker
+
+    def _noting(self, site: Site) -> Callable[[int, int, float], None]:
+        def done(number: int, request: int, now_s: float) -> None:
+            self.prefilled_s[request], self.prefiller[request] = now_s, number
+            self.sent_s[request] = now_s
+            site.done(number, request, now_s)
+
+        return done
+
+
+class _Receiver(Worker):
+    """A replica that notes when a request's cache has come."""
+
+    __slots__ = ("_sent_s",)
+
+    def __init__(self, number: int, site: Site, sent_s: dict[int, float]) -> None:
+        super().__init__(number, site)
+        self._sent_s = sent_s
+
+    def submit(self, request: int, now_s: float) -> None:
+        """Take a request that arrives now."""
+        self._sent_s[request] = now_s
+        super().submit(request, now_s)
 
 
 def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
     """Put a replica together; it ran, so where the computed cache has no room it gets some."""
-    replica = build(setup.model, setup.hardware, pool, None, overheads)
+    engine = setup.engine.model_copy(
+        update={"overheads": overheads, "poll_steps": poll_steps(setup, pool)}
+    )
+    pool = pool.model_copy(update={"engine": engine})
+    replica = build(setup.model, setup.hardware, pool)
     load = setup.run.workload
-    longest = load.input_tokens_max + load.output_tokens_max
-    if replica.memory.kv_capacity_tokens_per_rank >= longest:
+    longest = load.input_tokens_max + load.output_tokens_max + 2 * engine.kv_block_tokens
+    longest += replica.memory.sequence_overhead_tokens
+    if replica.memory.kv_capacity_tokens_per_rank >= 2 * longest:
         return replica
     each = math.ceil(load.concurrency / (pool.replicas * pool.parallelism.attention_dp))
-    limits = pool.limits.model_copy(update={"kv_tokens": longest * each})
-    pool = pool.model_copy(update={"limits": limits})
-    return build(setup.model, setup.hardware, pool, None, overheads)
+    limits = pool.limits.model_copy(update={"kv_tokens": longest * max(2, each)})
+    return build(setup.model, setup.hardware, pool.model_copy(update={"limits": limits}))
 
 
-def _traced(workers: list[Worker], timing: TracingTiming) -> list[tuple[float, ...]]:
-    rows: list[tuple[float, ...]] = []
-    for number, worker in enumerate(workers):
-        worker.meter = TracingMeter(number, timing, rows)
-    return rows
-
-
-def _aggregated(setup: Setup, replica: Replica, seed: int) -> Replay:
-    config = config_of(replica, setup, "mixed")
-    front = Front(stream_of(setup, seed), config, "least_requests")
-    timing = TracingTiming(replica.timing())
-    site = Site(front.clock, front.ledger, timing, config, front.answered)
-    workers: list[Any] = [Worker(number, site) for number in range(setup.decode.replicas)]
-    rows = _traced(workers, timing)
-    front.serve(workers)
-    arrival, first, finish, tokens, where = columns(
-        front.ledger, "arrival_s", "first_token_s", "finish_s", "output_tokens", "replica"
-    )
-    return Replay(
-        arrival, first, first, first, finish, tokens, where, where,
-        (Trace(np.array(rows)),), (replica,),
-    )  # fmt: skip
-
-
-def _disaggregated(setup: Setup, replicas: tuple[Replica, ...], seed: int) -> Replay:
-    prefill, decode = replicas
-    configs = (
-        config_of(prefill, setup, "prefill"),
-        replace(
-            config_of(decode, setup, "decode"),
-            cached_input_share=HANDED_OVER, prefill_first=False, whole_prompts=False,
-        ),
-    )  # fmt: skip
-    timings = TracingTiming(prefill.timing()), TracingTiming(decode.timing())
-    front = TwoPools(
-        stream_of(setup, seed),
-        configs,
-        (timings[0], DecodeOnly(timings[1])),
-        (prefill.pool.replicas, decode.pool.replicas),
-        _transfer_s_per_token(prefill),
-    )
-    rows = [
-        _traced(front.prefill_workers, timings[0]),
-        _traced(front.decode_workers, timings[1]),
-    ]
-    front.run_both()
-    arrival, tokens, where = columns(front.ledger, "arrival_s", "output_tokens", "replica")
-    (prefilled,) = columns(front.prefill, "first_token_s")
-    first, finish, decoded_at = columns(front.decode, "admitted_s", "finish_s", "replica")
-    sent = prefilled + _transfer_s_per_token(prefill) * np.array(front.ledger.input_tokens)
-    return Replay(
-        arrival, prefilled, sent, first, finish, tokens, where, decoded_at,
-        tuple(Trace(np.array(each)) for each in rows), replicas,
-    )  # fmt: skip
+def poll_steps(setup: Setup, pool: Pool) -> int:
+    """Decode steps between two looks for new requests."""
+    run = setup.run
+    if run.settings.poll_steps is not None:
+        return run.settings.poll_steps
+    if setup.prefill is not None:
+        return setup.engine.poll_steps
+    blackwell = setup.hardware.accelerator.dense_flop_per_s.fp4 is not None
+    if setup.engine.name == "sglang" and blackwell:
+        return 10 if run.workload.concurrency < 16 else 30
+    if setup.engine.name == "tensorrt-llm" and pool.parallelism.attention_dp > 1:
+        return BALANCE_STEPS
+    return setup.engine.poll_steps
 
 
 def _transfer_s_per_token(prefill: Replica) -> float:
     """Cache of a prompt token over one device's network. [s]"""
     system, memory = prefill.hardware.system, prefill.memory
-    joined = prefill.pool.parallelism.attention_tp
     link = system.scale_out if system.scale_out and system.devices_per_node <= 8 else None
-    rate = float((link or system.scale_up).bytes_per_s)
-    return memory.kv_bytes_per_token * (1 if prefill.shard.attention_tp else joined) / rate
+    return memory.kv_bytes_per_token / float((link or system.scale_up).bytes_per_s)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.serving.engine import Replica
 from planner.serving.meter import Meter
 from planner.serving.timing import RankLoad, Segment, Timing
 
@@ -47,20 +48,36 @@ class TracingTiming:
 
 
 class TracingMeter(Meter):
-    """A meter that keeps every stretch."""
+    """A meter that keeps every stretch of a replica; the gaps of the base class are not needed."""
 
-    __slots__ = ("number", "rows", "timing")
+    __slots__ = ("number", "replica", "rows", "timing")
 
-    def __init__(self, number: int, timing: TracingTiming, rows: list[tuple[float, ...]]) -> None:
+    def __init__(
+        self, number: int, replica: Replica, timing: TracingTiming, rows: list[tuple[float, ...]]
+    ) -> None:
         super().__init__()
-        self.number, self.timing, self.rows = number, timing, rows
+        self.number, self.replica, self.timing, self.rows = number, replica, timing, rows
 
     def add(
         self, segment: Segment, start_s: float, steps: int, sequences: int, held_tokens: int
     ) -> None:
-        """Keep a stretch; the sums of the base class are not needed."""
+        """Keep a stretch."""
+        self.add_work(segment, steps, sequences, held_tokens)
+
+    def add_work(self, segment: Segment, steps: int, sequences: int, held_tokens: int) -> None:
+        """Keep the stretch that ends now."""
         loads = self.timing.asked.pop(id(segment))
-        self.rows.append((self.number, start_s, segment.elapsed_s(steps), steps, *loads))
+        elapsed_s = segment.elapsed_s(steps)
+        start_s = self.replica.now_s - elapsed_s
+        self.rows.append((self.number, start_s, elapsed_s, steps, *loads))
+
+    def add_gaps(
+        self, segment: Segment, start_s: float, first: int, steps: int, sequences: int
+    ) -> None:
+        """Gaps between tokens are not needed."""
+
+    def add_gap(self, gap_s: float, end_s: float, count: int) -> None:
+        """Nor is a single one."""
 
 
 @dataclass(frozen=True, eq=False)

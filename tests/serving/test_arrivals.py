@@ -5,7 +5,6 @@ import pytest
 
 from planner.errors import InputError
 from planner.serving import generate
-from planner.serving.arrivals import draw_lengths
 from planner.specs.workload import (
     ClosedLoopArrivals,
     CurveArrivals,
@@ -20,6 +19,7 @@ from planner.specs.workload import (
     UniformLength,
     Workload,
 )
+from planner.workloads import draw_lengths
 
 SHORT = LengthSegment(input=FixedLength(tokens=10), output=FixedLength(tokens=5))
 

@@ -6,8 +6,19 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from planner.serving import AffineTiming, ReplicaConfig, RequestStream, generate, simulate
-from planner.serving.reference import simulate_per_step
+from planner.errors import InfeasibleError
+from planner.serving import (
+    AffineTiming,
+    Cluster,
+    Handover,
+    PoolSetup,
+    ReplicaConfig,
+    RequestStream,
+    generate,
+    simulate,
+    simulate_cluster,
+)
+from planner.serving.reference import PlainReplica, simulate_per_step
 from planner.specs.workload import ClosedLoopArrivals, LengthSegment, Run, UniformLength, Workload
 
 TIMINGS = st.builds(
@@ -29,10 +40,48 @@ CONFIGS = st.builds(
     cached_input_share=st.sampled_from([0.0, 0.3, 0.9]),
     sequence_overhead_tokens=st.sampled_from([0, 0, 15]),
 )
+ROUTERS = st.sampled_from(["round_robin", "random", "least_requests", "least_kv", "power_of_two"])
+RULES = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "policy": st.sampled_from(["mixed", "prefill_first", "inflight", "interleaved"]),
+            "chunked_prefill": st.booleans(),
+            "decode_steps_between_prefills": st.integers(1, 4),
+            "poll_steps": st.sampled_from([1, 1, 3, 10]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "policy": st.sampled_from(["mixed", "prefill_first", "interleaved"]),
+            "chunked_prefill": st.booleans(),
+            "answer_reserve_share": st.sampled_from([0.0, 0.098, 0.5]),
+            "preemption": st.just("recompute"),
+            "room_steps": st.sampled_from([1, 4]),
+            "poll_steps": st.sampled_from([1, 1, 5]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "answer_reserve_share": st.sampled_from([0.0, 0.3]),
+            "preemption": st.just("swap"),
+            "room_steps": st.sampled_from([1, 3]),
+            "swap_s_per_token": st.sampled_from([0.0, 1e-3]),
+        }
+    ),
+)
+HANDOVERS = st.one_of(
+    st.none(),
+    st.builds(
+        Handover,
+        s_per_token=st.sampled_from([0.0, 1e-3, 0.02]),
+        latency_s=st.sampled_from([0.0, 0.01]),
+        overlap_share=st.sampled_from([0.0, 0.9]),
+    ),
+)
 CLUSTERS = st.fixed_dictionaries(
     {
         "replicas": st.integers(1, 3),
-        "router": st.sampled_from(["round_robin", "least_requests"]),
+        "router": ROUTERS,
         "horizon_s": st.one_of(st.none(), st.floats(0.1, 20)),
     }
 )
@@ -76,7 +125,25 @@ def closed_streams(draw):
 def both(stream, timing, config, cluster):
     jump = simulate(stream, timing, config, **cluster)
     plain = simulate_per_step(stream, timing, config, **cluster)
-    for field in ("input_tokens", "output_tokens", "produced_tokens", "replica", "counted"):
+    return same_requests(jump, plain)
+
+
+def both_clusters(stream, cluster, horizon_s=None):
+    jump = simulate_cluster(stream, cluster, horizon_s=horizon_s)
+    plain = simulate_cluster(stream, cluster, horizon_s=horizon_s, engine=PlainReplica)
+    return same_requests(jump, plain)
+
+
+def same_requests(jump, plain):
+    for field in (
+        "input_tokens",
+        "output_tokens",
+        "produced_tokens",
+        "replica",
+        "counted",
+        "preemptions",
+        "retries",
+    ):
         np.testing.assert_array_equal(getattr(jump, field), getattr(plain, field), field)
     for field in ("arrival_s", "admitted_s", "first_token_s", "finish_s"):
         np.testing.assert_allclose(
@@ -108,7 +175,7 @@ def middle(records, share):
 
 def laws_hold(records, config):
     arrived = len(records.arrival_s)
-    states = (records.finished, records.running, records.queued, records.rejected)
+    states = (records.finished, records.running, records.queued, records.rejected, records.lost)
     assert sum(int(state.sum()) for state in states) == arrived
     done = records.finished
     assert np.all(records.arrival_s[done] <= records.admitted_s[done])
@@ -188,3 +255,74 @@ def test_nothing_waits_in_front_of_an_idle_replica(stream, config):
             # somebody ran throughout the wait, whenever we look
             for moment in (arrived, (arrived + admitted) / 2):
                 assert np.any((admitted_s <= moment) & (finish_s >= moment))
+
+
+def some_fit(stream, *configs):
+    if not isinstance(stream, RequestStream):
+        return True
+    pairs = list(zip(stream.input_tokens.tolist(), stream.output_tokens.tolist(), strict=True))
+    return any(not any(config.refuses(*pair) for config in configs) for pair in pairs)
+
+
+def balanced(records):
+    states = (records.finished, records.running, records.queued, records.rejected, records.lost)
+    return np.all(sum(state.astype(int) for state in states) == 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(open_streams(), TIMINGS, CONFIGS, RULES, CLUSTERS)
+def test_every_policy_jumps_to_where_steps_lead(stream, timing, config, rules, cluster):
+    config = dataclasses.replace(config, **rules)
+    if not some_fit(stream, config):
+        return
+    jump, plain = both(stream, timing, config, cluster)
+    sums_agree(jump, plain)
+    assert balanced(jump)
+    assert jump.mean_kv_tokens() <= jump.kv_capacity_tokens
+    event(f"{config.policy} {config.preemption} preempted {bool(jump.preemptions.any())}")
+
+
+@settings(max_examples=150, deadline=None)
+@given(closed_streams(), TIMINGS, CONFIGS, RULES, CLUSTERS)
+def test_every_policy_agrees_on_closed_loops(stream, timing, config, rules, cluster):
+    config = dataclasses.replace(config, **rules)
+    try:
+        jump = simulate(stream, timing, config, **cluster)
+    except InfeasibleError:
+        return
+    plain = simulate_per_step(stream, timing, config, **cluster)
+    sums_agree(*same_requests(jump, plain))
+    assert balanced(jump)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    open_streams(), st.tuples(TIMINGS, TIMINGS), st.tuples(CONFIGS, CONFIGS),
+    st.tuples(RULES, RULES), st.tuples(CLUSTERS, CLUSTERS),
+    st.tuples(HANDOVERS, st.one_of(st.none(), st.integers(1, 5))),
+)  # fmt: skip
+def test_pools_apart_jump_to_where_steps_lead(stream, timings, configs, rules, clusters, between):
+    handover, most = between
+    roles = ("prefill", "decode")
+    pools = tuple(
+        PoolSetup(
+            timing,
+            dataclasses.replace(config, **rule, role=role),
+            cluster["replicas"],
+            cluster["router"],
+            most if role == "prefill" else None,
+        )
+        for timing, config, rule, cluster, role in zip(
+            timings, configs, rules, clusters, roles, strict=True
+        )
+    )
+    cluster = Cluster(pools, handover, request_delay_s=0.125)
+    if not some_fit(stream, *(pool.config for pool in pools)):
+        return
+    jump, plain = both_clusters(stream, cluster, clusters[0]["horizon_s"])
+    sums_agree(jump, plain)
+    assert balanced(jump)
+    done = jump.finished
+    assert np.all(jump.arrival_s[done] + 0.125 <= jump.admitted_s[done])
+    assert np.all(jump.admitted_s[done] < jump.first_token_s[done])
+    event(f"shed {bool(jump.shed.any())} preempted {bool(jump.preemptions.any())}")

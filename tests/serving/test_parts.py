@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.serving.balance import LeastRequests, RoundRobin, balancer
-from planner.serving.meter import BIN_WIDTH, Meter
-from planner.serving.scheduler import (
-    NEVER,
+from planner.serving.config import (
     ReplicaConfig,
-    Scheduler,
     attention_pairs,
     cached_prefix,
     capped_attention_pairs,
 )
+from planner.serving.decoding import NEVER
+from planner.serving.meter import BIN_WIDTH, Meter
+from planner.serving.scheduler import Scheduler
 from planner.serving.timing import AffineTiming, RankLoad, Segment, steps_beyond
 
 TOKENS = st.integers(0, 60)
@@ -99,12 +99,12 @@ def test_least_requests_takes_the_first_of_the_least_loaded(members, moves):
     for move in moves:
         if move < 0 or not any(outstanding):
             expected = outstanding.index(min(outstanding))
-            assert chooser.take() == expected
+            assert chooser.take(1) == expected
             outstanding[expected] += 1
         else:
             loaded = [m for m in range(members) if outstanding[m]]
             member = loaded[move % len(loaded)]
-            chooser.release(member)
+            chooser.release(member, 1)
             outstanding[member] -= 1
 
 
@@ -112,14 +112,14 @@ def test_round_robin_takes_turns():
     chooser = RoundRobin(3)
     taken = []
     for _ in range(5):
-        taken.append(chooser.take())
-        chooser.release(taken[-1])
+        taken.append(chooser.take(1))
+        chooser.release(taken[-1], 1)
     assert taken == [0, 1, 2, 0, 1]
 
 
 def test_among_one_there_is_no_choice():
     chooser = balancer("least_requests", 1)
-    assert [chooser.take(), chooser.take()] == [0, 0]
+    assert [chooser.take(1), chooser.take(1)] == [0, 0]
 
 
 REQUESTS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), min_size=1, max_size=25)
@@ -129,15 +129,14 @@ REQUESTS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), min_size=
 def test_a_rank_keeps_its_budget_its_slots_and_its_cache(requests, slots, budget, cap):
     inputs, outputs = (list(column) for column in zip(*requests, strict=True))
     config = ReplicaConfig(1, slots, budget, 150, cap, cached_input_share=0.25)
-    rank = Scheduler(config, inputs, outputs)
+    cached = [config.cached_tokens(tokens) for tokens in inputs]
+    rank = Scheduler(config, inputs, outputs, cached)
     for number in range(len(requests)):
         rank.add(number)
-    unfinished, first_tokens, step = set(range(len(requests))), [], 0
+    unfinished, first_tokens = set(range(len(requests))), []
     admitted = set()
     while unfinished:
-        admitted.update(rank.admit())
-        if rank.prompts:
-            rank.fill()
+        admitted.update(rank.plan())
         load = rank.load
         reserved = sum(inputs[r] + outputs[r] for r in admitted & unfinished)
         assert reserved + rank.free_kv_tokens == 150
@@ -150,9 +149,8 @@ def test_a_rank_keeps_its_budget_its_slots_and_its_cache(requests, slots, budget
             # never idle with work that fits: the head of the queue does not
             head = rank.waiting[0]
             assert inputs[head] + outputs[head] > rank.free_kv_tokens
-        steps = 1 if load.prefill_tokens else rank.next_step - step
-        step += steps
-        started, finished = rank.advance(steps, step)
+        steps = 1 if load.prefill_tokens else rank.left
+        started, finished = rank.advance(steps)
         first_tokens += started
         unfinished -= set(finished)
     assert first_tokens == list(range(len(requests)))

@@ -3,23 +3,25 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 from planner.errors import InputError
+from planner.specs.requests import RequestTable
 from planner.specs.workload import (
     ClosedLoopArrivals,
     CurveArrivals,
-    FixedLength,
     GammaArrivals,
-    Length,
     LengthSegment,
-    LognormalLength,
     PoissonArrivals,
-    QuantileLength,
     Run,
+    SessionArrivals,
     TraceArrivals,
-    UniformLength,
+    WeibullArrivals,
     Workload,
 )
+from planner.workloads.lengths import mean_square_tokens, mean_tokens
+from planner.workloads.sessions import converse
+from planner.workloads.trace import played
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +51,6 @@ class Traffic:
     def output_tokens_per_s(self) -> float:
         """Answer tokens asked for. [tokens/s]"""
         return self.requests_per_s * self.output_tokens
-
-
-def mean_tokens(length: Length) -> float:
-    """Mean of a length distribution, before rounding and cutting. [tokens]"""
-    match length:
-        case FixedLength():
-            return float(length.tokens)
-        case UniformLength():
-            return (length.low_tokens + length.high_tokens) / 2
-        case LognormalLength():
-            return length.mean_tokens
-        case QuantileLength():
-            return sum(length.bin_means_tokens) / len(length.bin_means_tokens)
-
-
-def mean_square_tokens(length: Length) -> float:
-    """Mean square of a length distribution, before rounding and cutting. [tokens^2]"""
-    match length:
-        case FixedLength():
-            return float(length.tokens) ** 2
-        case UniformLength():
-            low, high = length.low_tokens, length.high_tokens
-            return (low * low + low * high + high * high) / 3
-        case LognormalLength():
-            return min(length.mean_tokens**2 * math.exp(length.sigma**2), length.max_tokens**2)
-        case QuantileLength():
-            return sum(x * x for x in length.bin_means_tokens) / len(length.bin_means_tokens)
 
 
 def segment_at(workload: Workload, time_s: float) -> LengthSegment:
@@ -139,22 +114,31 @@ def measured_traffic(workload: Workload, run: Run) -> Traffic:
             begin_s = run.start_s + run.warmup_s
             end_s = math.inf if run.duration_s is None else run.start_s + run.duration_s
             return _stretch(workload, begin_s, end_s)
-        case PoissonArrivals() | GammaArrivals():
+        case PoissonArrivals() | GammaArrivals() | WeibullArrivals():
             rate = arrivals.requests_per_s
             duration = run.duration_s or (run.requests or math.nan) / rate
             return _constant(workload, rate, duration)
         case ClosedLoopArrivals():
             return _constant(workload, math.nan, math.nan)
         case TraceArrivals():
-            n, last = len(arrivals.arrival_s), arrivals.arrival_s[-1]
-            span = last - arrivals.arrival_s[0]
-            return Traffic(
-                n / span if span else math.nan,
-                sum(arrivals.input_tokens) / n,
-                sum(arrivals.output_tokens) / n,
-                span,
-                sum(x * x for x in arrivals.input_tokens) / n,
-            )
+            return _of_rows(played(arrivals, run), run)
+        case SessionArrivals():
+            return _of_rows(converse(workload, run), run)
+        case _:
+            assert_never(arrivals)
+
+
+def _of_rows(table: RequestTable, run: Run) -> Traffic:
+    """Traffic of the very rows a run sends, warm-up included."""
+    last_s = float(table.arrival_s[-1])
+    span_s = last_s - float(table.arrival_s[0]) if run.duration_s is None else run.duration_s
+    return Traffic(
+        len(table) / span_s if span_s else math.nan,
+        float(table.input_tokens.mean()),
+        float(table.output_tokens.mean()),
+        span_s,
+        float((table.input_tokens.astype(float) ** 2).mean()),
+    )
 
 
 def whole_curve(workload: Workload) -> Traffic:

@@ -1,0 +1,199 @@
+"""Attention cores as the event loop reads them: coefficients taken off the ops once."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.ops import AttentionDecode, AttentionPrefill
+from planner.roofline import achieved, call_of
+from planner.serving.timing import overtaking_steps
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+from planner.step import StepModel
+
+Line = tuple[float, float, float]
+"""Coefficients of a load: (sequences, context, capped context) in decode, (tokens, pairs, capped
+pairs) in prefill."""
+
+NO_LIMIT = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCore:
+    """Decode attention of one group of layers: piecewise a line in the context.
+
+    ``floor + max(compute . x, moved(cache . x)) + query * sequences + chain . x / sequences``
+    with ``moved`` straight between the knots of the memory share's curve.
+    """
+
+    floor_s: float
+    compute: Line
+    """At the achieved share. [s]"""
+    cache: Line
+    """Bytes of cache. [bytes]"""
+    query_s: float
+    """Of one sequence's query and result. [s]"""
+    chain: Line
+    """Of the context of one sequence. [s]"""
+    knots: tuple[float, ...]
+    """Bytes at which the line of ``moved`` changes."""
+    pieces: tuple[tuple[float, float], ...]
+    """(seconds at no bytes, seconds a byte) of each line of ``moved``."""
+    additive: bool
+    ideal_compute: Line
+    ideal_memory: Line
+
+    def at(
+        self, sequences: float, context: float, capped: float, growing: float
+    ) -> tuple[float, float, int]:
+        """Time, its growth a step, and steps for which that holds.
+
+        Sequences gain one token a step, ``growing`` of them one capped token.
+        """
+        a, b, c = self.compute
+        d, e, f = self.cache
+        compute = a * sequences + b * context + c * capped
+        moved = d * sequences + e * context + f * capped
+        up_compute, up_moved = b * sequences + c * growing, e * sequences + f * growing
+        piece = bisect_right(self.knots, moved)
+        start, slope = self.pieces[piece]
+        memory, up_memory = start + slope * moved, slope * up_moved
+        valid = NO_LIMIT
+        if piece < len(self.knots) and up_moved > 0:
+            valid = overtaking_steps(self.knots[piece] - moved, up_moved)
+        g, h, i = self.chain
+        beside = self.floor_s + (self.query_s + g / sequences) * sequences
+        beside += (h * context + i * capped) / sequences
+        up = (h * sequences + i * growing) / sequences
+        if self.additive:
+            return beside + compute + memory, up + up_compute + up_memory, valid
+        if compute < memory or (compute == memory and up_compute < up_memory):
+            compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
+        if up_memory > up_compute:
+            valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
+        return beside + compute, up + up_compute, valid
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillCore:
+    """Prefill attention of one group of layers.
+
+    ``floor + compute . x (+ or max) memory . x + depth * sqrt(chain . x)``
+    """
+
+    floor_s: float
+    compute: Line
+    memory: Line
+    depth_s: float
+    chain: Line
+    """Twice the (capped) pairs of one call."""
+    additive: bool
+    ideal_compute: Line
+    ideal_memory: Line
+
+    def at(self, tokens: float, pairs: float, capped: float) -> float:
+        """Time of the prompts. [s]"""
+        load = tokens, pairs, capped
+        compute, memory = dot(self.compute, load), dot(self.memory, load)
+        busy = compute + memory if self.additive else max(compute, memory)
+        return self.floor_s + busy + self.depth_s * math.sqrt(dot(self.chain, load))
+
+
+def dot(line: Line, load: tuple[float, float, float]) -> float:
+    """Sum of coefficients times load."""
+    return line[0] * load[0] + line[1] * load[1] + line[2] * load[2]
+
+
+def decode_cores(model: StepModel) -> list[DecodeCore]:
+    """Decode attention of a replica, one core a group of layers."""
+    found = []
+    for ops in zip(*(model.decode_attention_ops(*unit) for unit in UNITS), strict=True):
+        law = achieved(ops[0], model.calibration)
+        rounds = model.shard.pp * ops[0].count
+        calls = [call_of(op, model.part) for op in ops]
+        moved, query = _line(calls, "moved_bytes", 1.0), _line(calls, "query_s", rounds)
+        whole = law.query_share is None
+        bytes_per_s = float(model.part.memory_bytes_per_s)
+        cache = moved
+        if whole:
+            cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
+        knots, pieces = _pieces(law, bytes_per_s, rounds)
+        memory = _line(calls, "memory_s", rounds)
+        found.append(
+            DecodeCore(
+                floor_s=rounds * float(law.floor_s),
+                compute=_line(calls, "compute_s", rounds / law.compute_share),
+                cache=cache,
+                query_s=0.0 if whole else query[0] / float(law.query_share or 1.0),
+                chain=_chain(ops, rounds * float(law.depth_s or 0.0) * model.shard.pp),
+                knots=knots,
+                pieces=pieces,
+                additive=law.blend == "sum",
+                ideal_compute=_line(calls, "compute_s", rounds),
+                ideal_memory=(memory[0] + query[0], memory[1], memory[2]),
+            )
+        )
+    return found
+
+
+def prefill_cores(model: StepModel) -> list[tuple[PrefillCore, ...]]:
+    """Ways to attend to a prompt of each group of layers, of which the fastest runs."""
+    forms = [
+        [
+            _prefill(ops, model.part, model.calibration, model.shard.pp)
+            for ops in zip(*(model.prefill_attention_ops(*u, sparse) for u in UNITS), strict=True)
+        ]
+        for sparse in (True, False)
+    ]
+    return [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
+
+
+def _prefill(
+    ops: Sequence[AttentionPrefill], part: AcceleratorSpec, calibration: CalibrationSpec, pp: int
+) -> PrefillCore:
+    law = achieved(ops[0], calibration)
+    rounds = pp * ops[0].count
+    calls = [call_of(op, part) for op in ops]
+    x, y, z = (2 * float(op.capped_pairs) for op in ops)
+    return PrefillCore(
+        floor_s=rounds * float(law.floor_s),
+        compute=_line(calls, "compute_s", rounds / law.compute_share),
+        memory=_line(calls, "memory_s", rounds / law.memory_share),
+        depth_s=rounds * float(law.depth_s or 0.0),
+        chain=(x, y, z),
+        additive=law.blend == "sum",
+        ideal_compute=_line(calls, "compute_s", rounds),
+        ideal_memory=_line(calls, "memory_s", rounds),
+    )
+
+
+UNITS: tuple[Line, Line, Line] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def _line(calls: Sequence[object], field: str, scale: float) -> Line:
+    x, y, z = (float(getattr(call, field)) * scale for call in calls)
+    return x, y, z
+
+
+def _chain(ops: Sequence[AttentionDecode], scale: float) -> Line:
+    x, y, z = (float(op.capped_tokens) * scale for op in ops)
+    return x, y, z
+
+
+def _pieces(
+    law: Achieved, bytes_per_s: float, rounds: float
+) -> tuple[tuple[float, ...], tuple[tuple[float, float], ...]]:
+    """Lines of the time to move bytes, of all rounds, and the knots between them."""
+    curve = law.memory_curve
+    if curve is None:
+        return (), ((0.0, rounds / (float(law.memory_share) * bytes_per_s)),)
+    times = [
+        rounds * size / (share * bytes_per_s)
+        for size, share in zip(curve.sizes, curve.shares, strict=True)
+    ]
+    pieces = [(0.0, times[0] / curve.sizes[0])]
+    for i in range(1, len(times)):
+        slope = (times[i] - times[i - 1]) / (curve.sizes[i] - curve.sizes[i - 1])
+        pieces.append((times[i] - slope * curve.sizes[i], slope))
+    pieces.append((0.0, times[-1] / curve.sizes[-1]))
+    return tuple(curve.sizes), tuple(pieces)

@@ -1,0 +1,54 @@
+"""Published acceptance of draft tokens, by name."""
+
+from functools import lru_cache
+
+from planner.errors import InputError
+from planner.files.profiles import names_in, profile_root
+from planner.files.yaml_io import load_spec, suggestion
+from planner.specs.deployment import Pool
+from planner.specs.speculative import Acceptance
+
+FIELD = "deployment.speculative.profile"
+
+
+@lru_cache(maxsize=64)
+def load_acceptance(name: str) -> Acceptance:
+    """Read a published acceptance table by name.
+
+    Raises
+    ------
+    InputError
+        The name is not known.
+    """
+    folder = profile_root() / "speculation"
+    path = folder / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        known = names_in(folder)
+        raise InputError("", FIELD, f"{name!r} is not known" + suggestion(name, known))
+    return load_spec(path, Acceptance)
+
+
+def with_acceptance(pool: Pool) -> Pool:
+    """The pool with its acceptance profile, if it names one, read.
+
+    Raises
+    ------
+    InputError
+        The profile is not known, is for another method, or knows fewer draft tokens.
+    """
+    wish = pool.speculative
+    if wish is None or wish.profile is None:
+        return pool
+    found = load_acceptance(wish.profile)
+    if found.method != wish.method:
+        raise InputError("", FIELD, f"{found.name} was measured with {found.method}")
+    if wish.draft_tokens > len(found.tokens_per_step):
+        raise InputError(
+            "",
+            "deployment.speculative.draft_tokens",
+            f"{found.name} knows up to {len(found.tokens_per_step)}, got {wish.draft_tokens}",
+        )
+    filled = wish.model_copy(
+        update={"tokens_per_step": found.tokens_per_step, "source": found.source}
+    )
+    return pool.model_copy(update={"speculative": filled})

@@ -1,0 +1,265 @@
+"""How wrong a calibration is: tables for the terminal, figures and a page."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from planner.report.bars import OKABE_ITO
+from planner.report.style import QUIET, base, seconds_axis
+from planner.report.table import Column, Table, key, text
+from planner.report.words import seconds
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Record = Mapping[str, Any]
+
+FAMILIES = {
+    "gemm": "dense products",
+    "grouped_gemm": "grouped products",
+    "moe_layer": "MoE layers",
+    "attention_decode": "decode attention",
+    "attention_prefill": "prefill attention",
+    "elementwise": "elementwise",
+    "collective": "collectives",
+    "all_to_all": "all-to-all",
+}
+NOTHING = "\N{EN DASH}"
+SHOWN_ERROR = 1.0
+"""Relative error at which the residual figure ends."""
+
+
+class Measured(Protocol):
+    """One measured time beside its prediction."""
+
+    @property
+    def part(self) -> str:
+        """Accelerator."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """Family of operators."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Format."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Sizes, for a person."""
+        ...
+
+    @property
+    def measured_s(self) -> float:
+        """Measured time. [s]"""
+        ...
+
+    @property
+    def predicted_s(self) -> float:
+        """Predicted time. [s]"""
+        ...
+
+
+def percent(value: float) -> str:
+    """A share as ``4.9 %``."""
+    return f"{100 * value:.1f} %"
+
+
+def errors_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table:
+    """Errors on held-out points, a goal met or missed in the last column."""
+    columns = (
+        key("part"), key("family"), text("format"), key("held out"), Column("points"),
+        Column("median"), Column("p90"), Column("bias"), Column("goal"),
+        text("source", min_width=118),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            str(r["part"]), str(r["family"]), str(r["dtype"]), str(r["split"]), f"{r['n']:,}",
+            percent(r["median_abs_error"]), percent(r["p90_abs_error"]),
+            f"{100 * r['bias']:+.1f} %",
+            {True: "✓", False: "✗", None: ""}[ok], str(r["source"]),
+        )
+        for r, ok in zip(records, met, strict=True)
+    )  # fmt: skip
+    judged = [ok for ok in met if ok is not None]
+    stored = any(r.get("stored") for r in records)
+    note = f"{sum(judged)} of {len(judged)} goals met."
+    if stored:
+        note += " Figures stored when the calibration was made; --refit makes them again."
+    return Table("Relative error on points that were not fitted", columns, rows, note)
+
+
+def shares_table(laws: Mapping[str, Any], title: str) -> Table:
+    """Fitted shares by family and format; of a curve the highest."""
+    columns = (
+        key("law"), Column("compute"), Column("memory"), Column("floor"), key("blend"),
+        Column("a step of depth"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            name, percent(law.compute_share), percent(law.memory_share), seconds(law.floor_s),
+            law.blend, seconds(law.depth_s) if law.depth_s else "",
+        )
+        for name, law in laws.items()
+    )  # fmt: skip
+    return Table(title, columns, rows, "Shares of the peaks; of a curve the highest.")
+
+
+def worst_table(points: Sequence[Measured]) -> Table:
+    """Points that predictions are farthest from."""
+    columns = (
+        key("part"), key("family"), text("format"), text("sizes"), Column("measured"),
+        Column("predicted"), Column("error"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            p.part, p.family, p.dtype, p.label, seconds(p.measured_s), seconds(p.predicted_s),
+            f"{100 * (p.predicted_s / p.measured_s - 1):+.0f} %",
+        )
+        for p in points
+    )  # fmt: skip
+    return Table("Worst points", columns, rows, "Fitted points included.")
+
+
+def compared_table(records: Sequence[Record]) -> Table:
+    """Two sources side by side."""
+    columns = (
+        key("family"), key("format"), text("a"), text("b"), Column("points"),
+        Column("b over a"), Column("p10"), Column("p90"),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            str(r["family"]), str(r["dtype"]), str(r["a"]), str(r["b"]), f"{r['n']:,}",
+            f"{r['median_ratio']:.3f}", f"{r['p10_ratio']:.3f}", f"{r['p90_ratio']:.3f}",
+        )
+        for r in records
+    )  # fmt: skip
+    note = "" if rows else "The sources have no point in common."
+    return Table("Times of the same points", columns, rows, note)
+
+
+def parity(points: Sequence[Measured]) -> "Figure":
+    """Predicted over measured time, both logarithmic, a colour a family."""
+    import plotly.graph_objects as go
+
+    figure = base(
+        "Predicted and measured kernel times", 520, 60, "on the line: right; dotted: 20 % off"
+    )
+    spans = [t for p in points for t in (p.measured_s, p.predicted_s)]
+    ends = [min(spans) / 1.3, max(spans) * 1.3]
+    for factor, dash in ((1.0, "solid"), (1.2, "dot"), (1 / 1.2, "dot")):
+        figure.add_trace(
+            go.Scatter(
+                x=ends, y=[factor * e for e in ends], mode="lines", showlegend=False,
+                hoverinfo="skip", line={"color": QUIET, "width": 1, "dash": dash},
+            )
+        )  # fmt: skip
+    for name, group, colour in _families(points):
+        figure.add_trace(_dots(name, group, colour, [p.predicted_s for p in group], go.Scattergl))
+    seconds_axis(figure, spans, "measured")
+    marks = figure.layout.xaxis
+    figure.update_yaxes(
+        type="log", title="predicted", tickvals=marks.tickvals, ticktext=marks.ticktext,
+        range=marks.range,
+    )  # fmt: skip
+    return figure
+
+
+def residuals(points: Sequence[Measured]) -> "Figure":
+    """Relative error over measured time."""
+    import plotly.graph_objects as go
+
+    figure = base(
+        "Where predictions are off", 420, 60, "predicted over measured, minus one; short times left"
+    )
+    for name, group, colour in _families(points):
+        errors = [min(SHOWN_ERROR, p.predicted_s / p.measured_s - 1) for p in group]
+        figure.add_trace(_dots(name, group, colour, errors, go.Scattergl))
+    seconds_axis(figure, [p.measured_s for p in points], "measured")
+    figure.update_yaxes(title="error", tickformat="+.0%", range=[-SHOWN_ERROR, SHOWN_ERROR * 1.05])
+    figure.add_hline(y=0, line={"color": QUIET, "width": 1})
+    return figure
+
+
+def _families(points: Sequence[Measured]) -> list[tuple[str, list[Measured], str]]:
+    names = [name for name in FAMILIES if any(p.family == name for p in points)]
+    colours = [colour for name, colour in OKABE_ITO.items() if name != "grey"]
+    return [
+        (FAMILIES[name], [p for p in points if p.family == name], colours[i % len(colours)])
+        for i, name in enumerate(names)
+    ]
+
+
+def _dots(name: str, group: Sequence[Measured], colour: str, y: Sequence[float], kind: Any) -> Any:
+    return kind(
+        name=name, x=[p.measured_s for p in group], y=y, mode="markers",
+        marker={"color": colour, "size": 4, "opacity": 0.55},
+        text=[f"{p.part} {p.dtype}<br>{p.label}" for p in group],
+        hovertemplate="%{text}<br>measured %{x:.3g} s<extra></extra>",
+    )  # fmt: skip
+
+
+def write_calibration_html(
+    records: Sequence[Record],
+    met: Sequence[bool | None],
+    points: Sequence[Measured],
+    worst: Sequence[Measured],
+    path: str | Path,
+) -> Path:
+    """Write tables and figures as one page that needs no network.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    from plotly.offline import get_plotlyjs
+
+    from planner.report.html import environment, script_json, trusted
+
+    figures = {"parity": parity(points), "residuals": residuals(points)} if points else {}
+    target = Path(path)
+    tables = [errors_table(records, met)]
+    tables += [worst_table(worst)] if worst else []
+    judged = [ok for ok in met if ok is not None]
+    page = environment().get_template("calibration.html").render(
+        title="How wrong the calibration is",
+        headline=f"{sum(judged)} of {len(judged)} goals met",
+        good=all(judged),
+        parts=", ".join(dict.fromkeys(str(r["part"]) for r in records)),
+        tables=tables,
+        heights={name: figure.layout.height for name, figure in figures.items()},
+        figures=script_json({n: f.to_plotly_json() for n, f in figures.items()}),
+        plotly=trusted(get_plotlyjs()) if figures else "",
+    )  # fmt: skip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def errors_markdown(records: Sequence[Record]) -> str:
+    """Held-out errors as the table of ``docs/calibration.md``: one row a part and format."""
+    cells: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for r in records:
+        row = cells.setdefault((r["part"], r["family"], r["dtype"]), {})
+        words = f"{100 * r['median_abs_error']:.1f} / {100 * r['p90_abs_error']:.0f}"
+        row.setdefault(r["split"], []).append(words)
+    lines = ["| part | rows | interpolation | shape | EP | part |", "|---|---|---|---|---|---|"]
+    for (part, family, dtype), row in cells.items():
+        said = [
+            " · ".join(row.get(split, ())) or NOTHING
+            for split in ("interpolation", "shape", "ep_degree", "part")
+        ]
+        if said[0] == NOTHING and "in_sample" in row:
+            said[0] = " · ".join(row["in_sample"]) + " (in sample)"
+        lines.append(f"| {part} | {family} {dtype} | {' | '.join(said)} |")
+    return "\n".join(lines) + "\n"

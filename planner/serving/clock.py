@@ -1,0 +1,105 @@
+"""Time of a run, and what is known of its requests."""
+
+import gc
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import simpy
+
+ARRIVAL = 1 << 30
+"""Priority of arrivals within an instant; the end of a step of replica ``r`` has ``r``."""
+WAKING = ARRIVAL + 1
+CHANGING = ARRIVAL + 2
+"""Of failures, repairs and other changes of the fleet: after the requests of the instant."""
+CLOSING = ARRIVAL + 3
+
+Callback = Callable[[simpy.Event], None]
+
+
+class Clock(simpy.Environment):
+    """SimPy's environment with events at absolute times.
+
+    ``Environment.schedule`` takes a delay, and ``now + (time - now)`` is not always ``time``: a
+    last bit would decide which of two simultaneous events comes first.
+    """
+
+    def at(self, time_s: float, priority: int, callback: Callback) -> simpy.Event:
+        """Call back at a time, by rising priority within one instant."""
+        alarm = Alarm(self, callback)
+        heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
+        return alarm
+
+    def run_out(self) -> None:
+        """Handle events until there is none, as :meth:`simpy.Environment.run` does.
+
+        Alarms neither fail nor are waited for, which is all that ``run`` looks after; and nothing
+        here makes cycles, so that the collector, which would look at every queue again and again,
+        pauses.
+        """
+        queue, collects = self._queue, gc.isenabled()
+        gc.disable()
+        try:
+            while queue:
+                self._now, _, _, event = heappop(queue)
+                for callback in event.callbacks:
+                    callback(event)
+        finally:
+            if collects:
+                gc.enable()
+
+
+class Alarm(simpy.Event):
+    """An event that has been given its time, as :class:`simpy.Timeout` is."""
+
+    def __init__(self, clock: Clock, callback: Callback) -> None:
+        # all that Event.__init__ and succeed() do, without scheduling
+        self.env = clock
+        self.callbacks = [callback]
+        self._value = None
+        self._ok = True
+
+
+def _times() -> "array[float]":
+    return array("d")
+
+
+def _counts() -> "array[int]":
+    return array("q")
+
+
+TOO_LONG, SHED, LOST = -1, -2, -3
+"""In place of a replica's number: never to be run; turned away; lost with a failed replica."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of every request, by number; ``nan`` until it happens. [s], [tokens]"""
+
+    arrival_s: "array[float]" = field(default_factory=_times)
+    admitted_s: "array[float]" = field(default_factory=_times)
+    first_token_s: "array[float]" = field(default_factory=_times)
+    finish_s: "array[float]" = field(default_factory=_times)
+    input_tokens: "array[int]" = field(default_factory=_counts)
+    output_tokens: "array[int]" = field(default_factory=_counts)
+    prompts: "array[int]" = field(default_factory=_counts)
+    """Tokens to compute before the next one is produced: the input, until it is preempted."""
+    answers: "array[int]" = field(default_factory=_counts)
+    """Tokens still to produce when it next begins."""
+    cached: "array[int] | None" = None
+    """Prompt tokens found in the cache; None: none of any."""
+    priority: "array[int] | None" = None
+    replica: "array[int]" = field(default_factory=_counts)
+    """Replica that took it (the one that decodes, where pools are apart), or why none did."""
+    preempted: dict[int, int] = field(default_factory=dict)
+    """Times a request was preempted, where it was."""
+    retried: dict[int, int] = field(default_factory=dict)
+    """Times a request began anew after its replica failed, where it did."""
+
+    def expect(self, count: int) -> None:
+        """Make room for the times of ``count`` more requests."""
+        blank = array("d", [math.nan]) * count
+        for column in (self.admitted_s, self.first_token_s, self.finish_s):
+            column.extend(blank)

@@ -1,0 +1,8 @@
+"""Time of one forward step: stages, overlap policies, speculation."""
+
+from planner.step.draft import Draft
+from planner.step.layout import ideal
+from planner.step.model import StepModel
+from planner.step.parts import Duration, Part, Step
+
+__all__ = ["Draft", "Duration", "Part", "Step", "StepModel", "ideal"]

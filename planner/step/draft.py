@@ -1,0 +1,88 @@
+"""Speculative decoding as work: verification of several tokens, and the module that drafts them."""
+
+from dataclasses import dataclass, replace
+
+from planner.ops import AttentionDecode, Elementwise, Gemm, Op, Real
+from planner.ops.op import COMPUTE_PRECISION
+from planner.shard import Shard, draft_shard
+from planner.specs.deployment import Pool
+from planner.specs.model import ModelSpec
+from planner.specs.speculative import Speculative
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What one device does to draft tokens, and how many a step then yields."""
+
+    shard: Shard
+    """The draft module's layers on this device."""
+    spec: Speculative
+
+    @property
+    def query_tokens(self) -> int:
+        """Tokens of one sequence in a verification pass: the drafts and the one before them."""
+        return self.spec.query_tokens
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens a sequence gains in a step."""
+        return self.spec.expected_tokens
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """(tokens a sequence, number of passes) of the draft module in a step.
+
+        The first pass takes in every verified token, for its cache; the others one token each.
+
+        References
+        ----------
+        .. [1] Y. Li et al., "EAGLE", arXiv:2401.15077, section 3 (features of all verified tokens
+           enter the draft model, then it runs on its own outputs).
+        """
+        rest = self.spec.draft_tokens - 1
+        return ((self.query_tokens, 1), *(((1, rest),) if rest else ()))
+
+    def joining(self, tokens: Real) -> list[Op]:
+        """What joins hidden state and embedding: a look-up, two norms, ``[2h, h]``, on every rank.
+
+        References
+        ----------
+        .. [1] DeepSeek-AI, "DeepSeek-V3", arXiv:2412.19437, section 2.2.
+        """
+        h = self.shard.hidden_size
+        return [
+            Elementwise("draft/embedding_and_norms", 4.0 * h * tokens, 3),
+            Elementwise("draft/concatenation", 8.0 * h * tokens),
+            Gemm("draft/joining", tokens, 2 * h, h, COMPUTE_PRECISION["bf16"], 2.0),
+        ]
+
+
+def draft(model: ModelSpec, pool: Pool) -> Draft | None:
+    """Shard the draft module of ``pool``; None without speculation.
+
+    Raises
+    ------
+    InputError
+        The model has no prediction module to draft with.
+    """
+    spec = pool.speculative
+    return None if spec is None else Draft(draft_shard(model, pool, spec), spec)
+
+
+def verifying(op: AttentionDecode, queries: int) -> AttentionDecode:
+    """Attention of ``queries`` new tokens a sequence over one reading of its cache.
+
+    References
+    ----------
+    .. [1] Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
+       ICML 2023, section 3 (all drafts are verified in one pass).
+    """
+    if queries == 1:
+        return op
+    return replace(
+        op,
+        pair_flop=queries * op.pair_flop,
+        query_elements=queries * op.query_elements,
+        indexer_pair_flop=queries * op.indexer_pair_flop,
+        token_flop=queries * op.token_flop,
+    )

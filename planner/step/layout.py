@@ -1,0 +1,109 @@
+"""A step laid out part by part: what each costs, what sets its time, and the speed of light."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from planner.comm import comm_time_s, ideal_links
+from planner.ops import Comm, Op, collectives, layer
+from planner.roofline import op_time
+from planner.specs.hardware import CalibrationSpec, SystemSpec
+from planner.step.parts import Duration, Part, Step
+
+if TYPE_CHECKING:
+    from planner.step.model import StepModel
+
+
+def laid_out(
+    model: "StepModel", ops: list[Op], comms: list[Comm], rows: float, drafts: Duration
+) -> Step:
+    """Parts of a step in sequence, but for the share of expert traffic assumed to be hidden.
+
+    Parameters
+    ----------
+    ops, comms : of one micro-batch of the pipeline.
+    rows : rows of the output head. [tokens]
+    drafts : all work of a draft module.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+    """
+    pp = model.shard.pp
+    parts = [_part(model, op, pp) for op in ops]
+    parts += [_part(model, op, 1) for op in layer.head_ops(model.shard, rows)]
+    head_comms = collectives.head_comms(model.shard, rows, model.domain)
+    parts += [_comm_part(model, c, pp) for c in comms]
+    parts += [_comm_part(model, c, 1) for c in head_comms]
+    if model.draft is not None:
+        times = float(drafts.time_s), float(drafts.compute_s), float(drafts.memory_s)
+        parts.append(Part("draft/module", *times, _bound(*times)))
+    hideable_s = float(sum(_comm_part(model, c, pp).time_s for c in comms if c.hideable))
+    work_s = sum(p.time_s for p in parts) - hideable_s
+    exposed_s = float(model.exposed_s(hideable_s, work_s))
+    light = {
+        "compute": sum(p.compute_s for p in parts),
+        "memory": sum(p.memory_s for p in parts),
+        "network": max(
+            _ideal_network_s(model, [c for c in comms if c.hideable is which], pp)
+            for which in (True, False)
+        ),
+    }
+    bound_by = max(light, key=lambda name: light[name])
+    return Step(
+        tuple(parts),
+        hideable_s - exposed_s,
+        model.overhead_s,
+        work_s + exposed_s + model.overhead_s,
+        light[bound_by],
+        bound_by,
+        model.tokens_per_step,
+    )
+
+
+def taking(step: Step, time_s: float) -> Step:
+    """The same parts, taking ``time_s`` together. [s]
+
+    References
+    ----------
+    .. [1] :mod:`planner.step.schedule`.
+    """
+    apart_s = sum(p.time_s for p in step.parts) + step.overhead_s
+    return replace(step, time_s=time_s, hidden_s=apart_s - time_s)
+
+
+def _part(model: "StepModel", op: Op, rounds: int) -> Part:
+    t = op_time(op, model.part, model.calibration)
+    time_s, compute_s, memory_s = (float(rounds * x) for x in (t.time_s, t.compute_s, t.memory_s))
+    return Part(op.name, time_s, compute_s, memory_s, _bound(time_s, compute_s, memory_s))
+
+
+def _comm_part(model: "StepModel", comm: Comm, rounds: int) -> Part:
+    return Part(comm.name, float(rounds * model.comm_s(comm)), 0.0, 0.0, "network")
+
+
+def _bound(time_s: float, compute_s: float, memory_s: float) -> str:
+    if max(compute_s, memory_s) < 0.5 * time_s:
+        return "latency"
+    return "compute" if compute_s > memory_s else "memory"
+
+
+def _ideal_network_s(model: "StepModel", comms: Iterable[Comm], rounds: int) -> float:
+    """Time of the collectives at stated bandwidth and without latency. [s]"""
+    system, calibration = ideal(model.system, model.calibration)
+    return float(sum(rounds * comm_time_s(c, system, calibration) for c in comms))
+
+
+def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec, CalibrationSpec]:
+    """The same network at its stated bandwidth and without latency.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (ceilings).
+    """
+    up = system.scale_up.model_copy(update={"latency_s": 0.0})
+    out = system.scale_out and system.scale_out.model_copy(update={"latency_s": 0.0})
+    return (
+        system.model_copy(update={"scale_up": up, "scale_out": out}),
+        calibration.model_copy(update={"links": ideal_links(calibration.links)}),
+    )

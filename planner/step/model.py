@@ -1,0 +1,400 @@
+"""Time of one forward step, and where it goes.
+
+A step is described by totals: tokens of the busiest rank, tokens of all ranks that share the
+experts, contexts.  Every method takes scalars or arrays.  With pipelining a *round* is meant, in
+which every sequence advances once: ``pp`` micro-batches of ``1 / pp`` of the load each.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from planner.comm import comm_time_s
+from planner.ops import (
+    AttentionDecode,
+    AttentionPrefill,
+    Comm,
+    Elementwise,
+    Op,
+    Real,
+    collectives,
+    layer,
+)
+from planner.roofline import op_time
+from planner.routing import HotRank
+from planner.shard import Shard
+from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.overheads import EngineOverheads
+from planner.specs.overlap import OverlapPolicy
+from planner.step.draft import Draft, verifying
+from planner.step.layout import laid_out, taking
+from planner.step.multiprocessors import COMMUNICATION_SM_SHARE, without_multiprocessors
+from planner.step.parts import Duration, Step, total_s
+from planner.step.schedule import (
+    PLAIN,
+    Schedule,
+    cut_layers_s,
+    dense_layers_s,
+    schedule,
+)
+from planner.step.stages import Stage, by_stage
+
+
+@dataclass(frozen=True, slots=True)
+class StepModel:
+    """Physics of one replica's step on one kind of system."""
+
+    shard: Shard
+    system: SystemSpec
+    part: AcceleratorSpec
+    calibration: CalibrationSpec
+    overlap_share: float = 0.0
+    hot: HotRank | None = None
+    """Expert load of the hottest rank; None: experts are equally popular."""
+    overlap: OverlapPolicy = "share"
+    fused_norm: bool = False
+    """Tensor-parallel sums and the norm after them run as one kernel."""
+    draft: Draft | None = None
+    """Speculative decoding; None: one token a sequence a step."""
+    verifies: int = 1
+    """Tokens of a sequence computed in one pass where nothing is drafted."""
+    overheads: EngineOverheads = field(default_factory=EngineOverheads)
+    """Host times and the factor of communication; those of kernels changed ``calibration``."""
+
+    @property
+    def query_tokens(self) -> int:
+        """Tokens of one decoding sequence that a step computes."""
+        return self.draft.query_tokens if self.draft else self.verifies
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens a decoding sequence gains in a step."""
+        return self.draft.tokens_per_step if self.draft else 1.0
+
+    def draft_passes(self) -> "tuple[tuple[StepModel, int], ...]":
+        """Physics of the draft module (plain, in sequence), and how often it runs in a step."""
+        if self.draft is None:
+            return ()
+        shard = self.draft.shard
+        return tuple(
+            (
+                replace(
+                    self, shard=shard, draft=None, overlap="none", overlap_share=0.0, verifies=n
+                ),
+                times,
+            )
+            for n, times in self.draft.passes
+        )
+
+    def drafting(self, sequences: Real) -> Duration:
+        """Draft passes of a decode step: what depends on one rank's sequences, without cores."""
+        passes = (
+            (self.draft_tokens(sequences * inner.verifies) + self.head(sequences)).scaled(times)
+            for inner, times in self.draft_passes()
+        )
+        return sum(passes, Duration(0.0))
+
+    def drafting_experts(self, group_sequences: Real) -> Duration:
+        """Experts and their traffic in the draft passes of a decode step."""
+        passes = (
+            self.draft_experts(group_sequences * inner.verifies, prefill=False).scaled(times)
+            for inner, times in self.draft_passes()
+        )
+        return sum(passes, Duration(0.0))
+
+    def draft_tokens(self, rank_tokens: Real) -> Duration:
+        """One pass of the draft module over one rank's tokens, without attention core."""
+        if self.draft is None:
+            return Duration(0.0)
+        inner = self.draft_passes()[0][0]
+        return inner.tokens(rank_tokens) + inner.total(self.draft.joining(rank_tokens), ())
+
+    def draft_experts(self, group_tokens: Real, prefill: bool) -> Duration:
+        """The draft module's experts for the tokens of all ranks, their traffic in sequence."""
+        if self.draft is None:
+            return Duration(0.0)
+        work, traffic_s = self.draft_passes()[0][0].experts(group_tokens, prefill)
+        return work + Duration(traffic_s)
+
+    def draft_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
+        """Attention cores of all draft passes of a decode step."""
+        return [
+            core.scaled(times)
+            for inner, times in self.draft_passes()
+            for core in inner.decode_attention(sequences, context, capped)
+        ]
+
+    def draft_prompts(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[Duration]:
+        """Attention cores of the draft module's pass over prompts."""
+        for inner, _ in self.draft_passes()[:1]:
+            return inner.prefill_attention(tokens, pairs, capped, sparse)
+        return []
+
+    def tokens(self, rank_tokens: Real) -> Duration:
+        """Projections, dense MLP, norms and their collectives for one rank's tokens."""
+        m = self._micro(rank_tokens)
+        return self._round(self.total(self._token_ops(m), self._token_comms(m)))
+
+    def prompts(self, prompt_tokens: Real) -> Duration:
+        """What prompt tokens need beside :meth:`tokens` and attention."""
+        m = self._micro(prompt_tokens)
+        return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
+
+    def head(self, rows: Real) -> Duration:
+        """Output projection and sampling of ``rows`` tokens."""
+        ops = layer.head_ops(self.shard, rows)
+        work = self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
+        return work + Duration(self.overheads.per_sequence_step_host_s * rows)
+
+    def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
+        """Routed experts for the tokens of all ranks, and the traffic other work can cover.
+
+        Returns
+        -------
+        work : experts and the collectives that nothing covers.
+        hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
+        """
+        m = self._micro(group_tokens)
+        comms = self._expert_comms(m, prefill)
+        work = self.total(
+            layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
+        )
+        hideable = self.total((), [c for c in comms if c.hideable])
+        return self._round(work), self._round(hideable).time_s
+
+    def stages(self, rank_tokens: Real, group_tokens: Real, prefill: bool) -> dict[Stage, Real]:
+        """Time of every stage but the attention core, all layers of one micro-batch. [s]
+
+        Parameters
+        ----------
+        rank_tokens : tokens of the busiest rank in this micro-batch. [tokens]
+        group_tokens : tokens of all ranks that share the experts. [tokens]
+        """
+        ops: list[Op] = [
+            *self._token_ops(rank_tokens),
+            *(layer.prompt_ops(self.shard, rank_tokens) if prefill else ()),
+            *layer.expert_ops(self.shard, group_tokens, self.hot),
+        ]
+        comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
+        return by_stage(
+            [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
+        )
+
+    def decode_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
+        """Attention cores of decoding sequences, one a group of layers."""
+        ops = self.decode_attention_ops(sequences, context, capped)
+        return [self._round(self.total((op,), ())) for op in ops]
+
+    def decode_attention_ops(
+        self, sequences: Real, context: Real, capped: Real
+    ) -> list[AttentionDecode]:
+        """One micro-batch's attention cores of decoding sequences, one a group of layers."""
+        pp = self.shard.pp
+        ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
+        return [verifying(op, self.query_tokens) for op in ops]
+
+    def prefill_attention(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[Duration]:
+        """Attention cores of prompt chunks, one a group of layers.
+
+        Where layers pick their keys, ``sparse`` and masked are two ways to do the same, of which
+        the faster one runs.
+        """
+        ops = self.prefill_attention_ops(tokens, pairs, capped, sparse)
+        return [self._round(self.total((op,), ())) for op in ops]
+
+    def prefill_attention_ops(
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
+    ) -> list[AttentionPrefill]:
+        """One micro-batch's attention cores of prompt chunks, one a group of layers."""
+        pp = self.shard.pp
+        return layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
+
+    @property
+    def overhead_s(self) -> float:
+        """Host time of a step, and gaps between its kernels, that nothing hides. [s]"""
+        own = self.overheads.step_host_s + self.overheads.layer_gap_s * self.shard.layers
+        return float(self.calibration.step_overhead_s + own)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a policy lays the expert layers out in slots."""
+        if self.overlap == "share" or not self.shard.uses_all_to_all:
+            return False
+        return self.overlap != "none"
+
+    def beside_traffic(self, prefill: bool) -> "StepModel":
+        """The physics of a micro-batch: normal all-to-all kernels hold multiprocessors apart.
+
+        References
+        ----------
+        .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
+        """
+        if not prefill or self.plan(prefill).micro_batches == 1:
+            return self
+        return replace(self, part=without_multiprocessors(self.part, float(COMMUNICATION_SM_SHARE)))
+
+    def plan(self, prefill: bool) -> Schedule:
+        """The slots of a step's expert layers."""
+        return schedule(self.overlap, prefill) if self.scheduled else PLAIN
+
+    def decode_step_s(self, rank_sequences: Real, context_tokens: Real, cap: int | None) -> Real:
+        """Time of a decode step, every rank alike; ``context_tokens`` a sequence. [s]
+
+        With speculation this is the time of a whole step, which yields ``tokens_per_step``.
+        """
+        seen = context_tokens if cap is None else np.minimum(context_tokens, cap)
+        loads = rank_sequences, rank_sequences * context_tokens, rank_sequences * seen
+        own = rank_sequences * self.query_tokens
+        tokens = own, own * self.shard.attention_dp
+        after_s = self.head(tokens[0]).time_s + self._drafts(loads).time_s + self.overhead_s
+        core_s = total_s(self.decode_attention(*loads))
+        n = self.plan(prefill=False).micro_batches if self.scheduled else 0
+        cut = np.asarray(rank_sequences) >= n
+        if not self.scheduled or not cut.all():
+            work, hideable_s = self.experts(tokens[1], prefill=False)
+            busy_s = self.tokens(tokens[0]).time_s + work.time_s + core_s
+            hidden_by_s = busy_s + after_s - self.overhead_s
+            plain_s = busy_s + self.exposed_s(hideable_s, hidden_by_s) + after_s
+            if not self.scheduled:
+                return plain_s
+        part_s = total_s(self.decode_attention(*(load / n for load in loads)))
+        cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
+        return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
+
+    def layers_s(
+        self, tokens: tuple[Real, Real], core_s: Real, part_core_s: Real, prefill: bool
+    ) -> Real:
+        """Time of all layers under the slots of the policy. [s]
+
+        Parameters
+        ----------
+        tokens : of the busiest rank and of all ranks together.
+        core_s : attention cores of the whole batch (dense layers run it uncut). [s]
+        part_core_s : attention cores of one micro-batch. [s]
+        """
+        plan, pp = self.plan(prefill), self.shard.pp
+        rank, group = (self._micro(n) for n in tokens)
+        whole = self.stages(rank, group, prefill)
+        whole["attention_core"] = core_s / pp
+        n = plan.micro_batches
+        part = dict(whole)
+        if n > 1:
+            part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
+        part["attention_core"] = part_core_s / pp
+        return pp * (dense_layers_s(self.shard, whole) + cut_layers_s(self.shard, plan, part))
+
+    def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
+        """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
+        return hideable_s - np.minimum(self.overlap_share * hideable_s, busy_s)
+
+    def decode_step(self, sequences: float, context: float, cap: int | None) -> Step:
+        """Lay out a decode step of ``sequences`` a rank with ``context`` tokens each."""
+        dp = self.shard.attention_dp
+        seen = context if cap is None else min(context, cap)
+        tokens = sequences * self.query_tokens
+        m, group = self._micro(tokens), self._micro(tokens * dp)
+        loads = sequences, sequences * context, sequences * seen
+        ops: list[Op] = [
+            *self._token_ops(m),
+            *self.decode_attention_ops(*loads),
+            *layer.expert_ops(self.shard, group, self.hot),
+        ]
+        comms = [*self._token_comms(m), *self._expert_comms(group, prefill=False)]
+        step = laid_out(self, ops, comms, tokens, self._drafts(loads))
+        if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
+            return step
+        return taking(step, float(self.decode_step_s(sequences, context, cap)))
+
+    def prefill_step(self, tokens: float, prompts: float, context: float, cap: int | None) -> Step:
+        """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
+        pp, dp = self.shard.pp, self.shard.attention_dp
+        pairs = tokens * context / 2
+        capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
+        m = tokens / pp
+        cores = self._prefill_cores(tokens, pairs, capped)
+        ops = [*self._token_ops(m), *layer.prompt_ops(self.shard, m), *cores]
+        ops += layer.expert_ops(self.shard, m * dp, self.hot)
+        comms = [*self._token_comms(m), *self._expert_comms(m * dp, prefill=True)]
+        drafts = self.draft_tokens(tokens) + self.draft_experts(tokens * dp, prefill=True)
+        prompt = [self.draft_prompts(tokens, pairs, capped, sparse) for sparse in (True, False)]
+        cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
+        drafts = sum(cheaper, drafts)
+        step = replace(laid_out(self, ops, comms, prompts, drafts), tokens=1.0)
+        n = self.plan(prefill=True).micro_batches
+        if not self.scheduled or tokens < n:
+            return step
+        beside = self.beside_traffic(prefill=True)
+        part = beside._prefill_cores(tokens / n, pairs / n, capped / n)
+        core_s, part_s = pp * sum(map(self.op_s, cores)), pp * sum(map(beside.op_s, part))
+        layers_s = float(self.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
+        after_s = float(self.head(prompts).time_s + drafts.time_s) + self.overhead_s
+        return taking(step, layers_s + after_s)
+
+    def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
+        """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
+        sequences = loads[0]
+        group = sequences * self.shard.attention_dp
+        drafts = self.drafting(sequences) + self.drafting_experts(group)
+        return sum(self.draft_attention(*loads), drafts)
+
+    @property
+    def domain(self) -> int:
+        """Devices of one scale-up domain."""
+        return self.system.scale_up.devices
+
+    def _token_ops(self, tokens: Real) -> list[Op]:
+        ops = layer.token_ops(self.shard, tokens)
+        if self.fused_norm and self.shard.attention_tp > 1:
+            return [
+                replace(op, count=0.0)
+                if isinstance(op, Elementwise) and op.name == "norms/residual_norm"
+                else op
+                for op in ops
+            ]
+        return ops
+
+    def _token_comms(self, tokens: Real) -> list[Comm]:
+        return collectives.token_comms(self.shard, tokens, self.domain)
+
+    def _expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
+        return collectives.expert_comms(self.shard, group_tokens, self.domain, prefill, self.hot)
+
+    def _prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
+        forms = [
+            self.prefill_attention_ops(tokens, pairs, capped, sparse) for sparse in (True, False)
+        ]
+        return [min(both, key=self.op_s) for both in zip(*forms, strict=True)]
+
+    def op_s(self, op: Op) -> float:
+        """Time of all calls of an op. [s]"""
+        return float(self._op_time_s(op))
+
+    def _op_time_s(self, op: Op) -> Real:
+        return op_time(op, self.part, self.calibration).time_s
+
+    def comm_s(self, comm: Comm) -> Real:
+        """Time of all calls of a collective. [s]"""
+        return self.overheads.comm_factor * comm_time_s(comm, self.system, self.calibration)
+
+    def _micro(self, tokens: Real) -> Real:
+        """Tokens of one micro-batch; a round has at least one token in each that runs."""
+        return tokens if self.shard.pp == 1 else np.maximum(tokens / self.shard.pp, 1.0)
+
+    def _round(self, duration: Duration) -> Duration:
+        pp = self.shard.pp
+        return duration if pp == 1 else duration.scaled(pp)
+
+    def total(self, ops: Iterable[Op], comms: Iterable[Comm]) -> Duration:
+        """Ops and collectives one after another."""
+        total = Duration(0.0)
+        for op in ops:
+            t = op_time(op, self.part, self.calibration)
+            total = total + Duration(t.time_s, t.compute_s, t.memory_s)
+        for comm in comms:
+            total = total + Duration(self.comm_s(comm))
+        return total

@@ -1,0 +1,62 @@
+"""A layer cut into stages: what overlap policies move about."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+
+from planner.ops import Comm, Op, Real
+
+Stage = Literal[
+    "attention_in",
+    "attention_core",
+    "attention_out",
+    "dense",
+    "router",
+    "dispatch",
+    "experts",
+    "combine",
+    "shared_up",
+    "shared_down",
+]
+"""Stages of a layer, in the order of a plain step; ``dense`` or all after it."""
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+EVERY_LAYER: frozenset[Stage] = frozenset({"attention_in", "attention_core", "attention_out"})
+"""Stages that dense layers have as well as expert layers."""
+
+_BY_NAME: Mapping[str, Stage] = {
+    "attention/o": "attention_out",
+    "attention/all_reduce": "attention_out",
+    "attention/cp_reduce": "attention_out",
+    "shared_experts/shared_down": "shared_down",
+    "expert_network/dispatch": "dispatch",
+    "expert_network/combine": "combine",
+}
+_BY_COMPONENT: Mapping[str, Stage] = {
+    "attention": "attention_in",
+    "norms": "attention_in",
+    "norms_other": "attention_in",
+    "pipeline": "attention_in",
+    "dense_mlp": "dense",
+    "router": "router",
+    "latent": "router",
+    "shared_experts": "shared_up",
+    "routed_experts": "experts",
+    "expert_network": "experts",
+}
+
+
+def stage_of(work: Op | Comm) -> Stage:
+    """The stage an op or a collective belongs to, by its name."""
+    if work.name.endswith(("_core", "_prefill")):
+        return "attention_core"
+    known = _BY_NAME.get(work.name)
+    return known or _BY_COMPONENT[work.name.split("/")[0]]
+
+
+def by_stage(timed: Iterable[tuple[Op | Comm, Real]]) -> dict[Stage, Real]:
+    """Add up times by stage; a stage without work takes no time."""
+    totals: dict[Stage, Real] = dict.fromkeys(STAGES, 0.0)
+    for work, time_s in timed:
+        totals[stage_of(work)] = totals[stage_of(work)] + time_s
+    return totals

@@ -1,0 +1,140 @@
+"""Times of the stages of a step, for every layer and device at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.comm import comm_time_s
+from planner.ops import Comm, collectives
+from planner.ops.layer import loaded_expert_ops
+from planner.roofline import op_time
+from planner.step import StepModel
+from planner.step.stages import EVERY_LAYER, Stage
+from planner.step.timeline.loads import RankWork, StepWork
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transfer:
+    """One collective of a layer, ``[layers, devices]`` each. [s]"""
+
+    time_s: Floats
+    scale_up_s: Floats
+    scale_out_s: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """Stage times of one layer of one micro-batch."""
+
+    compute: Mapping[Stage, Floats]
+    """``[layers, devices]`` each. [s]"""
+    transfers: Mapping[Stage, Transfer]
+    """``dispatch`` and ``combine``; or the collectives that take their place."""
+
+
+def micro_batches(model: StepModel, work: StepWork) -> tuple[MicroBatch, ...]:
+    """Times of every stage for each micro-batch of a step.
+
+    References
+    ----------
+    .. [1] The ops of :mod:`planner.ops` with each rank's own load.
+    """
+    cut = len(work.micro) > 1
+    beside = model.beside_traffic(work.prefill) if cut else model
+    return tuple(_times(beside, micro, work.prefill) for micro in work.micro)
+
+
+def attention_core_s(model: StepModel, work: RankWork, prefill: bool) -> Floats:
+    """Attention cores of all layers of one device, ``[devices]``. [s]
+
+    References
+    ----------
+    .. [1] As :class:`planner.step.StepModel`.
+    """
+    x, y, z = (model.shard.pp * each for each in work.attention)
+    if not prefill:
+        total = sum((d.time_s for d in model.decode_attention(x, y, z)), np.zeros_like(x))
+        return np.asarray(total) / model.shard.pp
+    forms = [model.prefill_attention(x, y, z, sparse) for sparse in (True, False)]
+    both = zip(*forms, strict=True)
+    total = sum((np.minimum(a.time_s, b.time_s) for a, b in both), np.zeros_like(x))
+    return np.asarray(total) / model.shard.pp
+
+
+def own_stages_s(model: StepModel, work: RankWork, prefill: bool) -> dict[Stage, Floats]:
+    """Stages that depend on one rank's tokens, over all layers, ``[devices]`` each. [s]
+
+    References
+    ----------
+    .. [1] As :class:`planner.step.StepModel`.
+    """
+    found = model.stages(work.tokens, 0.0, prefill)
+    whole = {name: np.zeros_like(work.tokens) + time_s for name, time_s in found.items()}
+    whole["attention_core"] = attention_core_s(model, work, prefill)
+    return {k: v for k, v in whole.items() if k not in ("experts", "dispatch", "combine")}
+
+
+def _times(model: StepModel, work: RankWork, prefill: bool) -> MicroBatch:
+    shard, moe = model.shard, model.shard.moe
+    if moe is None:
+        return MicroBatch({}, {})
+    layers = len(work.pairs)
+    per_stage = {
+        name: total / (shard.layers if name in EVERY_LAYER else moe.layers)
+        for name, total in own_stages_s(model, work, prefill).items()
+    }
+    # a stage of a pipeline holds a broken number of layers on average
+    scale = moe.layers / layers
+    compute: dict[Stage, Floats] = {
+        name: scale * np.broadcast_to(time_s, work.pairs.shape)
+        for name, time_s in per_stage.items()
+    }
+    ops = loaded_expert_ops(moe, work.pairs, work.touched)
+    experts = sum(
+        (op_time(op, model.part, model.calibration).time_s for op in ops), np.zeros_like(work.pairs)
+    )
+    compute["experts"] = np.asarray(experts) / layers
+    return MicroBatch(compute, _transfers(model, work, prefill, layers))
+
+
+def _transfers(
+    model: StepModel, work: RankWork, prefill: bool, layers: int
+) -> dict[Stage, Transfer]:
+    """Expert traffic of each rank: what it sends or what it takes in, whichever is more."""
+    nothing = np.zeros_like(work.pairs)
+    found: dict[Stage, Transfer] = {
+        "dispatch": Transfer(nothing, nothing, nothing),
+        "combine": Transfer(nothing, nothing, nothing),
+    }
+    sends = work.tokens / work.tokens.mean()
+    moe = model.shard.moe
+    mean_pairs = work.group_tokens * (moe.top_k if moe else 0) / model.shard.moe_ep
+    takes = work.pairs / mean_pairs
+    hottest = np.maximum(sends, takes) * work.group_tokens
+    for comm in collectives.expert_comms(
+        model.shard, hottest, model.system.scale_up.devices, prefill
+    ):
+        before = comm.name.endswith(("dispatch", "all_gather"))
+        at: Stage = "dispatch" if before else "combine"
+        found[at] = _transfer(model, comm, layers)
+    return found
+
+
+def _transfer(model: StepModel, comm: Comm, layers: int) -> Transfer:
+    like = np.zeros_like(np.asarray(comm.bytes_per_rank, dtype=float))
+
+    def time_s(which: Comm) -> Floats:
+        return (like + comm_time_s(which, model.system, model.calibration)) / layers
+
+    whole = time_s(comm)
+    if comm.ranks <= comm.ranks_in_domain:
+        return Transfer(whole, whole, like)
+    if comm.kind != "all_to_all":
+        return Transfer(whole, whole, whole)
+    up = np.minimum(whole, time_s(replace(comm, scale_out_bytes_per_rank=like)))
+    out = np.minimum(whole, time_s(replace(comm, bytes_per_rank=like)))
+    return Transfer(whole, up, out)

@@ -1,0 +1,206 @@
+"""What every rank has to do in one step: drawn from routing and lengths, or all alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.ops.layer import touched_slots
+from planner.routing import Gate, Sampling, sample_counts, windows
+from planner.specs.model import Moe
+from planner.specs.routing import Routing
+from planner.step import StepModel
+from planner.step.schedule import PLAIN, Schedule
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankWork:
+    """One micro-batch on the devices of a pipeline stage."""
+
+    attention: tuple[Floats, Floats, Floats]
+    """``[devices]`` each.  Decode: sequences, context, capped context; prefill: tokens, causal
+    pairs, capped pairs."""
+    tokens: Floats
+    """Tokens each device's attention rank computes, ``[devices]``. [tokens]"""
+    pairs: Floats
+    """(token, expert) pairs that come to each device, ``[layers, devices]``."""
+    touched: Floats
+    """Expert slots of each device with at least one of them, ``[layers, devices]``."""
+    group_tokens: float
+    """Tokens of all ranks. [tokens]"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepWork:
+    """A step: the whole batch, and the micro-batches it is cut into."""
+
+    prefill: bool
+    plan: Schedule
+    whole: RankWork
+    micro: tuple[RankWork, ...]
+    rows: Floats
+    """Rows of the output head, ``[devices]``."""
+
+
+Load = tuple[Floats, Floats, Floats]
+"""``[attention_dp]`` each.  Decode: sequences, context, capped context of each attention rank;
+prefill: prompt tokens, causal pairs, capped pairs."""
+
+Experts = Callable[[float, int], tuple[Floats, Floats]]
+"""(tokens of all ranks, layers) -> pairs and touched slots, ``[layers, expert ranks]`` each."""
+
+
+def even(model: StepModel, load: tuple[float, float, float], prefill: bool) -> StepWork:
+    """Every rank alike; all expert ranks as loaded as the closed form takes the hottest to be.
+
+    Parameters
+    ----------
+    load : of one attention rank, as in :data:`Load`.
+
+    References
+    ----------
+    .. [1] Expected loads, as in :class:`planner.step.StepModel`.
+    """
+    x, y, z = (np.full(model.shard.attention_dp, value) for value in load)
+    return step_work(model, (x, y, z), prefill, hottest(model))
+
+
+def hottest(model: StepModel) -> Experts:
+    """Every expert rank as loaded as the hottest is on average.
+
+    References
+    ----------
+    .. [1] Expected loads, as in :class:`planner.step.StepModel`.
+    """
+    shard, moe, hot = model.shard, model.shard.moe, model.hot
+
+    def experts(group_tokens: float, layers: int) -> tuple[Floats, Floats]:
+        like = (layers, shard.moe_ep)
+        if moe is None:
+            return np.zeros(like), np.zeros(like)
+        pairs = group_tokens * moe.top_k / shard.moe_ep
+        touched = float(touched_slots(moe, group_tokens))
+        if hot is not None:
+            pairs *= float(hot.pairs_ratio(group_tokens))
+            touched = float(hot.most_touched(group_tokens))
+        return np.full(like, pairs), np.full(like, touched)
+
+    return experts
+
+
+def drawn(model: StepModel, routing: Routing, moe: Moe, seed: int) -> Experts:
+    """Expert loads drawn layer by layer, as tokens choose experts; alike where routing is even.
+
+    Parameters
+    ----------
+    routing, moe : popularity of the experts, and the model's expert layers.
+
+    References
+    ----------
+    .. [1] J. Hájek, Ann. Math. Statist. 35, 1964 (see :func:`planner.routing.sample_counts`).
+    """
+    placement = model.hot.placement if model.hot else None
+    if placement is None:
+        return hottest(model)
+    _, served = windows(routing, moe)
+    gate, draws = Gate.of(moe), count()
+
+    def experts(group_tokens: float, layers: int) -> tuple[Floats, Floats]:
+        number = next(draws)
+        tokens = max(1, round(group_tokens))
+        counts = sample_counts(gate, served, tokens, seed + 7919 * number, Sampling(draws=1))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 6, number]))
+        slots = placement.deal(counts, rng)[0]
+        by_rank = slots.reshape(len(slots), placement.ep, -1)
+        rows = np.linspace(0, len(slots) - 1, layers).round().astype(int)
+        touched = (by_rank > 0).sum(axis=2).astype(float)
+        return by_rank.sum(axis=2)[rows], touched[rows]
+
+    return experts
+
+
+def decode_load(
+    ranks: int, sequences: float, context: float, cap: int | None, variation: float, seed: int
+) -> Load:
+    """Sequences of each attention rank and the contexts they attend to.
+
+    Parameters
+    ----------
+    sequences, context : sequences of a rank; their mean context. [tokens]
+    variation : standard deviation of a context over its mean; contexts follow a gamma law.
+
+    References
+    ----------
+    .. [1] Sum and capped sum of independent gamma draws.
+    """
+    n = max(1, round(sequences))
+    contexts = np.full((ranks, n), float(context))
+    if variation > 0:
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 7]))
+        shape = 1 / variation**2
+        contexts = rng.gamma(shape, context / shape, (ranks, n))
+    seen = contexts if cap is None else np.minimum(contexts, cap)
+    scale = sequences / n
+    return np.full(ranks, float(sequences)), scale * contexts.sum(axis=1), scale * seen.sum(axis=1)
+
+
+def prefill_load(
+    ranks: int, tokens: float, prompt: float, cap: int | None, variation: float, seed: int
+) -> Load:
+    """Prompt tokens of each attention rank and the (query, context) pairs they make.
+
+    Every rank computes ``tokens`` tokens; longer prompts make more pairs of them.
+
+    References
+    ----------
+    .. [1] Causal attention: a prompt of ``n`` tokens makes ``n^2 / 2`` pairs.
+    """
+    lengths = np.full((ranks, max(1, round(tokens / prompt))), float(prompt))
+    if variation > 0:
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 7]))
+        shape = 1 / variation**2
+        lengths = rng.gamma(shape, prompt / shape, lengths.shape)
+    weight = lengths * (tokens / lengths.sum(axis=1, keepdims=True))
+    capped = lengths / 2
+    if cap is not None:
+        capped = np.where(lengths <= cap, lengths / 2, cap * (1 - cap / lengths / 2))
+    return (
+        np.full(ranks, float(tokens)),
+        (weight * lengths / 2).sum(axis=1),
+        (weight * capped).sum(axis=1),
+    )
+
+
+def step_work(model: StepModel, load: Load, prefill: bool, experts: Experts) -> StepWork:
+    """Spread loads by attention rank and by expert rank over the devices of a pipeline stage.
+
+    With pipelining it is the work of one of the ``pp`` micro-batches on the fullest stage.
+
+    References
+    ----------
+    .. [1] M. Shoeybi et al., "Megatron-LM", arXiv:1909.08053 (ranks of one tensor-parallel group
+       are neighbours).
+    """
+    shard = model.shard
+    x, y, z = (np.repeat(each / shard.pp, shard.attention_tp) for each in load)
+    tokens = x if prefill else x * model.query_tokens
+    if shard.pp > 1:
+        tokens = np.maximum(tokens, 1.0)
+    layers = max(1, round(shard.moe.layers)) if shard.moe else 0
+
+    def cut(parts: int) -> RankWork:
+        group = float(tokens.sum()) / shard.attention_tp / parts
+        pairs, touched = (np.repeat(each, shard.moe_tp, axis=1) for each in experts(group, layers))
+        return RankWork((x / parts, y / parts, z / parts), tokens / parts, pairs, touched, group)
+
+    plan = model.plan(prefill)
+    if float(load[0].max()) < plan.micro_batches:
+        plan = PLAIN
+    whole, n = cut(1), plan.micro_batches
+    rows = np.ones_like(tokens) if prefill else shard.pp * tokens
+    micro = tuple(cut(n) for _ in range(n)) if n > 1 else (whole,)
+    return StepWork(prefill, plan, whole, micro, rows)

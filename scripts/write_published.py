@@ -1,0 +1,152 @@
+"""Write docs/published.md: every published figure beside what the models here predict.
+
+    python scripts/write_published.py [--check]
+
+``--check`` compares the stored summary with a fresh one and fails where the median error of
+systems or kernels has grown by more than two points.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from planner.calibrate.account import account
+from planner.validation.published import FAR, Verdict, summary
+
+PATH = Path(__file__).parents[1] / "docs" / "published.md"
+NOISE = 0.02
+"""Growth of a median that is still noise."""
+MOST_ROWS = 24
+
+HEAD = """# Published figures beside predictions
+
+Made by `python scripts/write_published.py`; edit `planner/validation/published.yaml` and
+`scenarios/published/`, not this file. In the terminal:
+`moe-planner validate --published [--only TAG] [--json]`.
+
+`fitted`: something was fitted to this figure. `held_out`: to others of its kind, not to it.
+`unfitted`: to nothing of its kind; the prediction comes from kernels, links and routing alone.
+Error: predicted / published - 1. Engines' host times enter only as far as a calibration states
+them, so throughput of short answers and of untuned engines comes out too high.
+"""
+
+
+def main() -> int:
+    """Write the page, or compare its summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    verdicts = account()
+    if options.check:
+        return check(verdicts)
+    PATH.write_text(page(verdicts), encoding="utf-8")
+    return 0
+
+
+def page(verdicts: Sequence[Verdict]) -> str:
+    """The whole page."""
+    parts = [HEAD, "## Summary\n", *summary_table(verdicts)]
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(verdict.claim, []).append(verdict)
+    parts += ["\n## Systems\n"]
+    for claim, group in groups.items():
+        if len(group) <= MOST_ROWS and "kernels" not in group[0].tags:
+            parts += figures(claim, group)
+    parts += ["\n## Kernels and exchanges\n", *kernels(groups)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def of_kind(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """Systems and kernels apart."""
+    return {
+        name: [v for v in verdicts if ("kernels" in v.tags) == kernel]
+        for name, kernel in (("systems", False), ("kernels", True))
+    }
+
+
+def summary_table(verdicts: Sequence[Verdict]) -> list[str]:
+    """Systems and kernels, each by split."""
+    rows = [
+        f"| | number | median | p90 | bias | off by {FAR:g}x | without reason |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, group in of_kind(verdicts).items():
+        splits = dict.fromkeys(v.split for v in group)
+        parts = {name: group} | {
+            f"{name}, {split}": [v for v in group if v.split == split] for split in splits
+        }
+        for title, mine in parts.items():
+            s = summary(mine)
+            rows.append(
+                f"| {title} | {s.number} | {s.median_abs_error:.1%} | {s.p90_abs_error:.1%} | "
+                f"{s.bias:+.1%} | {s.far} | {s.unexplained} |"
+            )
+    return rows
+
+
+def figures(claim: str, group: Sequence[Verdict]) -> list[str]:
+    """One claim: its source, what was assumed, every figure."""
+    first = group[0]
+    found = [f"\n### {claim}\n", f"{first.source}.  "]
+    if first.assumed:
+        found.append(f"Assumed: {'; '.join(first.assumed)}.")
+    found += [
+        "\n| conditions | quantity | published | predicted | error | |",
+        "|---|---|---|---|---|---|",
+    ]
+    found += [
+        f"| {v.conditions} | {v.quantity} | {number(v.value)} | {number(v.predicted)} | "
+        f"{'-' if v.relative_error is None else f'{v.relative_error:+.1%}'} | {v.split} |"
+        for v in group
+    ]
+    reasons = dict.fromkeys(v.error or v.reason for v in group if v.far)
+    found += [f"\nFar off because: {reason or 'not known'}." for reason in reasons]
+    return found
+
+
+def kernels(groups: dict[str, list[Verdict]]) -> list[str]:
+    """Tables of measured kernels, summed up."""
+    rows = [
+        "| table | quantity | split | rows | median | p90 | bias |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for claim, group in groups.items():
+        if "kernels" not in group[0].tags:
+            continue
+        for quantity, split in dict.fromkeys((v.quantity, v.split) for v in group):
+            s = summary([v for v in group if (v.quantity, v.split) == (quantity, split)])
+            rows.append(
+                f"| {claim} | {quantity} | {split} | {s.number} | {s.median_abs_error:.1%} | "
+                f"{s.p90_abs_error:.1%} | {s.bias:+.1%} |"
+            )
+    assumed = dict.fromkeys(
+        a for g in groups.values() for v in g if "kernels" in v.tags for a in v.assumed
+    )
+    return [*rows, *(f"\nAssumed: {text}." for text in assumed)]
+
+
+def number(value: float | None) -> str:
+    """Four figures, whole numbers from a thousand."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def check(verdicts: Sequence[Verdict]) -> int:
+    """1 where a stored median was better by more than noise."""
+    stored = dict(
+        re.findall(r"^\| (systems|kernels) \| \d+ \| ([\d.]+)% ", PATH.read_text("utf-8"), re.M)
+    )
+    worse = 0
+    for name, group in of_kind(verdicts).items():
+        now, then = summary(group).median_abs_error, float(stored[name]) / 100
+        print(f"{name}: median {now:.1%}, stored {then:.1%}")
+        worse |= now > then + NOISE
+    return int(worse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
