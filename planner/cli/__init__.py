@@ -2,7 +2,7 @@
 
 import click
 
-from planner.cli import ask, calibrate, experts, shelf, study, validate, workload
+from planner.cli import ask, calibrate, experts, runs, shelf, study, validate, workload
 from planner.cli.common import Group
 
 
@@ -23,3 +23,4 @@ for command in (
     workload.workload, calibrate.calibrate, validate.validate, experts.experts, shelf.app,
 ):  # fmt: skip
     main.add_command(command)
+calibrate.calibrate.add_command(runs.engine)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from planner import arch
 from planner.comm import with_exchange
 from planner.errors import InfeasibleError, InputError
+from planner.evaluation.factors import with_factors
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
@@ -118,12 +119,13 @@ def build(
         local,
         hardware.system,
         hardware.accelerator,
-        hardware.calibration,
+        with_factors(hardware.calibration, pool.engine.overheads),
         pool.overlap_share,
         _hot_rank(model, hardware.system, pool, routing),
         pool.overlap,
         pool.fused_norm,
         draft(model, pool),
+        overheads=pool.engine.overheads,
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]

@@ -31,6 +31,8 @@ class TableTiming:
     max_rank_tokens: int
     ranks: int
     power: "PowerModel"
+    _prefill_factor: float = field(init=False)
+    _overhead_s: dict[bool, float] = field(init=False)
     _tokens: list[float] = field(init=False)
     _head: list[float] = field(init=False)
     _experts: dict[bool, list[float]] = field(init=False)
@@ -50,6 +52,9 @@ class TableTiming:
     _slots: dict[bool, SlotTables] = field(init=False)
 
     def __post_init__(self) -> None:
+        overheads, host_s = self.model.overheads, self.model.overhead_s
+        self._prefill_factor = float(overheads.prefill_factor)
+        self._overhead_s = {False: host_s, True: host_s + overheads.prefill_step_host_s}
         own = np.arange(self.max_rank_tokens + 1, dtype=float)
         group = np.arange(self.max_rank_tokens * self.ranks + 1, dtype=float)
         tokens, head = self.model.tokens(own), self.model.head(own)
@@ -57,8 +62,9 @@ class TableTiming:
         self._experts, self._hideable = {}, {}
         for prefill in (False, True):
             work, hideable = self.model.experts(group, prefill)
-            self._experts[prefill] = _listed(work.time_s, group)
-            self._hideable[prefill] = _listed(hideable, group)
+            factor = self._prefill_factor if prefill else 1.0
+            self._experts[prefill] = _listed(factor * work.time_s, group)
+            self._hideable[prefill] = _listed(factor * hideable, group)
         self._ideal = {
             "tokens_compute": _listed(tokens.compute_s, own),
             "tokens_memory": _listed(tokens.memory_s, own),
@@ -147,7 +153,7 @@ class TableTiming:
         if new and self.model.draft:
             after += self._draft_prompt[0][max(load.prefill_tokens for load in ranks)]
             after += self._draft_prompt[1][new]
-        time += after + self.model.overhead_s
+        time += after + self._overhead_s[new > 0]
         if self.model.draft is None:
             return time, total, valid
         drafting, more, own = self._slowest_core(ranks, 1, drafts=True)
@@ -209,11 +215,13 @@ class TableTiming:
         new = load.prefill_tokens
         if not new:
             return decode, slope, valid, decode
-        core += self._prompts[new] + _prompting(self._prefill, load, 1)
+        own = self._prompts[new] + _prompting(self._prefill, load, 1)
         if self.model.draft:
-            drafting += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
-        time = core + drafting + self._tokens[s + new] + self._head[s + load.prompts_finished]
-        return time, slope, 1, decode
+            own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
+        own += self._tokens[s + new] + self._head[s + load.prompts_finished]
+        if s:
+            own -= self._tokens[s] + self._head[s]
+        return decode + self._prefill_factor * own, slope, 1, decode
 
     def _with_experts(
         self, sequences: int, new: int, rank: tuple[float, float, int]
@@ -225,7 +233,7 @@ class TableTiming:
         if new:
             busy += self._draft_prompt[1][new]
         hideable = self._hideable[new > 0][group]
-        total = busy + hideable + self.model.overhead_s
+        total = busy + hideable + self._overhead_s[new > 0]
         hidden = self.model.overlap_share * hideable
         if hidden <= busy:
             return total - hidden, slope, valid

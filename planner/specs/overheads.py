@@ -1,4 +1,4 @@
-"""What a serving engine costs beside its kernels, and how its kernels differ from measured ones."""
+"""What a serving engine costs beside its kernels, and how far these are from measured ones."""
 
 from typing import Annotated
 
@@ -26,7 +26,8 @@ class EngineOverheads(Spec):
     request_host_s: Seconds = _neutral(0.0)
     """From a client's send to the scheduler's queue: front end, tokeniser, transport. [s]"""
     step_host_s: Seconds = _neutral(0.0)
-    """Host time of a step that nothing hides, beside the calibration's own. [s]"""
+    """Host time of a step that nothing hides; above 0 it stands in for the calibration's assumed
+    one. [s]"""
     prefill_step_host_s: Seconds = _neutral(0.0)
     """The same, only of steps that compute a prompt. [s]"""
     per_sequence_step_host_s: Seconds = _neutral(0.0)
@@ -37,5 +38,62 @@ class EngineOverheads(Spec):
     attention_factor: Factor = _neutral(1.0)
     moe_factor: Factor = _neutral(1.0)
     comm_factor: Factor = _neutral(1.0)
+    floor_factor: Factor = _neutral(1.0)
+    """Of the fixed time of every kernel: what a captured graph leaves of what a kernel timed on its
+    own takes however small its work is."""
     prefill_factor: Factor = _neutral(1.0)
     """Of a prompt's own work, beside the factors above."""
+
+
+class Effect(Spec):
+    """What one group of runs adds to the logarithm of one parameter."""
+
+    parameter: str
+    level: str
+    """``family``, ``precision``, ``version``, ``part`` or ``mode``."""
+    group: str
+    log_effect: float
+    log_se: Annotated[float, Field(ge=0)]
+    """Standard error after shrinkage."""
+
+
+class Width(Spec):
+    """Quantiles of log(measured / predicted) over runs that were held out."""
+
+    quantity: str
+    seen: bool
+    """Whether engine version, part and model were among the fitted ones."""
+    low: float
+    high: float
+    n: int
+
+
+class HeldOutError(Spec):
+    """Errors of runs that were left out of a fit, all of a group together."""
+
+    left_out: str
+    """What was left out: configurations, parts, models, versions."""
+    quantity: str
+    n: int
+    median_abs_error: float
+    p90_abs_error: float
+    bias: float
+
+
+class OverheadsFit(Spec):
+    """Overheads of all engines, fitted together."""
+
+    fitted: str
+    """Date."""
+    source: str
+    """What was measured, by whom."""
+    runs: int
+    start: dict[str, float]
+    """Every parameter before any effect; factors, and seconds."""
+    effects: tuple[Effect, ...]
+    refused: tuple[str, ...] = ()
+    """Parameter, level and group of effects the runs do not determine: left at their prior."""
+    combinations: tuple[str, ...] = ()
+    """Engine version, part and model that were fitted."""
+    widths: tuple[Width, ...] = ()
+    held_out: tuple[HeldOutError, ...] = ()

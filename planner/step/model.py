@@ -6,7 +6,7 @@ which every sequence advances once: ``pp`` micro-batches of ``1 / pp`` of the lo
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step.draft import Draft, verifying
 from planner.step.layout import laid_out, taking
 from planner.step.multiprocessors import COMMUNICATION_SM_SHARE, without_multiprocessors
-from planner.step.parts import Duration, Step
+from planner.step.parts import Duration, Step, total_s
 from planner.step.schedule import (
     PLAIN,
     Schedule,
@@ -58,6 +59,8 @@ class StepModel:
     """Speculative decoding; None: one token a sequence a step."""
     verifies: int = 1
     """Tokens of a sequence computed in one pass where nothing is drafted."""
+    overheads: EngineOverheads = field(default_factory=EngineOverheads)
+    """Host times and the factor of communication; those of kernels changed ``calibration``."""
 
     @property
     def query_tokens(self) -> int:
@@ -86,19 +89,19 @@ class StepModel:
 
     def drafting(self, sequences: Real) -> Duration:
         """Draft passes of a decode step: what depends on one rank's sequences, without cores."""
-        total = Duration(0.0)
-        for inner, times in self.draft_passes():
-            one = self.draft_tokens(sequences * inner.verifies) + self.head(sequences)
-            total = total + one.scaled(times)
-        return total
+        passes = (
+            (self.draft_tokens(sequences * inner.verifies) + self.head(sequences)).scaled(times)
+            for inner, times in self.draft_passes()
+        )
+        return sum(passes, Duration(0.0))
 
     def drafting_experts(self, group_sequences: Real) -> Duration:
         """Experts and their traffic in the draft passes of a decode step."""
-        total = Duration(0.0)
-        for inner, times in self.draft_passes():
-            one = self.draft_experts(group_sequences * inner.verifies, prefill=False)
-            total = total + one.scaled(times)
-        return total
+        passes = (
+            self.draft_experts(group_sequences * inner.verifies, prefill=False).scaled(times)
+            for inner, times in self.draft_passes()
+        )
+        return sum(passes, Duration(0.0))
 
     def draft_tokens(self, rank_tokens: Real) -> Duration:
         """One pass of the draft module over one rank's tokens, without attention core."""
@@ -143,7 +146,8 @@ class StepModel:
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
-        return self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
+        work = self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
+        return work + Duration(self.overheads.per_sequence_step_host_s * rows)
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
@@ -212,8 +216,9 @@ class StepModel:
 
     @property
     def overhead_s(self) -> float:
-        """Host time of a step that nothing hides. [s]"""
-        return float(self.calibration.step_overhead_s)
+        """Host time of a step, and gaps between its kernels, that nothing hides. [s]"""
+        own = self.overheads.step_host_s + self.overheads.layer_gap_s * self.shard.layers
+        return float(self.calibration.step_overhead_s + own)
 
     @property
     def scheduled(self) -> bool:
@@ -247,7 +252,7 @@ class StepModel:
         own = rank_sequences * self.query_tokens
         tokens = own, own * self.shard.attention_dp
         after_s = self.head(tokens[0]).time_s + self._drafts(loads).time_s + self.overhead_s
-        core_s = _total_s(self.decode_attention(*loads))
+        core_s = total_s(self.decode_attention(*loads))
         n = self.plan(prefill=False).micro_batches if self.scheduled else 0
         cut = np.asarray(rank_sequences) >= n
         if not self.scheduled or not cut.all():
@@ -257,7 +262,7 @@ class StepModel:
             plain_s = busy_s + self.exposed_s(hideable_s, hidden_by_s) + after_s
             if not self.scheduled:
                 return plain_s
-        part_s = _total_s(self.decode_attention(*(load / n for load in loads)))
+        part_s = total_s(self.decode_attention(*(load / n for load in loads)))
         cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
         return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
 
@@ -333,8 +338,8 @@ class StepModel:
     def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
         sequences = loads[0]
-        drafts = self.drafting(sequences)
-        drafts = drafts + self.drafting_experts(sequences * self.shard.attention_dp)
+        group = sequences * self.shard.attention_dp
+        drafts = self.drafting(sequences) + self.drafting_experts(group)
         return sum(self.draft_attention(*loads), drafts)
 
     @property
@@ -374,7 +379,7 @@ class StepModel:
 
     def comm_s(self, comm: Comm) -> Real:
         """Time of all calls of a collective. [s]"""
-        return comm_time_s(comm, self.system, self.calibration)
+        return self.overheads.comm_factor * comm_time_s(comm, self.system, self.calibration)
 
     def _micro(self, tokens: Real) -> Real:
         """Tokens of one micro-batch; a round has at least one token in each that runs."""
@@ -393,7 +398,3 @@ class StepModel:
         for comm in comms:
             total = total + Duration(self.comm_s(comm))
         return total
-
-
-def _total_s(durations: Iterable[Duration]) -> Real:
-    return sum((d.time_s for d in durations), 0.0)

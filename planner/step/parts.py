@@ -1,5 +1,6 @@
 """What a step is made of, as times."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from planner.ops import Real
@@ -23,6 +24,11 @@ class Duration:
     def scaled(self, factor: float) -> "Duration":
         """The same ``factor`` times over."""
         return Duration(factor * self.time_s, factor * self.compute_s, factor * self.memory_s)
+
+
+def total_s(durations: Iterable[Duration]) -> Real:
+    """Time of all, one after another. [s]"""
+    return sum((d.time_s for d in durations), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""One run simulated, and taken apart into what each component contributed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import PlannerError
+from planner.specs.runs import Run
+from planner.validation.engine_model import Sight, labels_of, overheads_of, predict
+from planner.validation.exposure import exposures
+from planner.validation.replay import replay
+from planner.validation.setup import resolve
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A simulated run."""
+
+    sight: Sight
+    means_s: Floats
+    """Simulated TPOT and TTFT, request time outside the engine included. [s]"""
+
+
+def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
+    """Simulate a run with an engine's parameters; the reason where that cannot be done."""
+    try:
+        setup = resolve(run)
+        overheads = overheads_of(theta, "engine fit")
+        done = replay(setup, (overheads,) * len(setup.pools), seed)
+    except PlannerError as error:
+        return str(error)
+    tpot, ttft = exposures(done, (setup.hardware.calibration,) * len(setup.pools))
+    decode = np.array([sum(e.decode for e in tpot), sum(e.decode for e in ttft)])
+    prefill = np.array([sum(e.prefill for e in tpot), sum(e.prefill for e in ttft)])
+    summed = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
+    means = np.array([done.tpot_s, done.ttft_s + float(overheads.request_host_s)])
+    sight = Sight(run.id, labels_of(run), decode, prefill, means - summed, measured_of(run))
+    return Look(sight, means)
+
+
+def measured_of(run: Run) -> Floats:
+    """Measured TPOT and TTFT; nan where absent or not to be used. [s]"""
+    names = ("mean_tpot_s", "mean_ttft_s")
+    return np.array(
+        [
+            np.nan if run.measured is None or name in run.unusable else getattr(run.measured, name)
+            for name in names
+        ]
+    )
+
+
+def look_at_all(runs: list[Run], thetas: list[Floats], workers: int = 2) -> list[Look | str]:
+    """Simulate many runs, the largest first, in processes of their own."""
+    order = sorted(range(len(runs)), key=lambda i: -runs[i].workload.concurrency)
+    jobs = [(runs[i], thetas[i]) for i in order]
+    if workers < 2 or len(runs) < 8:
+        found = [look(*job) for job in jobs]
+    else:
+        from loky import get_reusable_executor
+
+        executor = get_reusable_executor(max_workers=workers)
+        found = list(executor.map(_look, jobs, chunksize=4))
+    back: list[Look | str] = [""] * len(runs)
+    for i, each in zip(order, found, strict=True):
+        back[i] = each
+    return back
+
+
+def _look(job: tuple[Run, Floats]) -> Look | str:
+    return look(*job)

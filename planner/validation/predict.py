@@ -1,0 +1,119 @@
+"""Predictions of measured runs, with the interval that 90 % of such runs fall in."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from planner.specs.overheads import OverheadsFit, Width
+from planner.specs.runs import Run
+from planner.validation.engine_model import PARAMETERS, combination_of, labels_of, predict, theta_of
+from planner.validation.exposure import COMPONENTS
+from planner.validation.look import Look, look_at_all
+
+LITTLE = 0.30
+"""Measured throughput may differ by this share from what Little's law makes of TTFT and TPOT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One run; as :meth:`to_dict`, a line of a predictions file."""
+
+    id: str
+    predicted: dict[str, float] | None
+    interval90: dict[str, list[float]] = field(default_factory=dict)
+    error: str | None = None
+    seen: bool = False
+    """Whether engine version, part and model were among the fitted ones."""
+    tpot_parts_s: dict[str, float] = field(default_factory=dict)
+    """Component -> its part of the predicted TPOT, work of prompts apart. [s]"""
+    sensitivity: dict[str, float] = field(default_factory=dict)
+    """Parameter -> relative change of the predicted TPOT per relative change of it."""
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; keys end in their unit."""
+        return asdict(self)
+
+
+def predict_runs(runs: list[Run], stored: OverheadsFit, workers: int = 2) -> list[Prediction]:
+    """Predict every run by simulating its protocol."""
+    thetas = [theta_of(stored, labels_of(run)) for run in runs]
+    looks = look_at_all(runs, thetas, workers)
+    return [
+        Prediction(run.id, None, error=found)
+        if isinstance(found, str)
+        else _prediction(run, found, theta, stored)
+        for run, found, theta in zip(runs, looks, thetas, strict=True)
+    ]
+
+
+def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Prediction:
+    tpot, ttft = (float(x) for x in found.means_s)
+    seen = combination_of(run) in stored.combinations
+    means = {"mean_ttft_s": ttft, "mean_tpot_s": tpot, **throughput(run, ttft, tpot)}
+    intervals = {}
+    for name, value in means.items():
+        width = _width(stored, name, seen)
+        if width is not None:
+            intervals[name] = [value * float(np.exp(width.low)), value * float(np.exp(width.high))]
+    sight = found.sight
+    _, slopes = predict(sight.decode[None], sight.prefill[None], sight.apart_s[None], theta[None])
+    moves = slopes[0, 0] / tpot
+    return Prediction(
+        run.id, means, intervals, None, seen, _parts(found, theta),
+        {name: float(moves[i]) for i, name in enumerate(PARAMETERS) if abs(moves[i]) > 1e-3},
+        tuple(flags(run)),
+    )  # fmt: skip
+
+
+def _width(stored: OverheadsFit, quantity: str, seen: bool) -> Width | None:
+    known = "mean_tpot_s" if quantity == "mean_tpot_s" else quantity
+    if quantity == "output_tokens_per_s_per_device":
+        known = "total_tokens_per_s_per_device"
+    return next((w for w in stored.widths if w.quantity == known and w.seen == seen), None)
+
+
+def _parts(found: Look, theta: Any) -> dict[str, float]:
+    """Where the predicted TPOT goes. [s]"""
+    sight = found.sight
+    parts: dict[str, float] = {}
+    for i, name in enumerate(COMPONENTS):
+        kept = np.zeros_like(sight.decode)
+        kept[0, i] = sight.decode[0, i]
+        zero = np.zeros((1, 2))
+        mean = predict(kept[None], np.zeros_like(kept)[None], zero, theta[None])[0][0, 0]
+        if mean > 0:
+            parts[name] = float(mean)
+    nothing = np.zeros_like(sight.prefill)
+    prompts = predict(nothing[None], sight.prefill[None], np.zeros((1, 2)), theta[None])[0][0, 0]
+    parts["prompts"] = float(prompts) + parts.pop("prefill_steps", 0.0)
+    return parts
+
+
+def throughput(run: Run, ttft_s: float, tpot_s: float) -> dict[str, float]:
+    """Tokens a second and device of a closed loop, by Little's law."""
+    load = run.workload
+    prompt, answer = load.mean_tokens()
+    requests_per_s = load.concurrency / (ttft_s + tpot_s * (answer - 1)) / run.gpus
+    return {
+        "output_tokens_per_s_per_device": requests_per_s * answer,
+        "total_tokens_per_s_per_device": requests_per_s * (prompt + answer),
+    }
+
+
+def flags(run: Run) -> list[str]:
+    """What is odd about a measured run; a flagged one is not used in fits."""
+    found: list[str] = []
+    measured = run.measured
+    if measured is None:
+        return found
+    law = throughput(run, measured.mean_ttft_s, measured.mean_tpot_s)
+    for name, value in law.items():
+        given = getattr(measured, name)
+        if given is not None and abs(given / value - 1) > LITTLE:
+            found.append(
+                f"measured.{name}: {given:g} differs by more than 30 % from {value:g}, "
+                "which Little's law makes of concurrency, TTFT and TPOT"
+            )
+    return found

@@ -1,0 +1,195 @@
+"""Runs as they are read, simulated, taken apart, fitted and predicted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.calibrate.engine_fit import fit
+from planner.calibrate.engine_run import fit_yaml
+from planner.files.overheads import load_overheads
+from planner.files.runs import read_runs
+from planner.validation.engine_model import (
+    PARAMETERS,
+    START,
+    Sight,
+    labels_of,
+    overheads_of,
+    predict,
+    theta_of,
+)
+from planner.validation.exposure import COMPONENTS
+from planner.validation.look import look
+from planner.validation.predict import flags, predict_runs, throughput
+from planner.validation.replay import replay
+from planner.validation.setup import resolve
+from planner.validation.summary import summarise
+
+FILE = Path(__file__).parents[1] / "data" / "serving_runs.jsonl"
+RUNS = {run.id.split("/")[1]: run for run in read_runs(FILE)[0]}
+ROW = json.loads(FILE.read_text().splitlines()[0])
+
+
+def written(tmp_path, *rows):
+    path = tmp_path / "runs.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows))
+    return path
+
+
+def changed(row, path, value):
+    row = json.loads(json.dumps(row))
+    *folders, last = path.split(".")
+    inner = row
+    for folder in folders:
+        inner = inner[folder]
+    inner[last] = value
+    return row
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("workload.requests", 0, "workload.requests"),
+        ("deployment.gpus", 5, "gpus is 5"),
+        ("measured.mean_tpot_s", -1.0, "mean_tpot_s"),
+        ("workload.arrival", "poisson", "arrival"),
+        ("workload.length_min_share", 2.0, "length_min_share"),
+    ],
+)
+def test_a_bad_row_is_listed_with_its_reason_and_the_others_go_on(tmp_path, field, value, word):
+    runs, bad = read_runs(
+        written(tmp_path, ROW, changed(changed(ROW, "id", "x"), field, value), "{")
+    )
+    assert [run.id for run in runs] == [ROW["id"]]
+    assert [b.line for b in bad] == [2, 3]
+    assert word in bad[0].problem
+    assert "not JSON" in bad[1].problem
+
+
+def test_the_same_run_twice_is_refused(tmp_path):
+    runs, bad = read_runs(written(tmp_path, ROW, ROW))
+    assert len(runs) == 1
+    assert "twice" in bad[0].problem
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", "deepsek-r1"), ("accelerator", "b200-smx"), ("framework.name", "slang")],
+)
+def test_an_unknown_name_is_a_reason_not_a_traceback(tmp_path, field, value):
+    runs, _ = read_runs(written(tmp_path, changed(ROW, field, value)))
+    (prediction,) = predict_runs(runs, load_overheads(), workers=1)
+    assert prediction.predicted is None
+    assert value in prediction.error
+
+
+def test_throughput_against_littles_law_is_flagged(tmp_path):
+    run = next(iter(RUNS.values()))
+    law = throughput(run, run.measured.mean_ttft_s, run.measured.mean_tpot_s)
+    name = "total_tokens_per_s_per_device"
+    for factor, expected in ((1.2, 0), (1.4, 1), (0.6, 1)):
+        row = changed(ROW, f"measured.{name}", law[name] * factor)
+        assert len(flags(read_runs(written(tmp_path, row))[0][0])) == expected
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_components_add_up_to_what_was_simulated(name):
+    run = RUNS[name]
+    theta = np.array([START[p] for p in PARAMETERS]) * np.linspace(0.8, 1.3, len(PARAMETERS))
+    seen = look(run, theta)
+    sight = seen.sight
+    if run.deployment.kind == "aggregated" and run.deployment.attention_dp == 1:
+        assert sight.apart_s == pytest.approx([0.0, 0.0], abs=1e-9)
+    # with several attention ranks the busiest one of a stretch is taken for the slowest
+    assert abs(sight.apart_s[0]) < 0.03 * seen.means_s[0]
+
+
+def test_a_single_client_by_hand():
+    """One client: no queue; its TPOT is the mean of decode steps, its TTFT one prefill step."""
+    run = RUNS["minimaxm2_5_b300_vllm_fp4_agg_1024x1024_c4_cfg730"]
+    load = run.workload.model_copy(
+        update={"concurrency": 1, "requests": 3, "length_min_share": 1.0,
+                "input_tokens_max": 100, "output_tokens_max": 11}
+    )  # fmt: skip
+    setup = resolve(run.model_copy(update={"workload": load}))
+    done = replay(setup, (overheads_of(np.array([START[p] for p in PARAMETERS]), "test"),))
+    step = done.replicas[0].step
+    by_hand = np.mean([float(step.decode_step_s(1.0, 100.0 + i, None)) for i in range(10)])
+    assert done.tpot_s == pytest.approx(by_hand, rel=1e-9)
+    assert len(done.arrival_s) == 3
+    # the next request is sent with the answer, and is heard of after its time outside the engine
+    assert done.arrival_s[1] == pytest.approx(done.finish_s[0] + START["request_host"])
+
+
+def synthetic(theta, count=400):
+    rng = np.random.default_rng(3)
+    sights = []
+    for i in range(count):
+        decode = rng.uniform(0.2, 2, (2, len(COMPONENTS))) * 1e-3
+        decode[:, COMPONENTS.index("steps") :] = rng.uniform(1, 9, (2, 3))
+        prefill = rng.uniform(0.0, 1, (2, len(COMPONENTS))) * 1e-3
+        prefill[:, COMPONENTS.index("steps") :] = 0.0
+        means = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
+        labels = dict.fromkeys(("family", "precision", "version", "part", "mode"), "a")
+        sights.append(Sight(str(i), labels, decode, prefill, np.zeros(2), means))
+    return sights
+
+
+def test_known_overheads_are_found_again():
+    truth = np.array([START[p] for p in PARAMETERS])
+    truth[PARAMETERS.index("moe")] = 1.3
+    truth[PARAMETERS.index("step_host")] = 1e-3
+    found = fit(synthetic(truth)).theta(dict.fromkeys(("family", "part"), "a") | dict.fromkeys(
+        ("precision", "version", "mode"), "a"))  # fmt: skip
+    assert found[PARAMETERS.index("moe")] == pytest.approx(1.3, rel=0.05)
+    assert found[PARAMETERS.index("step_host")] == pytest.approx(1e-3, rel=0.1)
+
+
+def test_slopes_are_those_of_finite_differences():
+    theta = np.array([START[p] for p in PARAMETERS])
+    sight = synthetic(theta, 1)[0]
+    args = sight.decode[None], sight.prefill[None], np.zeros((1, 2))
+    mean, slopes = predict(*args, theta[None])
+    for i in range(len(PARAMETERS)):
+        moved = theta.copy()
+        moved[i] *= 1 + 1e-6
+        by_difference = (predict(*args, moved[None])[0] - mean)[0] / 1e-6
+        assert slopes[0, :, i] == pytest.approx(by_difference, rel=1e-4, abs=1e-9)
+
+
+def test_the_shipped_fit_knows_an_unseen_version_by_its_family():
+    stored = load_overheads()
+    labels = labels_of(next(iter(RUNS.values())))
+    unseen = theta_of(stored, labels | {"version": "sglang 99.0"})
+    assert np.all(unseen > 0)
+    assert not np.allclose(unseen, [START[p] for p in PARAMETERS])
+
+
+def test_the_shipped_fit_widens_for_what_it_has_not_seen():
+    for name in ("mean_tpot_s", "mean_ttft_s"):
+        seen, unseen = (
+            next(w for w in load_overheads().widths if w.quantity == name and w.seen is which)
+            for which in (True, False)
+        )
+        assert unseen.high - unseen.low > seen.high - seen.low
+
+
+def test_a_fit_reads_back_as_it_was_written(tmp_path):
+    path = tmp_path / "fit.yaml"
+    path.write_text(fit_yaml(load_overheads()))
+    assert load_overheads(str(path)) == load_overheads()
+
+
+def test_all_runs_of_the_excerpt_are_predicted_with_intervals():
+    runs = list(RUNS.values())
+    predictions = predict_runs(runs, load_overheads(), workers=1)
+    overall = next(row for row in summarise(runs, predictions) if row["by"] == "overall")
+    assert overall["coverage_share"] == 1.0
+    assert overall["median_abs_error"] < 0.15
+    for each in predictions:
+        low, high = each.interval90["mean_tpot_s"]
+        assert low < each.predicted["mean_tpot_s"] < high
+        assert sum(each.tpot_parts_s.values()) == pytest.approx(
+            each.predicted["mean_tpot_s"], rel=0.05
+        )
