@@ -15,7 +15,7 @@ from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table, read_rows
 from planner.calibrate.splits import SHAPES, SIZES
 from planner.errors import InputError
-from planner.specs.hardware import HeldOut
+from planner.specs.provenance import HeldOut
 
 Record = dict[str, Any]
 

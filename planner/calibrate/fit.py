@@ -13,15 +13,8 @@ from planner.calibrate.screen import screen
 from planner.calibrate.splits import errors_of, held_out
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import (
-    AcceleratorSpec,
-    Achieved,
-    CalibrationSpec,
-    HeldOut,
-    Provenance,
-    RowCount,
-    Split,
-)
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+from planner.specs.provenance import HeldOut, Provenance, RowCount, Split
 
 CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
 """Shares of bandwidth tried for the quantisation that a row's time includes."""

@@ -13,8 +13,9 @@ from planner.calibrate.links_jobs import HELD_DEGREES, Done, Job, errors, row_co
 from planner.calibrate.links_laws import Laws, phase_law
 from planner.calibrate.links_rows import RINGS, Rows, carried, ring_rows, stated
 from planner.sourced import Sourced
-from planner.specs.hardware import CheckFamily, HeldOut, LinkShares, Provenance, RowCount
+from planner.specs.hardware import LinkShares
 from planner.specs.links import DirectLaw, ExchangeLaw, PhaseLaw, RingLaw
+from planner.specs.provenance import CheckFamily, HeldOut, Provenance, RowCount
 
 SYSTEMS = {
     "h100-sxm": "hgx-h100", "h200-sxm": "hgx-h200", "h800-sxm": "hgx-h800",

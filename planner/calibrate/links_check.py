@@ -10,7 +10,7 @@ from planner.calibrate.links import LOW_LATENCY, NORMAL, ONE_SIDED, SYSTEMS, fit
 from planner.calibrate.links_jobs import HELD_DEGREES
 from planner.calibrate.links_rows import Rows, carried
 from planner.comm import comm_time_s, with_exchange
-from planner.specs.hardware import HeldOut
+from planner.specs.provenance import HeldOut
 
 PUBLISHED = (
     ("h800-sxm", LOW_LATENCY, "2025-06", LOW_LATENCY),

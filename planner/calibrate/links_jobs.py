@@ -10,7 +10,7 @@ from planner.calibrate.links_fit import LinkFit, Values
 from planner.calibrate.links_rows import Rows
 from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
-from planner.specs.hardware import CheckFamily, HeldOut, RowCount, Split
+from planner.specs.provenance import CheckFamily, HeldOut, RowCount, Split
 
 HELD_DEGREES = (32, 128)
 """Expert-parallel degrees held out of the exchanges' fits."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from planner import files
 from planner.calibrate.fit import fit_part, transfer, transfer_errors
 from planner.calibrate.write import write_calibration
-from planner.specs.hardware import CalibrationSpec, HeldOut
+from planner.specs.hardware import CalibrationSpec
+from planner.specs.provenance import HeldOut
 
 MEASURED = {
     "h100-sxm": None, "h200-sxm": "h100-sxm", "h800-sxm": "h100-sxm", "h20": "h100-sxm",

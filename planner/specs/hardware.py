@@ -9,6 +9,7 @@ from planner.errors import InputError
 from planner.sourced import Confidence, Sourced
 from planner.specs.base import Count, Share, Spec
 from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
+from planner.specs.provenance import Provenance
 
 
 def _within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
@@ -309,7 +310,7 @@ class LinkShares(Spec):
     """Which of them decode uses; empty: the shares above."""
     normal: str = ""
     """Which of them prefill uses."""
-    provenance: "Provenance | None" = None
+    provenance: Provenance | None = None
     """How ``rings``, ``direct`` and ``exchanges`` were made."""
 
     @model_validator(mode="after")
@@ -320,56 +321,6 @@ class LinkShares(Spec):
                 known = ", ".join(self.exchanges) or "none"
                 raise ValueError(f"{field}: {name!r} is not among exchanges; there are: {known}")
         return self
-
-
-Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
-"""What the held-out points have in common: their size, a model's shapes, an expert-parallel
-degree, or the part itself; ``in_sample`` where too few points exist to hold any out."""
-
-CheckFamily = Literal[
-    "gemm", "grouped_gemm", "moe_layer", "attention_prefill", "attention_decode", "elementwise",
-    "collective", "all_to_all",
-]  # fmt: skip
-"""What is compared with measurements: families of operators, and what they compose."""
-
-
-class HeldOut(Spec):
-    """How far predictions were from points that were not fitted."""
-
-    family: CheckFamily
-    dtype: str
-    split: Split
-    n: Count
-    median_abs_error: float
-    p90_abs_error: float
-    bias: float
-    """Geometric mean of predicted over measured, minus one."""
-    source: str
-
-
-class RowCount(Spec):
-    """Rows of one source that went into a fit, and rows that did not."""
-
-    source: str
-    version: str = ""
-    family: CheckFamily
-    dtype: str
-    used: int
-    refused: dict[str, int] = Field(default_factory=dict)
-    """Rule -> rows."""
-
-
-class Provenance(Spec):
-    """How a calibration was made."""
-
-    fitted: str
-    """Date of the fit."""
-    transferred_from: str = ""
-    """Part whose shares these are, where this one was not measured."""
-    rows: tuple[RowCount, ...] = ()
-    held_out: tuple[HeldOut, ...] = ()
-    residual_sigma: dict[str, float] = Field(default_factory=dict)
-    """Family and precision (``gemm/fp8``) -> standard deviation of log(measured / predicted)."""
 
 
 class CalibrationSpec(Spec):

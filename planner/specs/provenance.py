@@ -1,0 +1,56 @@
+"""How a calibration was made, and how far it was from points that were not fitted."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.specs.base import Count, Spec
+
+Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
+"""What the held-out points have in common: their size, a model's shapes, an expert-parallel
+degree, or the part itself; ``in_sample`` where too few points exist to hold any out."""
+
+CheckFamily = Literal[
+    "gemm", "grouped_gemm", "moe_layer", "attention_prefill", "attention_decode", "elementwise",
+    "collective", "all_to_all",
+]  # fmt: skip
+"""What is compared with measurements: families of operators, and what they compose."""
+
+
+class HeldOut(Spec):
+    """How far predictions were from points that were not fitted."""
+
+    family: CheckFamily
+    dtype: str
+    split: Split
+    n: Count
+    median_abs_error: float
+    p90_abs_error: float
+    bias: float
+    """Geometric mean of predicted over measured, minus one."""
+    source: str
+
+
+class RowCount(Spec):
+    """Rows of one source that went into a fit, and rows that did not."""
+
+    source: str
+    version: str = ""
+    family: CheckFamily
+    dtype: str
+    used: int
+    refused: dict[str, int] = Field(default_factory=dict)
+    """Rule -> rows."""
+
+
+class Provenance(Spec):
+    """How a calibration was made."""
+
+    fitted: str
+    """Date of the fit."""
+    transferred_from: str = ""
+    """Part whose shares these are, where this one was not measured."""
+    rows: tuple[RowCount, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
+    residual_sigma: dict[str, float] = Field(default_factory=dict)
+    """Family and precision (``gemm/fp8``) -> standard deviation of log(measured / predicted)."""
