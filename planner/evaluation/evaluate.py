@@ -117,6 +117,7 @@ def result(
                 replica.hardware.calibration, *(c.price for c in costs),
             ),
             replica.model.source,
+            *([replica.pool.engine.fit.source] if replica.pool.engine.fit else ()),
             *([workload.source] if workload.source else []),
         ),
         wall_s=wall_s,

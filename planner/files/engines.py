@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from planner.errors import InputError
+from planner.files.overheads import fit_of
 from planner.files.profiles import names_in, profile_root
 from planner.files.yaml_io import load_spec, suggestion
 from planner.specs.engine import EngineSpec
@@ -27,7 +28,9 @@ def engine_names() -> list[str]:
 
 
 def with_engine(deployment: Any) -> Any:
-    """Replace names of engines in a deployment as written, and fill in the limits they bring.
+    """Replace names of engines in a deployment as written, and fill in what they bring.
+
+    That is limits, and overheads fitted to measured runs.
 
     Parameters
     ----------
@@ -48,7 +51,8 @@ def with_engine(deployment: Any) -> Any:
         limits = pool.get("limits") or {}
         if isinstance(limits, Mapping):
             pool["limits"] = own | dict(limits)
-        pool["engine"] = engine.model_dump(mode="json")
+        fitted = engine.model_copy(update={"fit": fit_of(engine.name)})
+        pool["engine"] = fitted.model_dump(mode="json")
     for name in POOLS:
         if isinstance(pool.get(name), Mapping):
             given = dict(pool[name])
