@@ -1,7 +1,7 @@
 """Everything an answer rests on that is not a confirmed fact, and where facts are from."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -9,9 +9,11 @@ from pydantic import BaseModel
 from planner import memory
 from planner.evaluation.engine_assumptions import engine_statements
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
+from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
+from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
 from planner.step.multiprocessors import COMMUNICATION_SM_SHARE
 
@@ -98,6 +100,35 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
         )  # fmt: skip
     taken = [(n, text) for n, text in MODEL_STATEMENTS if n not in _beside_the_point(replica)]
     found += [Assumption(n, None, "assumed", "model", text) for n, text in taken]
+    return tuple(found)
+
+
+def fleet_assumptions(
+    pools: Sequence[FleetPool], deployment: Pool | Disaggregated | None
+) -> tuple[Assumption, ...]:
+    """List what all pools rest on; what only the prefill pool does is named so."""
+    found = list(assumptions(pools[-1].replica))
+    if not isinstance(deployment, Disaggregated):
+        return tuple(found)
+    known = set(found)
+    found += [
+        replace(a, name=f"prefill pool: {a.name}")
+        for a in assumptions(pools[0].replica)
+        if a not in known
+    ]
+    link = transfer_name(pools, deployment).replace("_", "-")
+    found += [
+        Assumption(
+            "transfer_overlap_share", deployment.transfer_overlap_share, "assumed",
+            "choice of the scenario",
+            "share of a cache's transfer that runs while its prompt is computed",
+        ),
+        Assumption(
+            "transfer", None, "assumed", "model",
+            f"Caches go from prefill to decode over the {link} link of each rank's own device, as "
+            "many at a time as both replicas have data-parallel ranks, and have it for themselves.",
+        ),
+    ]  # fmt: skip
     return tuple(found)
 
 
