@@ -27,15 +27,16 @@ def engine_names() -> list[str]:
     return names_in(profile_root() / "engines")
 
 
-def with_engine(deployment: Any) -> Any:
+def with_engine(deployment: Any, field: str = "deployment") -> Any:
     """Replace names of engines in a deployment as written, and fill in what they bring.
 
     That is limits, and overheads fitted to measured runs.
 
     Parameters
     ----------
-    deployment : plain data, a pool or a pair of pools; whatever is not sound is left for
-        validation to refuse.
+    deployment : plain data: a pool, or a pair of pools whose ``engine`` is both's; whatever is not
+        sound is left for validation to refuse.
+    field : its dotted path, for errors.
 
     Raises
     ------
@@ -45,18 +46,19 @@ def with_engine(deployment: Any) -> Any:
     if not isinstance(deployment, Mapping):
         return deployment
     pool = dict(deployment)
+    roles = [name for name in POOLS if isinstance(pool.get(name), Mapping)]
+    if roles:
+        common = {"engine": pool.pop("engine")} if "engine" in pool else {}
+        return pool | {name: with_engine(common | pool[name], f"{field}.{name}") for name in roles}
     if isinstance(pool.get("engine"), str):
-        engine = load_engine(pool["engine"])
+        try:
+            engine = load_engine(pool["engine"])
+        except InputError as error:
+            raise InputError("", f"{field}.engine", error.problem) from None
         own = engine.limits.model_dump(exclude_none=True)
         limits = pool.get("limits") or {}
         if isinstance(limits, Mapping):
             pool["limits"] = own | dict(limits)
         fitted = engine.model_copy(update={"fit": fit_of(engine.name)})
         pool["engine"] = fitted.model_dump(mode="json")
-    for name in POOLS:
-        if isinstance(pool.get(name), Mapping):
-            given = dict(pool[name])
-            if "engine" in deployment:
-                given.setdefault("engine", deployment["engine"])
-            pool[name] = with_engine(given)
     return pool

@@ -76,8 +76,8 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     try:
         data["deployment"] = with_engine(data.get("deployment"))
     except InputError as error:
-        where = document.where(("deployment", "engine"))
-        raise InputError(where, "deployment.engine", error.problem) from None
+        where = document.where(tuple(error.field.split(".")))
+        raise InputError(where, error.field, error.problem) from None
     raw = validate(data, ScenarioFile, document)
     scenario = _resolve(raw, document)
     return apply_overrides(scenario, changes) if changes else scenario
@@ -91,7 +91,8 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         except InputError as error:
             if error.where:
                 raise
-            raise InputError(document.where((field,)), field, error.problem) from None
+            place = error.field if error.field.startswith(f"{field}.") else field
+            raise InputError(document.where(place.split(".")), place, error.problem) from None
 
     names = (raw.system,) if raw.system else raw.systems
     if not names:
@@ -109,7 +110,7 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         common["deployment"] = located("deployment", with_acceptances, raw.deployment)
     prefill = _prefill_system(raw.deployment)
     if prefill:
-        other = located("deployment", load_hardware, prefill)
+        other = located("deployment", _load_prefill, prefill)
         common["prefill_hardware"] = _with_prices(other, raw, document, other=True)
     return Scenario(
         **common,
@@ -126,6 +127,13 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
 def _prefill_system(deployment: object) -> str | None:
     """Name of the system that only computes prompts, where it is another one."""
     return deployment.prefill_system if isinstance(deployment, Disaggregated) else None
+
+
+def _load_prefill(name: str) -> Hardware:
+    try:
+        return load_hardware(name)
+    except InputError as error:
+        raise InputError(error.where, "deployment.prefill_system", error.problem) from None
 
 
 _COMMON = set(ScenarioFile.model_fields) - set(RAW_FIELDS)
@@ -253,7 +261,7 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     prefill = _prefill_system(changed.deployment)
     known = changed.prefill_hardware
     if prefill != (known.system.name if known else None):
-        update["prefill_hardware"] = load_hardware(prefill) if prefill else None
+        update["prefill_hardware"] = _load_prefill(prefill) if prefill else None
     if changed.deployment is not None:
         update["deployment"] = with_acceptances(changed.deployment)
     if changed.workload is not None:
