@@ -163,9 +163,9 @@ def step_dict(step: Step) -> dict[str, Any]:
 
 
 def cost_dict(cost: Cost) -> dict[str, Any]:
-    """Cost with its price spelled out."""
+    """Cost with its price spelled out; per unit of what was not served it is null."""
     values = {
-        name: getattr(cost, name)
+        name: None if getattr(cost, name) == math.inf else getattr(cost, name)
         for name in cost.__slots__
         if not is_dataclass(getattr(cost, name)) and name != "price"
     }
