@@ -290,7 +290,7 @@ def footprint_from_options(
     }  # fmt: skip
     if changes:
         scenario = files.apply_overrides(scenario, changes)
-    deployment = scenario.deployment
+    deployment = scenario.decoding
     if deployment is None:
         raise InputError("--set", "deployment", "must not be removed")
     replica = evaluation.build(scenario.model, scenario.hardware[0], deployment, scenario.routing)

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.validation.engine_model import FACTORS, PARAMETERS, START, Sight, predict
+from planner.evaluation.fitted import FACTORS, PARAMETERS
+from planner.validation.engine_model import START, Sight, predict
 
 Floats = NDArray[np.float64]
 

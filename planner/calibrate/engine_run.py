@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from planner.calibrate.engine_fit import EngineFit, fit
 from planner.errors import InputError
+from planner.evaluation.fitted import PARAMETERS, theta_of
 from planner.specs.overheads import Effect, HeldOutError, OverheadsFit, Width
 from planner.specs.runs import Run
-from planner.validation.engine_model import PARAMETERS, START, combination_of, labels_of
+from planner.validation.engine_model import START, combination_of, labels_of
 from planner.validation.look import Look, look_at_all, measured_of
 from planner.validation.predict import flags, throughput
 
@@ -70,8 +71,6 @@ def fit_engines(  # noqa: PLR0913
     labels = [labels_of(run) for run in kept]
     thetas = [np.array([START[name] for name in PARAMETERS])] * len(kept)
     if start is not None:
-        from planner.validation.engine_model import theta_of
-
         thetas = [theta_of(start, each) for each in labels]
     found: EngineFit | None = None
     for number in range(rounds):

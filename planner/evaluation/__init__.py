@@ -10,6 +10,7 @@ from planner.evaluation.experts import (
     experts_in,
     experts_of,
 )
+from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
@@ -21,6 +22,8 @@ __all__ = [
     "Day",
     "Energy",
     "ExpertReport",
+    "FleetPool",
+    "PoolUse",
     "Question",
     "Replica",
     "Result",

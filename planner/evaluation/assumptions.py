@@ -1,16 +1,19 @@
 """Everything an answer rests on that is not a confirmed fact, and where facts are from."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from planner import memory
+from planner.evaluation.engine_assumptions import engine_statements
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
+from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
+from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
 from planner.step.multiprocessors import COMMUNICATION_SM_SHARE
 
@@ -33,21 +36,11 @@ MODEL_STATEMENTS = (
         "The hottest expert rank sets the pace, mean over layers and steps; the rank with the most "
         "tokens and the one with the most experts touched are taken for one.",
     ),
-    (
-        "admission",
-        "KV for prompt and full answer is reserved when a request is admitted, as if its length "
-        "were known; engines that admit more and preempt run fuller.",
-    ),
     ("attention", "Attention runs in bf16 whatever the weights; fp8 KV only halves its bytes."),
     (
         "chunked prefill",
         "Re-expanding the latent cache of earlier chunks of one long prompt is not counted "
         "(about 5 % of attention at 8k chunks).",
-    ),
-    (
-        "first token",
-        "Front-end, tokeniser and network time before and after the engine is not counted: time to "
-        "first token at low load is a lower bound.",
     ),
     ("pipeline", "Pipeline stages are equal and always full: no bubbles."),
     ("speculation", "No speculative decoding: one token a sequence a step."),
@@ -94,6 +87,7 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
             "share of device memory the engine uses; vLLM's default is 0.9",
         )
     )  # fmt: skip
+    found += _engine(replica)
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:
         found.append(_assumption("overlap.communication_sm_share", COMMUNICATION_SM_SHARE))
@@ -107,6 +101,49 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     taken = [(n, text) for n, text in MODEL_STATEMENTS if n not in _beside_the_point(replica)]
     found += [Assumption(n, None, "assumed", "model", text) for n, text in taken]
     return tuple(found)
+
+
+def fleet_assumptions(
+    pools: Sequence[FleetPool], deployment: Pool | Disaggregated | None
+) -> tuple[Assumption, ...]:
+    """List what all pools rest on; what only the prefill pool does is named so."""
+    found = list(assumptions(pools[-1].replica))
+    if not isinstance(deployment, Disaggregated):
+        return tuple(found)
+    known = set(found)
+    found += [
+        replace(a, name=f"prefill pool: {a.name}")
+        for a in assumptions(pools[0].replica)
+        if a not in known
+    ]
+    link = transfer_name(pools, deployment).replace("_", "-")
+    found += [
+        Assumption(
+            "transfer_overlap_share", deployment.transfer_overlap_share, "assumed",
+            "choice of the scenario",
+            "share of a cache's transfer that runs while its prompt is computed",
+        ),
+        Assumption(
+            "transfer", None, "assumed", "model",
+            f"Caches go from prefill to decode over the {link} link of each rank's own device, as "
+            "many at a time as both replicas have data-parallel ranks, and have it for themselves.",
+        ),
+    ]  # fmt: skip
+    return tuple(found)
+
+
+def _engine(replica: Replica) -> list[Assumption]:
+    """Overheads of the engine, each with its value, and what is taken for granted of it."""
+    overheads = replica.pool.engine.overheads
+    stated = [
+        _assumption(f"engine.overheads.{name}", value)
+        for name, value in overheads
+        if value.note != "not fitted"
+    ]
+    return stated + [
+        Assumption(name, None, "assumed", source, text)
+        for name, source, text in engine_statements(replica)
+    ]
 
 
 def _speculation(replica: Replica) -> list[Assumption]:

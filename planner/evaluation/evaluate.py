@@ -12,13 +12,22 @@ from planner.cost import (
     wh_per_million_tokens,
 )
 from planner.errors import InputError
-from planner.evaluation.assumptions import assumptions, sources
-from planner.evaluation.replica import Replica, build
+from planner.evaluation.assumptions import fleet_assumptions, sources
+from planner.evaluation.pools import (
+    FleetPool,
+    cluster_of,
+    costs_of,
+    decoding_load,
+    fleet_of,
+    fleet_w,
+    prefill_bill_share,
+    uses,
+)
+from planner.evaluation.replica import Replica
 from planner.evaluation.result import Day, Energy, Result
 from planner.serving import (
     Cluster,
     Metrics,
-    PoolSetup,
     Records,
     generate,
     simulate_cluster,
@@ -47,12 +56,12 @@ def evaluate(scenario: Scenario) -> Result:
             "--set deployment='{parallelism: {attention_tp: 8, moe_tp: 8}, weights: fp8}'",
         )  # fmt: skip
     workload = need_workload(scenario)
-    replica = build(scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing)
-    replica.memory.require()
-    replicas = scenario.deployment.replicas
-    return result(
-        scenario, workload, replica, replicas, serve(scenario, workload, replica, replicas)
+    pools = fleet_of(scenario, scenario.deployment)
+    traffic = measured_traffic(workload, scenario.run)
+    cluster = cluster_of(
+        pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens
     )
+    return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -71,14 +80,17 @@ def serve(
     horizon_s: float | None = None,
 ) -> Served:  # fmt: skip
     """Run the requests through ``replicas`` replicas."""
+    pools = (FleetPool("both", replica, replicas),)
+    cluster = cluster_of(pools, workload.cached_input_share, replica.pool, 0.0)
+    return _serve(scenario, workload, cluster, horizon_s)
+
+
+def _serve(
+    scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
+) -> Served:
     start_s = time.perf_counter()
-    config = replica.config(workload.cached_input_share)
-    pool = PoolSetup(replica.timing(), config, replicas, replica.pool.router)
-    records = simulate_cluster(
-        generate(workload, resolve_run(workload, scenario.run)),
-        Cluster((pool,), request_delay_s=replica.pool.engine.overheads.request_host_s),
-        horizon_s=horizon_s,
-    )
+    stream = generate(workload, resolve_run(workload, scenario.run))
+    records = simulate_cluster(stream, cluster, horizon_s=horizon_s)
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
 
@@ -87,69 +99,89 @@ def result(
     scenario: Scenario, workload: Workload, replica: Replica, replicas: int, served: Served
 ) -> Result:
     """Add up cost, energy and where the time goes of a simulated fleet."""
+    return _result(scenario, workload, (FleetPool("both", replica, replicas),), served)
+
+
+def _result(
+    scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
+) -> Result:
     records, metrics, wall_s = served
+    bill = prefill_bill_share(pools)
     flow = Flow(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
         metrics.steady.output_tokens_per_s,
         workload.cached_input_share,
-        metrics.prefill_share,
+        metrics.prefill_share if bill is None else bill,
     )
-    devices = replicas * replica.devices
-    costs = tuple(serving_cost(p, devices, flow) for p in replica.hardware.prices)
-    decode, prefill = _typical_steps(replica, replicas, metrics, records)
+    costs = costs_of(pools, flow)
+    main = pools[-1]
+    decode, prefill = _typical_steps(pools, metrics, records)
     return Result(
         scenario=scenario,
-        replica=replica,
-        replicas=replicas,
+        replica=main.replica,
+        replicas=main.replicas,
+        pools=uses(pools, records),
         traffic=measured_traffic(workload, scenario.run),
         metrics=metrics,
         records=records,
         decode=decode,
         prefill=prefill,
         costs=costs,
-        energy=_energy(replica, records, flow),
-        day=_day(scenario, workload, costs, devices, flow),
-        assumptions=assumptions(replica),
-        sources=(
-            *sources(
-                replica.hardware.accelerator, replica.hardware.system,
-                replica.hardware.calibration, *(c.price for c in costs),
-            ),
-            replica.model.source,
-            *([workload.source] if workload.source else []),
-        ),
+        energy=_energy(fleet_w(pools, records), flow),
+        day=_day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
+        assumptions=fleet_assumptions(pools, scenario.deployment),
+        sources=_sources(workload, pools, costs),
         wall_s=wall_s,
-    )  # fmt: skip
-
-
-def _typical_steps(
-    replica: Replica, replicas: int, metrics: Metrics, records: Records
-) -> tuple[Step, Step]:
-    """A decode step at the mean load of the run, and a full prefill step."""
-    ranks = replicas * replica.pool.parallelism.attention_dp
-    sequences = max(1.0, metrics.mean_running / ranks)
-    held = records.mean_kv_tokens() / ranks
-    context = max(1.0, held / sequences)
-    prompt = float(records.input_tokens.mean())
-    tokens = float(replica.pool.limits.max_step_tokens)
-    return (
-        replica.step.decode_step(sequences, context, replica.cap_tokens),
-        replica.step.prefill_step(tokens, max(1.0, tokens / prompt), prompt, replica.cap_tokens),
     )
 
 
-def _energy(replica: Replica, records: Records, flow: Flow) -> Energy | None:
-    """Mean power over the run, idle time at idle power."""
-    power = replica.power()
-    if power is None or not records.end_s:
+def _sources(
+    workload: Workload, pools: tuple[FleetPool, ...], costs: tuple[Cost, ...]
+) -> tuple[str, ...]:
+    """Where the facts of every pool are from, without repetition."""
+    found = [
+        *sources(
+            *(
+                spec
+                for hardware in (pool.replica.hardware for pool in pools)
+                for spec in (hardware.accelerator, hardware.system, hardware.calibration)
+            ),
+            *(c.price for c in costs),
+        ),
+        pools[0].replica.model.source,
+    ]
+    found += [pool.replica.pool.engine.fit.source for pool in pools if pool.replica.pool.engine.fit]
+    return tuple(dict.fromkeys([*found, *([workload.source] if workload.source else [])]))
+
+
+def _typical_steps(
+    pools: tuple[FleetPool, ...], metrics: Metrics, records: Records
+) -> tuple[Step, Step]:
+    """A decode step at the mean load of the run, and a full prefill step."""
+    main, first = pools[-1], pools[0].replica
+    replica, ranks = main.replica, main.replicas * main.replica.pool.parallelism.attention_dp
+    running, held = metrics.mean_running, records.mean_kv_tokens()
+    if len(pools) > 1:
+        running, held = decoding_load(records)
+    sequences = max(1.0, running / ranks)
+    context = max(1.0, held / ranks / sequences)
+    prompt = float(records.input_tokens.mean())
+    tokens = float(first.pool.limits.max_step_tokens)
+    return (
+        replica.step.decode_step(sequences, context, replica.cap_tokens),
+        first.step.prefill_step(tokens, max(1.0, tokens / prompt), prompt, first.cap_tokens),
+    )
+
+
+def _energy(mean_w: float | None, flow: Flow) -> Energy | None:
+    """Energy per token at the fleet's mean power."""
+    if mean_w is None:
         return None
-    idle_j = power.idle_replica_w * float(records.idle_s.sum())
-    fleet_w = (float(records.energy_j.sum()) + idle_j) / records.end_s
     return Energy(
-        fleet_w,
-        wh_per_million_tokens(fleet_w, flow.input_tokens_per_s + flow.output_tokens_per_s),
-        wh_per_million_tokens(fleet_w, flow.output_tokens_per_s),
+        mean_w,
+        wh_per_million_tokens(mean_w, flow.input_tokens_per_s + flow.output_tokens_per_s),
+        wh_per_million_tokens(mean_w, flow.output_tokens_per_s),
     )
 
 

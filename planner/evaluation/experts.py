@@ -204,7 +204,7 @@ def experts_of(scenario: Scenario) -> Setting:
     InputError
         Without routing or deployment, or for a dense model.
     """
-    moe, pool = experts_in(scenario.model), scenario.deployment
+    moe, pool = experts_in(scenario.model), scenario.decoding
     if pool is None or scenario.routing is None:
         missing = "deployment" if pool is None else "routing"
         remedy = "; e.g. --set routing=deepseek-r1-translation" if pool else ""

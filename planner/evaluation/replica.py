@@ -8,6 +8,7 @@ from planner import arch
 from planner.comm import with_exchange
 from planner.errors import InfeasibleError, InputError
 from planner.evaluation.factors import with_factors
+from planner.evaluation.fitted import Mode, with_fitted
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
@@ -95,13 +96,15 @@ class Replica:
 
 
 def build(
-    model: ModelSpec, hardware: Hardware, pool: Pool, routing: Routing | None = None
-) -> Replica:
+    model: ModelSpec, hardware: Hardware, pool: Pool, routing: Routing | None = None,
+    mode: Mode = "aggregated",
+) -> Replica:  # fmt: skip
     """Put one replica together.
 
     Parameters
     ----------
     routing : how popular experts are; None: equally, so that every rank is alike.
+    mode : which of the engine's fitted overheads are taken, where it has any.
 
     Raises
     ------
@@ -110,6 +113,7 @@ def build(
     InputError
         The part does not multiply in the format asked for, or has no such exchange library.
     """
+    pool = with_fitted(pool, hardware.accelerator.name, mode)
     local = shard(model, pool)
     if pool.exchange:
         calibration = with_exchange(hardware.calibration, pool.exchange)

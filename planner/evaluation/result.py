@@ -6,6 +6,7 @@ from typing import Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
+from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records
 from planner.specs.scenario import Scenario
@@ -42,7 +43,10 @@ class Result:
 
     scenario: Scenario
     replica: Replica
+    """Of pools apart, the decode pool's."""
     replicas: int
+    pools: tuple[PoolUse, ...]
+    """Every pool, prefill first."""
     traffic: Traffic
     metrics: Metrics
     records: Records
@@ -60,12 +64,17 @@ class Result:
     @property
     def devices(self) -> int:
         """Devices of the whole fleet."""
-        return self.replicas * self.replica.devices
+        return sum(use.pool.devices for use in self.pools)
 
     @property
     def nodes(self) -> float:
         """Nodes of the whole fleet; a fraction where a replica takes part of one."""
-        return self.devices / self.replica.hardware.system.devices_per_node
+        return sum(use.pool.nodes for use in self.pools)
+
+    @property
+    def apart(self) -> bool:
+        """Whether prompts and answers have pools of their own."""
+        return len(self.pools) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; keys end in their unit."""
@@ -83,6 +92,7 @@ class Result:
                 "devices": self.devices,
                 "nodes": self.nodes,
             },
+            "pools": [use.to_dict() for use in self.pools],
             "wall_s": self.wall_s,
             "requests": len(self.records.arrival_s),
             "counted_requests": m.arrived,
@@ -153,9 +163,9 @@ def step_dict(step: Step) -> dict[str, Any]:
 
 
 def cost_dict(cost: Cost) -> dict[str, Any]:
-    """Cost with its price spelled out."""
+    """Cost with its price spelled out; per unit of what was not served it is null."""
     values = {
-        name: getattr(cost, name)
+        name: None if getattr(cost, name) == math.inf else getattr(cost, name)
         for name in cost.__slots__
         if not is_dataclass(getattr(cost, name)) and name != "price"
     }

@@ -85,10 +85,10 @@ def steady(scenario: Scenario) -> SteadyResult:
     InfeasibleError
         The deployment cannot run, or the batch's KV does not fit.
     """
-    if scenario.steady is None or scenario.deployment is None:
+    if scenario.steady is None or scenario.decoding is None:
         missing = "steady" if scenario.steady is None else "deployment"
         raise InputError(scenario.name, missing, "is missing; `step` needs both")
-    replica = build(scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing)
+    replica = build(scenario.model, scenario.hardware[0], scenario.decoding, scenario.routing)
     replica.memory.require()
     wish, shard = scenario.steady, replica.shard
     per_device = float(wish.sequences_per_device)

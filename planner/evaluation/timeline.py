@@ -84,11 +84,11 @@ def timeline(
     ----------
     .. [1] :mod:`planner.step.timeline`.
     """
-    if scenario.steady is None or scenario.deployment is None:
+    if scenario.steady is None or scenario.decoding is None:
         missing = "steady" if scenario.steady is None else "deployment"
         raise InputError(scenario.name, missing, "is missing; `step` needs both")
     if replica is None:
-        replica = build(scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing)
+        replica = build(scenario.model, scenario.hardware[0], scenario.decoding, scenario.routing)
     wish, shard, step = scenario.steady, replica.shard, replica.step
     prefill, cap, dp = phase == "prefill", replica.cap_tokens, replica.shard.attention_dp
     tokens = float(replica.pool.limits.max_step_tokens)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from planner.errors import InputError
+from planner.files.overheads import fit_of
 from planner.files.profiles import names_in, profile_root
 from planner.files.yaml_io import load_spec, suggestion
 from planner.specs.engine import EngineSpec
@@ -26,13 +27,16 @@ def engine_names() -> list[str]:
     return names_in(profile_root() / "engines")
 
 
-def with_engine(deployment: Any) -> Any:
-    """Replace names of engines in a deployment as written, and fill in the limits they bring.
+def with_engine(deployment: Any, field: str = "deployment") -> Any:
+    """Replace names of engines in a deployment as written, and fill in what they bring.
+
+    That is limits, and overheads fitted to measured runs.
 
     Parameters
     ----------
-    deployment : plain data, a pool or a pair of pools; whatever is not sound is left for
-        validation to refuse.
+    deployment : plain data: a pool, or a pair of pools whose ``engine`` is both's; whatever is not
+        sound is left for validation to refuse.
+    field : its dotted path, for errors.
 
     Raises
     ------
@@ -42,17 +46,19 @@ def with_engine(deployment: Any) -> Any:
     if not isinstance(deployment, Mapping):
         return deployment
     pool = dict(deployment)
+    roles = [name for name in POOLS if isinstance(pool.get(name), Mapping)]
+    if roles:
+        common = {"engine": pool.pop("engine")} if "engine" in pool else {}
+        return pool | {name: with_engine(common | pool[name], f"{field}.{name}") for name in roles}
     if isinstance(pool.get("engine"), str):
-        engine = load_engine(pool["engine"])
+        try:
+            engine = load_engine(pool["engine"])
+        except InputError as error:
+            raise InputError("", f"{field}.engine", error.problem) from None
         own = engine.limits.model_dump(exclude_none=True)
         limits = pool.get("limits") or {}
         if isinstance(limits, Mapping):
             pool["limits"] = own | dict(limits)
-        pool["engine"] = engine.model_dump(mode="json")
-    for name in POOLS:
-        if isinstance(pool.get(name), Mapping):
-            given = dict(pool[name])
-            if "engine" in deployment:
-                given.setdefault("engine", deployment["engine"])
-            pool[name] = with_engine(given)
+        fitted = engine.model_copy(update={"fit": fit_of(engine.name)})
+        pool["engine"] = fitted.model_dump(mode="json")
     return pool

@@ -17,3 +17,19 @@ def overheads_path() -> Path:
 def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
     return load_spec(Path(path) if path else overheads_path(), OverheadsFit)
+
+
+@lru_cache(maxsize=16)
+def fit_of(family: str) -> OverheadsFit | None:
+    """What of the shipped fit is about one engine; None where it has no run of it."""
+    stored = load_overheads()
+    own = {f"{family}", *(e.group for e in stored.effects if e.group.startswith(f"{family} "))}
+    if family not in {e.group for e in stored.effects if e.level == "family"}:
+        return None
+    return stored.model_copy(
+        update={
+            "effects": tuple(e for e in stored.effects if e.level == "part" or e.group in own),
+            "refused": (),
+            "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
+        }
+    )

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from planner.errors import InputError
 from planner.files import profiles
 from planner.files.engines import with_engine
-from planner.files.speculation import with_acceptance
+from planner.files.speculation import with_acceptances
 from planner.files.traffic import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
+from planner.specs.deployment import Disaggregated
 from planner.specs.hardware import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
 from planner.specs.scenario import Hardware, Scenario, ScenarioFile
@@ -75,8 +76,8 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
     try:
         data["deployment"] = with_engine(data.get("deployment"))
     except InputError as error:
-        where = document.where(("deployment", "engine"))
-        raise InputError(where, "deployment.engine", error.problem) from None
+        where = document.where(tuple(error.field.split(".")))
+        raise InputError(where, error.field, error.problem) from None
     raw = validate(data, ScenarioFile, document)
     scenario = _resolve(raw, document)
     return apply_overrides(scenario, changes) if changes else scenario
@@ -90,7 +91,8 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         except InputError as error:
             if error.where:
                 raise
-            raise InputError(document.where((field,)), field, error.problem) from None
+            place = error.field if error.field.startswith(f"{field}.") else field
+            raise InputError(document.where(place.split(".")), place, error.problem) from None
 
     names = (raw.system,) if raw.system else raw.systems
     if not names:
@@ -105,7 +107,11 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
     )
     common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
     if raw.deployment is not None:
-        common["deployment"] = located("deployment", with_acceptance, raw.deployment)
+        common["deployment"] = located("deployment", with_acceptances, raw.deployment)
+    prefill = _prefill_system(raw.deployment)
+    if prefill:
+        other = located("deployment", _load_prefill, prefill)
+        common["prefill_hardware"] = _with_prices(other, raw, document, other=True)
     return Scenario(
         **common,
         model=located("model", profiles.load_model, raw.model),
@@ -116,6 +122,18 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         workload=_workload(raw, document),
         api_prices=tuple(located("api_prices", _api_price, n) for n in raw.api_prices),
     )
+
+
+def _prefill_system(deployment: object) -> str | None:
+    """Name of the system that only computes prompts, where it is another one."""
+    return deployment.prefill_system if isinstance(deployment, Disaggregated) else None
+
+
+def _load_prefill(name: str) -> Hardware:
+    try:
+        return load_hardware(name)
+    except InputError as error:
+        raise InputError(error.where, "deployment.prefill_system", error.problem) from None
 
 
 _COMMON = set(ScenarioFile.model_fields) - set(RAW_FIELDS)
@@ -133,8 +151,14 @@ def load_hardware(system_name: str) -> Hardware:
     )
 
 
-def _with_prices(hardware: Hardware, raw: ScenarioFile, document: Document) -> Hardware:
-    """Put the prices the scenario names first; a provider without this part is passed over."""
+def _with_prices(
+    hardware: Hardware, raw: ScenarioFile, document: Document, other: bool = False
+) -> Hardware:
+    """Put the prices the scenario names first; a provider without this part is passed over.
+
+    ``other``: of several systems, so that a price written out may be for another part.
+    """
+    other = other or len(raw.systems) > 1 or _prefill_system(raw.deployment) is not None
     part = hardware.accelerator.name
     chosen: list[Price] = []
     for i, wish in enumerate(raw.prices):
@@ -145,7 +169,7 @@ def _with_prices(hardware: Hardware, raw: ScenarioFile, document: Document) -> H
         price = validate(wish, Price, document, ("prices", i))
         if price.accelerator == part:
             chosen.append(price)
-        elif not (raw.systems and len(raw.systems) > 1):
+        elif not other:
             raise InputError(
                 where,
                 f"prices.{i}.accelerator",
@@ -234,8 +258,12 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
         given = "".join(f" {path}={value}" for path, value in overrides.items())
         raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
     update: dict[str, Any] = {}
+    prefill = _prefill_system(changed.deployment)
+    known = changed.prefill_hardware
+    if prefill != (known.system.name if known else None):
+        update["prefill_hardware"] = _load_prefill(prefill) if prefill else None
     if changed.deployment is not None:
-        update["deployment"] = with_acceptance(changed.deployment)
+        update["deployment"] = with_acceptances(changed.deployment)
     if changed.workload is not None:
         folders = (Path(), scenario_root())
         update["workload"] = with_rows(changed.workload, folders, "--set", scenario.workload)

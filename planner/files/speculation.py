@@ -5,7 +5,7 @@ from functools import lru_cache
 from planner.errors import InputError
 from planner.files.profiles import names_in, profile_root
 from planner.files.yaml_io import load_spec, suggestion
-from planner.specs.deployment import Pool
+from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.speculative import Acceptance
 
 FIELD = "deployment.speculative.profile"
@@ -26,6 +26,13 @@ def load_acceptance(name: str) -> Acceptance:
         known = names_in(folder)
         raise InputError("", FIELD, f"{name!r} is not known" + suggestion(name, known))
     return load_spec(path, Acceptance)
+
+
+def with_acceptances(deployment: Pool | Disaggregated) -> Pool | Disaggregated:
+    """The deployment with the acceptance profile of its decoding pool, if it names one, read."""
+    if isinstance(deployment, Pool):
+        return with_acceptance(deployment)
+    return deployment.model_copy(update={"decode": with_acceptance(deployment.decode)})
 
 
 def with_acceptance(pool: Pool) -> Pool:

@@ -167,17 +167,24 @@ def input_error(
         problem = f"{problem}, got {fault['input']!r}"
     if len(faults) > 1:
         problem += f" (and {len(faults) - 1} more)"
-    return InputError(where(loc), ".".join(map(str, (*prefix, *_written(loc, data)))), problem)
+    return InputError(
+        where(loc),
+        ".".join(map(str, (*prefix, *_written(loc, data, fault["type"] == "missing")))),
+        problem,
+    )
 
 
-def _written(loc: Loc, data: Any) -> list[int | str]:
-    """``loc`` as the user wrote it: without the tags of unions that validation puts in."""
+def _written(loc: Loc, data: Any, missing: bool) -> list[int | str]:
+    """``loc`` as the user wrote it: without the tags of unions that validation puts in.
+
+    Only the last step of what is ``missing`` is not in the data and no tag.
+    """
     path: list[int | str] = []
     for i, step in enumerate(loc):
         inside = isinstance(data, dict) and step in data
         if inside or (isinstance(data, list | tuple) and isinstance(step, int)):
             data = data[step]
-        elif i < len(loc) - 1:
+        elif i < len(loc) - 1 or not missing:
             continue
         path.append(step)
     return path

@@ -7,11 +7,11 @@ from planner.evaluation import Result
 from planner.report.words import (
     HOW,
     fleet,
-    layout,
     number,
     plural,
     promise_name,
     quantity,
+    replicas,
     seconds,
     share,
     usd,
@@ -61,9 +61,8 @@ def good_news(answer: Plan | Result | Comparison) -> bool:
 
 
 def _result_headline(result: Result) -> str:
-    replicas = plural(result.replicas, "replica")
     model = result.replica.model.title
-    sentences = [f"{fleet(result)} for {model}: {replicas} of {layout(result)}."]
+    sentences = [f"{fleet(result)} for {model}: {replicas(result)}."]
     sentences.append(_promise_sentence(result))
     return " ".join(filter(None, sentences))
 
@@ -177,9 +176,11 @@ def clock(time_s: float) -> str:
 
 def tiles(result: Result) -> list[Tile]:
     """The numbers a reader looks for first."""
-    m, system = result.metrics, result.replica.hardware.system
+    m = result.metrics
+    titles = [use.pool.replica.hardware.system.title for use in result.pools]
+    systems = ", ".join(dict.fromkeys(titles))
     found = [
-        Tile("Devices", number(result.devices), f"{plural(result.nodes, 'node')}, {system.title}",
+        Tile("Devices", number(result.devices), f"{plural(result.nodes, 'node')}, {systems}",
              HOW["fleet"]),
     ]  # fmt: skip
     if result.costs:

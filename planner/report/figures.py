@@ -55,26 +55,35 @@ def memory(result: Result) -> "Figure":
     """HBM of one device by component, against its capacity."""
     import plotly.graph_objects as go
 
-    held = result.replica.memory
+    held = [use.pool.replica.memory for use in result.pools]
+    names = [use.pool.role if result.apart else "" for use in result.pools]
+    limits = " and ".join(dict.fromkeys(human(m.usable_bytes, "bytes") for m in held))
+    sizes = " and ".join(dict.fromkeys(human(m.capacity_bytes, "bytes") for m in held))
     figure = base(
-        f"HBM of one device: {human(held.capacity_bytes, 'bytes')}", 290, 100,
-        f"dotted: the engine may use {human(held.usable_bytes, 'bytes')}",
+        f"HBM of one device: {sizes}", 240 + 50 * len(held), 100,
+        f"dotted: the engine may use {limits}",
     )  # fmt: skip
-    for s in bars.memory_segments(held):
-        figure.add_trace(
-            go.Bar(
-                name=s.label, x=[s.value / 1e9], y=[""], orientation="h",
-                marker={
-                    "color": s.colour or "rgba(128,128,128,0.12)",
-                    "line": {"color": QUIET, "width": 0 if s.colour else 1},
-                },
-                hovertemplate=f"{s.label}: {s.text}, {share(s.share)}<extra></extra>",
-            )
-        )  # fmt: skip
-    figure.add_vline(x=held.usable_bytes / 1e9, line={"color": INK, "width": 1.5, "dash": "dot"})
+    shown: set[str] = set()
+    for name, one in zip(names, held, strict=True):
+        for s in bars.memory_segments(one):
+            figure.add_trace(
+                go.Bar(
+                    name=s.label, x=[s.value / 1e9], y=[name], orientation="h",
+                    legendgroup=s.label, showlegend=s.label not in shown,
+                    marker={
+                        "color": s.colour or "rgba(128,128,128,0.12)",
+                        "line": {"color": QUIET, "width": 0 if s.colour else 1},
+                    },
+                    hovertemplate=f"{s.label}: {s.text}, {share(s.share)}<extra></extra>",
+                )
+            )  # fmt: skip
+            shown.add(s.label)
+    for usable in dict.fromkeys(one.usable_bytes for one in held):
+        figure.add_vline(x=usable / 1e9, line={"color": INK, "width": 1.5, "dash": "dot"})
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
-    figure.update_xaxes(title="GB (10<sup>9</sup> bytes)", range=[0, _top(held) / 1e9])
-    figure.update_yaxes(showticklabels=False, showgrid=False)
+    top = max(_top(one) for one in held)
+    figure.update_xaxes(title="GB (10<sup>9</sup> bytes)", range=[0, top / 1e9])
+    figure.update_yaxes(showticklabels=result.apart, showgrid=False, autorange="reversed")
     return figure
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from planner.evaluation import Result
+from planner.evaluation import FleetPool, Result
 from planner.report import answer, bars, plan_tables, tables
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
@@ -66,11 +66,14 @@ def _fleet_blocks(r: Result) -> list[Block]:
         money = (*tables.cost(r, wide=True), *((api,) if api else ()))
         found.append(Block("What does it cost?", ("cost",), money))
     found += [
-        Block("What load is that?", ("day", "load"), (tables.load(r),)),
+        Block(
+            "What load is that?", ("day", "load"),
+            (tables.load(r), *((tables.pools(r),) if r.apart else ())),
+        ),
         Block(
             "What limits it?", ("step", "memory"),
             notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",
-                   bars.kv_line(r.replica.memory)),
+                   *(_kv_line(use.pool, r.apart) for use in r.pools)),
             how=HOW["step"],
         ),
     ]  # fmt: skip
@@ -78,6 +81,11 @@ def _fleet_blocks(r: Result) -> list[Block]:
     if hot is not None and hot.load is not None:
         found.append(Block("Where is the expert load?", ("rank_load",), how=HOW["experts"]))
     return found
+
+
+def _kv_line(pool: FleetPool, apart: bool) -> str:
+    line = bars.kv_line(pool.replica.memory)
+    return f"{pool.role.capitalize()} pool: {line}" if apart else line
 
 
 def _search_blocks(plan: Plan) -> list[Block]:

@@ -121,6 +121,28 @@ def load(result: Result) -> Table:
     return Table("Load", (key(""), text("")), tuple(rows), how=HOW["load"])
 
 
+def pools(result: Result) -> Table:
+    """Each pool of a disaggregated fleet: what it is, and how full."""
+    columns = (
+        key("pool"), text("replicas"), Column("devices"), Column("busy"),
+        Column("KV in use", min_width=64), Column("KV a replica", min_width=76),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            use.pool.role,
+            f"{use.pool.replicas} x {use.pool.replica.pool.parallelism.label()}, "
+            f"{use.pool.replica.hardware.system.title}",
+            f"{use.pool.devices:,}",
+            share(use.busy_share),
+            share(use.kv_share),
+            human(use.pool.replica.memory.kv_capacity_tokens, "tokens"),
+        )
+        for use in result.pools
+    )
+    note = "Busy and KV in use: means over the whole run, warm-up included."
+    return Table("Pools", columns, rows, note, HOW["load"])
+
+
 def cost(result: Result, wide: bool) -> tuple[Table, ...]:
     """Cost at every named price, at this load and over the whole day: one table, or two."""
     now, day = _cost_now(result), result.day
@@ -184,6 +206,8 @@ def _per_million(c: Cost) -> tuple[str, ...]:
 
 def split_line(result: Result) -> str:
     """How one bill is split between prompts and answers."""
+    if result.apart:
+        return "Prompts pay for the prefill pool, answers for the decode pool, idle time included."
     return (
         "The bill is split by device-seconds: a mixed step's time is input's as far as prefill "
         f"makes it longer ({share(result.metrics.prefill_share)} of busy time), output's for the "

@@ -154,7 +154,11 @@ def _body(page: Page, result: Result) -> None:
         page.table(tables.promises(result))
     page.table(tables.latency(result))
     page.table(tables.load(result))
-    _memory(page, result.replica.memory)
+    if result.apart:
+        page.table(tables.pools(result))
+    for use in result.pools:
+        where = f" of the {use.pool.role} pool" if result.apart else ""
+        _memory(page, use.pool.replica.memory, where)
     _step(page, result.decode, "Where a decode step's time goes")
     for table in tables.cost(result, page.width >= 112) if result.costs else ():
         page.table(table, most=PRICES_SHOWN)
@@ -172,9 +176,9 @@ def _foot(page: Page, result: Result) -> None:
     )
 
 
-def _memory(page: Page, memory: Memory) -> None:
+def _memory(page: Page, memory: Memory, where: str = "") -> None:
     capacity = human(memory.capacity_bytes, "bytes")
-    page.section(f"HBM of one device, {capacity}", HOW["memory"])
+    page.section(f"HBM of one device{where}, {capacity}", HOW["memory"])
     page.stack(
         bars.memory_segments(memory),
         max(memory.capacity_bytes, _held(memory)),

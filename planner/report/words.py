@@ -2,7 +2,8 @@
 
 import math
 
-from planner.evaluation import Result
+from planner.evaluation import Replica, Result
+from planner.specs.scenario import Hardware
 from planner.units import Unit, human
 
 PROMISE_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
@@ -199,17 +200,39 @@ def plural(count: float, word: str) -> str:
 
 def layout(result: Result) -> str:
     """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``."""
-    pool = result.replica.pool
+    return _layout(result.replica)
+
+
+def _layout(replica: Replica) -> str:
+    pool = replica.pool
     return f"{pool.parallelism.label()}, {pool.weights} weights, {pool.kv} KV"
+
+
+def replicas(result: Result) -> str:
+    """Name the replicas: ``2 replicas of TP8, ...``, of pools apart each pool's."""
+    if not result.apart:
+        return f"{plural(result.replicas, 'replica')} of {layout(result)}"
+    each = [
+        f"{plural(use.pool.replicas, f'{use.pool.role} replica')} of {_layout(use.pool.replica)}"
+        for use in result.pools
+    ]
+    return " and ".join(each)
 
 
 def fleet(result: Result) -> str:
     """Name what is to be bought: ``10 nodes of 8 x NVIDIA H200 SXM 141GB (80 devices)``."""
-    hardware, each = result.replica.hardware, result.replica.hardware.system.devices_per_node
-    part = hardware.accelerator.title
-    devices = plural(result.devices, "device")
-    if result.nodes < 1:
+    systems = {use.pool.replica.hardware.system.name for use in result.pools}
+    if len(systems) > 1:
+        pools = [use.pool for use in result.pools]
+        return " and ".join(_bought(p.replica.hardware, p.devices, p.nodes) for p in pools)
+    return _bought(result.replica.hardware, result.devices, result.nodes)
+
+
+def _bought(hardware: Hardware, count: int, nodes: float) -> str:
+    each, part = hardware.system.devices_per_node, hardware.accelerator.title
+    devices = plural(count, "device")
+    if nodes < 1:
         return f"{devices} of a node of {each} x {part}"
     if each == 1:
-        return f"{plural(result.devices, 'node')} of one {part}"
-    return f"{plural(result.nodes, 'node')} of {each} x {part} ({devices})"
+        return f"{plural(count, 'node')} of one {part}"
+    return f"{plural(nodes, 'node')} of {each} x {part} ({devices})"

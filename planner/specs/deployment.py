@@ -1,8 +1,8 @@
 """What is run on what: parallelism, precision, limits of one pool of replicas."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from planner.specs.base import Count, Spec
 from planner.specs.engine import EngineSpec
@@ -116,3 +116,41 @@ class Pool(Spec):
                 f"not with overlap: {self.overlap}"
             )
         return self
+
+
+class Disaggregated(Spec):
+    """Prompts are computed in one pool, answers decoded in another."""
+
+    prefill: Pool
+    decode: Pool
+    prefill_system: str | None = None
+    """System of the prefill pool by name; None: the scenario's, as for the decode pool."""
+    transfer: Literal["scale_up", "scale_out"] | None = None
+    """Link that takes the KV cache from prefill to decode; None: inside the domain where both
+    pools are in one, else over the network."""
+    transfer_overlap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a cache's transfer that runs while its prompt is still computed, layer by layer: an
+    assumption, listed as one."""
+
+    @model_validator(mode="after")
+    def _one_cache(self) -> Self:
+        if self.prefill.kv != self.decode.kv:
+            raise ValueError(
+                f"prefill.kv {self.prefill.kv} and decode.kv {self.decode.kv} must be one format: "
+                "the cache moves as it is"
+            )
+        if self.prefill.speculative is not None:
+            raise ValueError("prefill.speculative: the prefill pool decodes nothing; leave it out")
+        return self
+
+
+def _kind(data: Any) -> str:
+    if isinstance(data, dict):
+        return "pools" if data.keys() & {"prefill", "decode"} else "pool"
+    return "pools" if isinstance(data, Disaggregated) else "pool"
+
+
+Deployment = Annotated[
+    Annotated[Pool, Tag("pool")] | Annotated[Disaggregated, Tag("pools")], Discriminator(_kind)
+]
+"""One pool that does everything, or ``prefill`` and ``decode``."""

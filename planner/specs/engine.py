@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
-from planner.specs.overheads import EngineOverheads
+from planner.specs.overheads import EngineOverheads, OverheadsFit
 
 Policy = Literal["mixed", "prefill_first", "inflight", "interleaved"]
 """What a step holds when prompts wait beside decoding sequences.
@@ -63,6 +63,9 @@ class EngineSpec(Spec):
     are not."""
     limits: EngineLimits = EngineLimits()
     overheads: EngineOverheads = EngineOverheads()
+    """What is stated here goes before what is fitted."""
+    fit: OverheadsFit | None = None
+    """Overheads fitted to measured runs, from which those of a part, format and mode are taken."""
     notes: str = ""
 
     @model_validator(mode="after")

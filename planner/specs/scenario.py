@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from planner.specs.base import Count, Spec
-from planner.specs.deployment import KvFormat, Limits, Pool
+from planner.specs.deployment import Deployment, Disaggregated, KvFormat, Limits, Pool
 from planner.specs.hardware import AcceleratorSpec, ApiPrice, CalibrationSpec, Price, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.routing import Routing
@@ -80,7 +80,7 @@ class _Common(Spec):
 
     name: str
     title: str = ""
-    deployment: Pool | None = None
+    deployment: Deployment | None = None
     """For `simulate` and `step`: exactly this runs."""
     steady: Steady | None = None
     run: Run = Run()
@@ -119,5 +119,13 @@ class Scenario(_Common):
     """None: experts equally popular, every rank alike."""
     hardware: tuple[Hardware, ...] = Field(min_length=1)
     """The first is the one asked about; `compare` takes them all."""
+    prefill_hardware: Hardware | None = None
+    """Of ``deployment.prefill_system``; None: the first of ``hardware``."""
     workload: Workload | None = None
     api_prices: tuple[ApiPrice, ...] = ()
+
+    @property
+    def decoding(self) -> Pool | None:
+        """The pool that decodes: the only one, or that of its role."""
+        pools = self.deployment
+        return pools.decode if isinstance(pools, Disaggregated) else pools

@@ -200,6 +200,11 @@ def account(
     InputError
         No price to rent or to buy is known, or a utilisation outside (0, 1].
     """
+    if result.apart:
+        raise InputError(
+            result.scenario.name, "deployment",
+            "an account of owning and renting takes one pool; ask for each pool by itself",
+        )  # fmt: skip
     if not 0 < utilisation <= 1:
         raise InputError("--utilisation", f"{utilisation:g}", "must be above 0 and at most 1")
     missing: list[str] = []

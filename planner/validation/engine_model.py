@@ -5,19 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.sourced import Sourced
-from planner.specs.overheads import EngineOverheads, OverheadsFit
+from planner.evaluation.fitted import FACTORS, PARAMETERS
 from planner.specs.runs import Run
 from planner.validation.exposure import COMPONENTS
 from planner.validation.setup import family_of
 
 Floats = NDArray[np.float64]
-
-FACTORS = ("gemm", "moe", "attention", "floor", "comm", "prefill")
-"""Measured over calibrated time."""
-HOST = ("step_host", "prefill_step_host", "row_host", "request_host")
-"""Times outside kernels. [s]"""
-PARAMETERS = FACTORS + HOST
 
 START = {
     **dict.fromkeys(FACTORS, 1.0),
@@ -80,13 +73,6 @@ def predict(
     return means, slopes
 
 
-_FIELDS = {
-    **{name: f"{name}_factor" for name in FACTORS},
-    "step_host": "step_host_s", "prefill_step_host": "prefill_step_host_s",
-    "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
-}  # fmt: skip
-
-
 def labels_of(run: Run) -> dict[str, str]:
     """Return the group of a run at every level."""
     family = family_of(run)
@@ -102,22 +88,3 @@ def labels_of(run: Run) -> dict[str, str]:
 def combination_of(run: Run) -> str:
     """Engine version, part and model: what a fit has or has not seen."""
     return f"{family_of(run)} {run.framework.version} | {run.accelerator} | {run.model}"
-
-
-def theta_of(stored: OverheadsFit, labels: dict[str, str]) -> Floats:
-    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing."""
-    logs = {name: float(np.log(stored.start[name])) for name in PARAMETERS}
-    for effect in stored.effects:
-        if labels.get(effect.level) == effect.group:
-            logs[effect.parameter] += effect.log_effect
-    return np.exp([logs[name] for name in PARAMETERS])
-
-
-def overheads_of(theta: Floats, source: str) -> EngineOverheads:
-    """Write parameters as a scenario takes them."""
-    return EngineOverheads(
-        **{
-            _FIELDS[name]: Sourced(float(value), source, confidence="derived")
-            for name, value in zip(PARAMETERS, theta, strict=True)
-        }
-    )

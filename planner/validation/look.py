@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import PlannerError
+from planner.evaluation.fitted import overheads_of
 from planner.specs.runs import Run
-from planner.validation.engine_model import Sight, labels_of, overheads_of, predict
+from planner.validation.engine_model import Sight, labels_of, predict
 from planner.validation.exposure import exposures
 from planner.validation.replay import replay
 from planner.validation.setup import resolve

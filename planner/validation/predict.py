@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from planner.evaluation.fitted import PARAMETERS, theta_of
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
-from planner.validation.engine_model import PARAMETERS, combination_of, labels_of, predict, theta_of
+from planner.validation.engine_model import combination_of, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import Look, look_at_all
 

@@ -74,10 +74,10 @@ def _prefill(wanted: PrefillStep) -> float:
 
 
 def _replica(scenario: Scenario) -> Replica:
-    if scenario.deployment is None:
+    if scenario.decoding is None:
         raise InputError(scenario.name, "deployment", "is missing; a prefill step needs one")
     return evaluation.build(
-        scenario.model, scenario.hardware[0], scenario.deployment, scenario.routing
+        scenario.model, scenario.hardware[0], scenario.decoding, scenario.routing
     )
 
 

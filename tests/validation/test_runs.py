@@ -8,17 +8,10 @@ import pytest
 
 from planner.calibrate.engine_fit import fit
 from planner.calibrate.engine_run import fit_yaml
+from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
-from planner.validation.engine_model import (
-    PARAMETERS,
-    START,
-    Sight,
-    labels_of,
-    overheads_of,
-    predict,
-    theta_of,
-)
+from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import look
 from planner.validation.predict import flags, predict_runs, throughput

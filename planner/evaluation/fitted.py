@@ -1,0 +1,115 @@
+"""Overheads of a serving engine as fitted to measured runs: looked up for one pool."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.sourced import Sourced
+from planner.specs.deployment import Pool
+from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit
+
+Mode = Literal["aggregated", "disaggregated"]
+
+FACTORS = ("gemm", "moe", "attention", "floor", "comm", "prefill")
+"""Measured over calibrated time."""
+HOST = ("step_host", "prefill_step_host", "row_host", "request_host")
+"""Times outside kernels. [s]"""
+PARAMETERS = FACTORS + HOST
+
+_FIELDS = {
+    **{name: f"{name}_factor" for name in FACTORS},
+    "step_host": "step_host_s", "prefill_step_host": "prefill_step_host_s",
+    "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
+}  # fmt: skip
+
+_FORMATS = {"nvfp4": "fp4"}
+"""Checkpoint formats that measured runs call otherwise."""
+
+
+def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.float64]:
+    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing."""
+    logs = {name: float(np.log(stored.start[name])) for name in PARAMETERS}
+    for effect in stored.effects:
+        if labels.get(effect.level) == effect.group:
+            logs[effect.parameter] += effect.log_effect
+    return np.exp([logs[name] for name in PARAMETERS])
+
+
+def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
+    """Write parameters as a scenario takes them."""
+    return EngineOverheads(
+        **{
+            _FIELDS[name]: Sourced(float(value), source, confidence="derived")
+            for name, value in zip(PARAMETERS, theta, strict=True)
+        }
+    )
+
+
+def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
+    """Return the group of a pool at every level of the fit."""
+    family = pool.engine.name
+    return {
+        "family": family,
+        "precision": f"{family} {_FORMATS.get(pool.weights, pool.weights)}",
+        "version": f"{family} {pool.engine.version}",
+        "part": part,
+        "mode": f"{family} {mode}",
+    }
+
+
+def with_fitted(pool: Pool, part: str, mode: Mode) -> Pool:
+    """Return the pool with its engine's fitted overheads for this part, format and mode.
+
+    An overhead that was stated stays as it is.  An engine without a fit is left alone.
+
+    Parameters
+    ----------
+    part : name of the accelerator.
+    mode : whether prompts and answers have pools of their own.
+    """
+    stored = pool.engine.fit
+    if stored is None:
+        return pool
+    fitted = overheads_of(theta_of(stored, labels_of(pool, part, mode)), stored.source)
+    given = pool.engine.overheads
+    changed = {
+        name: getattr(fitted, name)
+        for name in _FIELDS.values()
+        if _neutral(getattr(given, name)) and not _neutral(getattr(fitted, name))
+    }
+    overheads = given.model_copy(update=changed)
+    engine = pool.engine.model_copy(update={"overheads": overheads})
+    return pool.model_copy(update={"engine": engine})
+
+
+def _neutral(value: Sourced) -> bool:
+    """Whether nobody has stated or fitted this overhead."""
+    return value.note == "not fitted" and value.source == "assumption"
+
+
+def unseen(pool: Pool, part: str, model: str) -> tuple[str, ...]:
+    """What of a pool the fit has no runs of: ``versions``, ``parts``, ``models``."""
+    stored = pool.engine.fit
+    if stored is None:
+        return ()
+    seen = [combination.split(" | ") for combination in stored.combinations]
+    wanted = (f"{pool.engine.name} {pool.engine.version}", part, model)
+    names = ("versions", "parts", "models")
+    return tuple(name for i, name in enumerate(names) if all(row[i] != wanted[i] for row in seen))
+
+
+def expected_error(
+    pool: Pool, part: str, model: str, quantity: str = "mean_tpot_s"
+) -> HeldOutError | None:
+    """Return the fit's error on runs of a kind it had not seen: of several kinds the largest.
+
+    Where version, part and model all occur in the fit, the error of configurations left out.
+    """
+    stored = pool.engine.fit
+    if stored is None:
+        return None
+    kinds = unseen(pool, part, model) or ("configurations",)
+    found = [e for e in stored.held_out if e.left_out in kinds and e.quantity == quantity]
+    return max(found, key=lambda e: e.median_abs_error, default=None)

@@ -1,0 +1,274 @@
+"""The pools of a fleet: who they are, how caches get from one to the other, what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.comm.transfer import KvLink, Link, kv_link
+from planner.cost import Cost, Flow, serving_cost
+from planner.evaluation.replica import Replica, build
+from planner.serving import Cluster, Handover, PoolSetup, Records
+from planner.serving.config import Role
+from planner.sourced import Sourced
+from planner.specs.deployment import Disaggregated, Pool
+from planner.specs.hardware import Price
+from planner.specs.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPool:
+    """Identical replicas of one role."""
+
+    role: Role
+    replica: Replica
+    replicas: int
+
+    @property
+    def devices(self) -> int:
+        """Devices of all replicas."""
+        return self.replicas * self.replica.devices
+
+    @property
+    def nodes(self) -> float:
+        """Nodes of all replicas; a fraction where a replica takes part of one."""
+        return self.devices / self.replica.hardware.system.devices_per_node
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How full one pool was, mean over the whole run."""
+
+    pool: FleetPool
+    busy_share: float
+    """Share of time in which its replicas were in a step."""
+    kv_share: float
+    """KV in use over its capacity."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        replica = self.pool.replica
+        return {
+            "role": self.pool.role,
+            "system": replica.hardware.system.name,
+            "parallelism": replica.pool.parallelism.model_dump(),
+            "label": replica.pool.parallelism.label(),
+            "weights": replica.pool.weights,
+            "kv": replica.pool.kv,
+            "engine": replica.pool.engine.name,
+            "replicas": self.pool.replicas,
+            "devices": self.pool.devices,
+            "nodes": self.pool.nodes,
+            "busy_share": self.busy_share,
+            "mean_kv_share": self.kv_share,
+            "memory": replica.memory.to_dict(),
+        }
+
+
+def fleet_of(scenario: Scenario, deployment: Pool | Disaggregated) -> tuple[FleetPool, ...]:
+    """Put the pools of a deployment together, prefill first.
+
+    Raises
+    ------
+    InfeasibleError
+        A pool cannot run, or its weights leave no room for a cache.
+    """
+    here, model, routing = scenario.hardware[0], scenario.model, scenario.routing
+    pools: tuple[FleetPool, ...]
+    if isinstance(deployment, Pool):
+        pools = (FleetPool("both", build(model, here, deployment, routing), deployment.replicas),)
+    else:
+        there = scenario.prefill_hardware or here
+        first, then = deployment.prefill, deployment.decode
+        prefill = build(model, there, first, routing, "disaggregated")
+        decode = build(model, here, then, routing, "disaggregated")
+        pools = (
+            FleetPool("prefill", prefill, first.replicas),
+            FleetPool("decode", decode, then.replicas),
+        )
+    for pool in pools:
+        pool.replica.memory.require()
+    return pools
+
+
+def cluster_of(
+    pools: Sequence[FleetPool], cached_input_share: float, deployment: Pool | Disaggregated,
+    prompt_tokens: float,
+) -> Cluster:  # fmt: skip
+    """Return the pools as the event loop takes them.
+
+    Parameters
+    ----------
+    prompt_tokens : mean prompt, see :func:`handover`. [tokens]
+    """
+    setups = tuple(
+        PoolSetup(
+            pool.replica.timing(),
+            pool.replica.config(cached_input_share, pool.role),
+            pool.replicas,
+            pool.replica.pool.router,
+        )
+        for pool in pools
+    )
+    over = None
+    if isinstance(deployment, Disaggregated):
+        over = handover(pools, deployment, prompt_tokens)
+    delay_s = float(pools[0].replica.pool.engine.overheads.request_host_s)
+    return Cluster(setups, over, request_delay_s=delay_s)
+
+
+def handover(
+    pools: Sequence[FleetPool], deployment: Disaggregated, prompt_tokens: float
+) -> Handover:
+    r"""Time of a cache from a prefill replica to a decode replica.
+
+    A cache leaves over the links of its own attention rank's devices; so many caches go side by
+    side as both replicas have data-parallel ranks, ``r``.  The event loop sends one at a time, at
+
+    .. math:: s = \frac{b}{r W}
+
+    a token, with ``b`` bytes of cache a token on a device and link rate ``W``, so that the rate at
+    which caches leave is right; a cache's own time is made up for by the latency
+    :math:`\alpha + n\,(b/W - s)` at the mean prompt ``n``.
+
+    References
+    ----------
+    .. [1] R. Qin et al., "Mooncake", arXiv:2407.00079, sections 4 and 5 (transfer engine over RDMA,
+       layer-wise transfer).
+    """
+    prefill, decode = (pool.replica for pool in pools)
+    over = transfer_link(pools, deployment)
+    sides = min(prefill.shard.attention_dp, decode.shard.attention_dp)
+    each_s = prefill.memory.kv_bytes_per_token / over.bytes_per_s
+    seen = 1 - deployment.transfer_overlap_share
+    return Handover(
+        each_s / sides,
+        over.latency_s + seen * prompt_tokens * (each_s - each_s / sides),
+        deployment.transfer_overlap_share,
+    )
+
+
+def transfer_name(pools: Sequence[FleetPool], deployment: Disaggregated) -> Link:
+    """Name the link that takes caches: as stated, or as near as both pools are."""
+    if deployment.transfer:
+        return deployment.transfer
+    systems = {pool.replica.hardware.system.name for pool in pools}
+    domain = pools[0].replica.hardware.system.scale_up.devices
+    together = len(systems) == 1 and sum(pool.devices for pool in pools) <= domain
+    return "scale_up" if together else "scale_out"
+
+
+def transfer_link(pools: Sequence[FleetPool], deployment: Disaggregated) -> KvLink:
+    """Return the slower of both sides' links, the latency the longer.
+
+    Raises
+    ------
+    InfeasibleError
+        A system has no such link.
+    """
+    name = transfer_name(pools, deployment)
+    links = [
+        kv_link(name, side.system, side.calibration)
+        for side in (pool.replica.hardware for pool in pools)
+    ]
+    return KvLink(min(x.bytes_per_s for x in links), max(x.latency_s for x in links))
+
+
+def uses(pools: Sequence[FleetPool], records: Records) -> tuple[PoolUse, ...]:
+    """How full every pool was."""
+    found, first = [], 0
+    for pool in pools:
+        mine = slice(first, first + pool.replicas)
+        first += pool.replicas
+        capacity = pool.replica.memory.kv_capacity_tokens * pool.replicas
+        held = float(records.kv_token_s[mine].sum())
+        found.append(
+            PoolUse(
+                pool,
+                float(records.busy_s[mine].mean()) / records.end_s if records.end_s else 0.0,
+                held / (capacity * records.end_s) if records.end_s and capacity else 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def fleet_w(pools: Sequence[FleetPool], records: Records) -> float | None:
+    """Mean power over the run, idle time at idle power; None where a part's is not known. [W]"""
+    total_j, first = 0.0, 0
+    for pool in pools:
+        mine = slice(first, first + pool.replicas)
+        first += pool.replicas
+        power = pool.replica.power()
+        if power is None or not records.end_s:
+            return None
+        idle_j = power.idle_replica_w * float(records.idle_s[mine].sum())
+        total_j += float(records.energy_j[mine].sum()) + idle_j
+    return total_j / records.end_s
+
+
+def decoding_load(records: Records) -> tuple[float, float]:
+    """Sequences that decode and their cache in the decode pool, means over the run. [tokens]
+
+    A request decodes from its first token to its last.
+    """
+    if not records.end_s:
+        return 0.0, 0.0
+    done = np.isfinite(records.finish_s) & np.isfinite(records.first_token_s)
+    decoding_s = float((records.finish_s - records.first_token_s)[done].sum())
+    held = float(records.kv_token_s[records.prefill_replicas :].sum())
+    return decoding_s / records.end_s, held / records.end_s
+
+
+def prices_of(pools: Sequence[FleetPool]) -> tuple[Price, ...]:
+    """Prices of a device of the fleet; of two systems the mean over devices, by provider and term.
+
+    A provider that lacks one of the parts is passed over.
+    """
+    own = pools[-1].replica.hardware.prices
+    other = pools[0].replica.hardware.prices
+    part = pools[-1].replica.hardware.accelerator.name
+    if pools[0].replica.hardware.accelerator.name == part:
+        return own
+    known = {(p.provider, p.term): p for p in reversed(other)}
+    return tuple(
+        _mean_price(pools, known[p.provider, p.term], p)
+        for p in own
+        if (p.provider, p.term) in known
+    )
+
+
+def _mean_price(pools: Sequence[FleetPool], prefill: Price, decode: Price) -> Price:
+    first, then = prefill.usd_per_device_hour, decode.usd_per_device_hour
+    devices = [pool.devices for pool in pools]
+    mean = (devices[0] * first + devices[1] * then) / sum(devices)
+    source = ", ".join(dict.fromkeys((first.source, then.source)))
+    note = f"mean of {devices[0]} {prefill.accelerator} and {devices[1]} {decode.accelerator}"
+    return decode.model_copy(
+        update={
+            "accelerator": f"{prefill.accelerator} + {decode.accelerator}",
+            "usd_per_device_hour": Sourced(mean, source, note, "derived"),
+        }
+    )
+
+
+def prefill_bill_share(pools: Sequence[FleetPool]) -> float | None:
+    """Share of the bill that the prefill pool is; None where one pool does everything.
+
+    At the headline prices where the systems differ, by devices where one of them has no price.
+    """
+    if len(pools) == 1:
+        return None
+    priced = all(pool.replica.hardware.prices for pool in pools)
+    each = [
+        pool.devices
+        * (float(pool.replica.hardware.prices[0].usd_per_device_hour) if priced else 1.0)
+        for pool in pools
+    ]
+    return each[0] / sum(each)
+
+
+def costs_of(pools: Sequence[FleetPool], flow: Flow) -> tuple[Cost, ...]:
+    """Cost of all pools together at every price."""
+    devices = sum(pool.devices for pool in pools)
+    return tuple(serving_cost(price, devices, flow) for price in prices_of(pools))
