@@ -51,6 +51,19 @@ def test_formulas_take_arrays() -> None:
             assert [float(x[i]) for x in together] == pytest.approx(alone)
 
 
+def test_every_input_of_an_8_bit_product_is_converted_once() -> None:
+    # a layer: hidden state, two latents, all heads' output; then three dense MLPs, or 58 shared
+    # experts and what is sent to the routed ones
+    elements = 61 * (7168 + 1536 + 512 + 128 * 128) + 3 * 7168 + 58 * 2 * 7168
+    assert layer.quantised_inputs(WHOLE) == elements == 2_414_592
+    (op,) = (op for op in layer.token_ops(WHOLE, 100.0) if op.name == "norms/quantise")
+    assert op.count * op.hbm_bytes == pytest.approx(100 * 3 * elements)
+    assert op.count == 3 * 61
+    # heads are shared out, the hidden state is not
+    eighth = cut(attention_tp=8, moe_tp=8)
+    assert layer.quantised_inputs(eighth) == elements - 61 * 7 / 8 * 128 * 128
+
+
 # --- experts -----------------------------------------------------------------------------------
 
 

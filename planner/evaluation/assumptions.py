@@ -15,7 +15,11 @@ from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
-from planner.step.multiprocessors import COMMUNICATION_SM_SHARE
+from planner.step.multiprocessors import (
+    COMBINE_SM_BYTES_PER_S,
+    COMMUNICATION_SM_SHARE,
+    DISPATCH_SM_BYTES_PER_S,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,9 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:
         found.append(_assumption("overlap.communication_sm_share", COMMUNICATION_SM_SHARE))
+    if replica.step.scheduled:
+        found.append(_assumption("overlap.dispatch_sm_bytes_per_s", DISPATCH_SM_BYTES_PER_S))
+        found.append(_assumption("overlap.combine_sm_bytes_per_s", COMBINE_SM_BYTES_PER_S))
     if replica.shard.uses_all_to_all and pool.overlap == "share":
         found.append(
             Assumption(

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from planner.ops.op import COMPUTE_PRECISION, ELEMENT_BYTES, Comm, Real
 from planner.routing import Destinations, HotRank
-from planner.shard import Shard
+from planner.shard import LocalMoe, Shard
 
 
 class Routed(Protocol):
@@ -149,10 +149,7 @@ def expert_comms(
         inner, outer = placed_copies(hot.reach, devices, inside)
     alone = copies(moe, inside, inside, min(inside, shard.moe_ep), True)[0]
     each = copies(moe, inside, inside, min(inside, shard.moe_ep), False)[0]
-    dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
-    scales = {1.0: 4 / 128, 0.5: 1 / 16}.get(dispatch_act, 0.0)
-    dispatch = moe.message_elements * (dispatch_act + scales)
-    combine = moe.message_elements * 2.0
+    dispatch, combine = message_bytes(moe)
     halves: tuple[tuple[Literal["dispatch", "combine"], float], ...]
     halves = (("dispatch", dispatch), ("combine", combine))
     return [
@@ -175,6 +172,19 @@ def expert_comms(
         )
         for phase, size in halves
     ]
+
+
+def message_bytes(moe: LocalMoe) -> tuple[float, float]:
+    """One token on its way to one expert, scales included, and back. [bytes]
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2 (8 bits to
+       the experts, 16 back).
+    """
+    dispatch_act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
+    scales = {1.0: 4 / 128, 0.5: 1 / 16}.get(dispatch_act, 0.0)
+    return moe.message_elements * (dispatch_act + scales), moe.message_elements * 2.0
 
 
 def copies(

@@ -64,10 +64,44 @@ def token_ops(shard: Shard, tokens: Real) -> list[Op]:
     )
     ops += [_gemm(m, tokens, shard.layers) for m in shard.hyper]
     if any(COMPUTE_PRECISION[m.storage] != "bf16" for a in shard.attention for m in a.matrices):
-        ops.append(
-            Elementwise("norms/quantise", 3.0 * shard.hidden_size * tokens, 3 * shard.layers)
-        )
+        kernels = 3 * shard.layers
+        moved = 3.0 * quantised_inputs(shard) / kernels
+        ops.append(Elementwise("norms/quantise", moved * tokens, kernels))
     return ops
+
+
+def quantised_inputs(shard: Shard) -> float:
+    """Elements of one token that are converted from 16 bits for products, all layers together.
+
+    Each distinct input once: of the query and cache projections (which share the hidden state),
+    of what is expanded from latents, of the output projection, of the gated MLPs (the gate
+    writes the second input converted already), and of what is sent to experts.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.3.2 (inputs
+       are quantised online, 1 x 128 elements at a time); section 3.2.2 (before dispatch).
+    """
+    total = 0.0
+    for group in shard.attention:
+        inputs = {
+            shard.hidden_size if m.k == shard.hidden_size else m.name: m.k
+            for m in group.matrices
+            if COMPUTE_PRECISION[m.storage] != "bf16"
+        }
+        total += group.layers * sum(inputs.values())
+    for matrices, layers in _gated_mlps(shard):
+        if matrices and COMPUTE_PRECISION[matrices[0].storage] != "bf16":
+            total += layers * matrices[0].k
+    moe = shard.moe
+    if moe and COMPUTE_PRECISION[moe.gate_up.storage] != "bf16":
+        total += moe.layers * moe.message_elements
+    return total
+
+
+def _gated_mlps(shard: Shard) -> tuple[tuple[tuple[LocalMatrix, ...], float], ...]:
+    shared = ((shard.moe.shared, shard.moe.layers),) if shard.moe else ()
+    return ((shard.dense, shard.dense_layers), *shared)
 
 
 def prompt_ops(shard: Shard, tokens: Real) -> list[Op]:

@@ -19,6 +19,8 @@ STAGES = {
     "dispatch": ("dispatch", "orange"),
     "experts": ("routed experts", "blue"),
     "combine": ("combine", "vermillion"),
+    "dispatch_sms": ("dispatch: sending, receiving", "orange"),
+    "combine_sms": ("combine: sending, receiving", "vermillion"),
     "shared_up": ("shared expert", "purple"),
     "shared_down": ("shared expert", "purple"),
     "dense layers": ("dense layers", "green"),

@@ -27,9 +27,9 @@ from planner.shard import Shard
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
 from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
+from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
 from planner.step.layout import laid_out, taking
-from planner.step.multiprocessors import COMMUNICATION_SM_SHARE, without_multiprocessors
 from planner.step.parts import Duration, Step, total_s
 from planner.step.schedule import (
     PLAIN,
@@ -179,9 +179,11 @@ class StepModel:
             *layer.expert_ops(self.shard, group_tokens, self.hot),
         ]
         comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
-        return by_stage(
-            [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
-        )
+        timed = [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
+        found = by_stage(timed)
+        if self.shard.moe and self.scheduled and not prefill:
+            found.update(multiprocessors.held_s(self.shard.moe, rank_tokens))
+        return found
 
     def decode_attention(self, sequences: Real, context: Real, capped: Real) -> list[Duration]:
         """Attention cores of decoding sequences, one a group of layers."""
@@ -223,9 +225,7 @@ class StepModel:
     @property
     def scheduled(self) -> bool:
         """Whether a policy lays the expert layers out in slots."""
-        if self.overlap == "share" or not self.shard.uses_all_to_all:
-            return False
-        return self.overlap != "none"
+        return self.overlap not in ("share", "none") and self.shard.uses_all_to_all
 
     def beside_traffic(self, prefill: bool) -> "StepModel":
         """The physics of a micro-batch: normal all-to-all kernels hold multiprocessors apart.
@@ -236,7 +236,7 @@ class StepModel:
         """
         if not prefill or self.plan(prefill).micro_batches == 1:
             return self
-        return replace(self, part=without_multiprocessors(self.part, float(COMMUNICATION_SM_SHARE)))
+        return replace(self, part=multiprocessors.beside_normal_kernels(self.part))
 
     def plan(self, prefill: bool) -> Schedule:
         """The slots of a step's expert layers."""

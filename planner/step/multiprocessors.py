@@ -1,7 +1,11 @@
-"""Multiprocessors that normal all-to-all kernels hold while another micro-batch computes."""
+"""Multiprocessors that all-to-all kernels hold while another micro-batch computes."""
 
+from planner.ops import Real
+from planner.ops.collectives import message_bytes
+from planner.shard import LocalMoe
 from planner.sourced import Sourced
 from planner.specs.hardware import AcceleratorSpec
+from planner.step.stages import Stage
 
 COMMUNICATION_SM_SHARE = Sourced(
     24 / 132,
@@ -10,6 +14,56 @@ COMMUNICATION_SM_SHARE = Sourced(
     "overlap; low-latency kernels take none while a transfer is under way",
     confidence="assumed",
 )
+
+
+DISPATCH_SM_BYTES_PER_S = Sourced(
+    128 * 8 * 7168 * (1 + 4 / 128) / 60e-6,
+    source="LMSYS, Deploying DeepSeek on 96 H100 (2025-05-05): dispatch unit test, 0.06 ms on SMs",
+    note="bytes that low-latency dispatch sends and receives while it holds every multiprocessor: "
+    "128 tokens to 8 experts in 8 bits; taken to grow with the bytes, on every part",
+    confidence="assumed",
+)
+
+COMBINE_SM_BYTES_PER_S = Sourced(
+    128 * 8 * 7168 * 2 / 50e-6,
+    source="github deepseek-ai/DeepEP pull request 425: combine send 40 and receive 10 us",
+    note="the same of combine: 128 tokens from 8 experts in 16 bits, on 8 devices",
+    confidence="assumed",
+)
+
+
+def held_s(moe: LocalMoe, tokens: Real) -> dict[Stage, Real]:
+    """Time for which low-latency kernels hold every multiprocessor, all layers. [s]
+
+    Between sending and receiving they hold none, and other work runs.
+
+    Parameters
+    ----------
+    tokens : of one rank; each goes to ``top_k`` experts, and as many come in. [tokens]
+
+    References
+    ----------
+    .. [1] SGLang Team, "Deploying DeepSeek with PD Disaggregation and Large-Scale Expert
+       Parallelism on 96 H100 GPUs", lmsys.org, 2025 (decode kernels use all multiprocessors while
+       they send and receive, none in flight).
+    .. [2] DeepSeek-AI, "DeepEP", github.com/deepseek-ai/DeepEP, README (receiving hooks).
+    """
+    sent, returned = message_bytes(moe)
+    copies = moe.layers * moe.top_k * tokens
+    return {
+        "dispatch_sms": copies * sent / float(DISPATCH_SM_BYTES_PER_S),
+        "combine_sms": copies * returned / float(COMBINE_SM_BYTES_PER_S),
+    }
+
+
+def beside_normal_kernels(part: AcceleratorSpec) -> AcceleratorSpec:
+    """What normal all-to-all kernels leave of a part while micro-batches overlap.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
+    """
+    return without_multiprocessors(part, float(COMMUNICATION_SM_SHARE))
 
 
 def without_multiprocessors(part: AcceleratorSpec, share: float) -> AcceleratorSpec:

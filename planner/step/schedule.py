@@ -1,8 +1,9 @@
 """Overlap policies as programs of slots: what computes while which transfer is under way.
 
 In a slot every rank computes some stages of one micro-batch while one transfer of the other is on
-the wire; the slot ends when both have.  Transfers are issued at the end of a slot, so computation
-and links are each used by one piece of work at a time.
+the wire (less the time for which its own kernels hold the multiprocessors); the slot ends when both
+have.  Transfers are issued at the end of a slot, so computation and links are each used by one
+piece of work at a time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -58,31 +59,31 @@ PLAIN = Schedule(
 SHARED_EXPERT = Schedule(
     (
         Slot(1, 0, ATTENTION),
-        Slot(1, 0, ("shared_up",), "dispatch"),
+        Slot(1, 0, ("dispatch_sms", "shared_up"), "dispatch"),
         Slot(1, 0, ("experts",)),
-        Slot(1, 0, ("shared_down",), "combine"),
+        Slot(1, 0, ("combine_sms", "shared_down"), "combine"),
     ),
     1,
 )
 TWO_BATCH = Schedule(
     (
         Slot(0, 1, ATTENTION),
-        Slot(1, 0, ATTENTION, "dispatch"),
-        Slot(1, 0, ("experts",), "dispatch"),
-        Slot(1, 0, ("experts", *SHARED), "combine"),
-        Slot(1, -1, (*SHARED, *ATTENTION), "combine"),
-        Slot(0, 1, SHARED, "combine"),
+        Slot(1, 0, ("dispatch_sms", *ATTENTION), "dispatch"),
+        Slot(1, 0, ("dispatch_sms", "experts"), "dispatch"),
+        Slot(1, 0, ("combine_sms", "experts", *SHARED), "combine"),
+        Slot(1, -1, ("combine_sms", *SHARED, *ATTENTION), "combine"),
+        Slot(0, 1, ("combine_sms", *SHARED), "combine"),
     ),
     2,
 )
 FIVE_STAGE = Schedule(
     (
         Slot(0, 1, ATTENTION),
-        Slot(2, -1, (*SHARED, "attention_in"), "dispatch"),
-        Slot(0, 1, SHARED, "dispatch"),
+        Slot(2, -1, ("dispatch_sms", *SHARED, "attention_in"), "dispatch"),
+        Slot(0, 1, ("dispatch_sms", *SHARED), "dispatch"),
         Slot(2, 0, ("experts",)),
-        Slot(2, -1, LATER, "combine"),
-        Slot(0, 1, (), "combine"),
+        Slot(2, -1, ("combine_sms", *LATER), "combine"),
+        Slot(0, 1, ("combine_sms",), "combine"),
     ),
     2,
 )
@@ -186,19 +187,26 @@ def _laid(plan: Schedule, layers: int) -> Iterator[Laid]:
         last = layer == layers - 1
         if plan is TWO_BATCH:
             after = () if last else _works(ATTENTION, 0, layer + 1)
-            yield _works(ATTENTION, 1, layer), ("dispatch", 0, layer)
-            yield _works(("experts",), 0, layer), ("dispatch", 1, layer)
+            yield _beside(("dispatch", 0, layer), _works(ATTENTION, 1, layer))
+            yield _beside(("dispatch", 1, layer), _works(("experts",), 0, layer))
             shared = _works(SHARED, 0, layer)
-            yield (*_works(("experts",), 1, layer), *shared), ("combine", 0, layer)
-            yield (*_works(SHARED, 1, layer), *after), ("combine", 1, layer)
+            yield _beside(("combine", 0, layer), (*_works(("experts",), 1, layer), *shared))
+            yield _beside(("combine", 1, layer), (*_works(SHARED, 1, layer), *after))
             continue
         for micro in (0, 1):
             other, at = 1 - micro, layer + micro
             opens = () if at == layers else _works(("attention_in",), other, at)
             closes = () if at == layers else _works(LATER, other, at)
-            yield (*_works(SHARED, micro, layer), *opens), ("dispatch", micro, layer)
+            yield _beside(("dispatch", micro, layer), (*_works(SHARED, micro, layer), *opens))
             yield _works(("experts",), micro, layer), None
-            yield closes, ("combine", micro, layer)
+            yield _beside(("combine", micro, layer), closes)
+
+
+def _beside(transfer: Work, works: tuple[Work, ...]) -> Laid:
+    """A transfer, and what computes once its kernels have let go of the multiprocessors."""
+    name, micro, layer = transfer
+    held: Stage = "dispatch_sms" if name == "dispatch" else "combine_sms"
+    return ((held, micro, layer), *works), transfer
 
 
 def _works(stages: tuple[Stage, ...], micro: int, layer: int) -> tuple[Work, ...]:

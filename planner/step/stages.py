@@ -14,10 +14,16 @@ Stage = Literal[
     "dispatch",
     "experts",
     "combine",
+    "dispatch_sms",
+    "combine_sms",
     "shared_up",
     "shared_down",
 ]
-"""Stages of a layer, in the order of a plain step; ``dense`` or all after it."""
+"""Stages of a layer, in the order of a plain step; ``dense`` or all after it.
+
+``dispatch_sms`` and ``combine_sms``: the ends of a low-latency exchange that hold every
+multiprocessor, so that no other work runs beside them.
+"""
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
