@@ -14,10 +14,11 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Precision -> formats of rows, best first: block scales are what large MoE models ship in."""
 
-SERVED = {"fp8_block": "deepgemm", "nvfp4": "flashinfer_trtllm"}
+SERVED = {"fp8_block": "deepgemm"}
 """Format -> kernel that models of it are served with; preferred where its rows are."""
-AVOIDED = ("min_latency", "torch_flow_flashinfer")
-"""Kernels that an engine runs at small batches or on request only."""
+AVOIDED = ("min_latency", "flashinfer")
+"""Kernels that run at small batches or on request only, or (FlashInfer's tables) whose rows beat
+the bound of their own routing so often that the rest is not believed either."""
 ENGINES = ("trtllm", "sglang", "vllm")
 
 
@@ -35,7 +36,6 @@ def candidates(part: str) -> list[Table]:
     if aic.installed() and part in aic.PARTS:
         found += aic.aic_tables(part)
         found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if _served(t, "fp8_block")]
-        found += [t for t in aic.aic_tables(part, ("moe_layer",), "sglang") if _served(t, "nvfp4")]
     return [t for t in found if not any(word in t.kernel for word in AVOIDED)]
 
 
