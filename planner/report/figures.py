@@ -1,12 +1,13 @@
 """Plotly figures of an answer: one idea each, units on the axes, readable by everyone."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation import Result
+from planner.memory import Memory
 from planner.report import bars
 from planner.report.bars import OKABE_ITO
 from planner.report.expert_figures import fleet_figures
@@ -14,12 +15,19 @@ from planner.report.load_figures import day, load
 from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
 from planner.report.words import layout, number, promise_name, seconds, share, usd
 from planner.search import Comparison, Plan
+from planner.step import Step
 from planner.units import human
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-__all__ = ["comparison_figures", "plan_figures", "result_figures"]
+__all__ = [
+    "comparison_figures",
+    "device_memory",
+    "plan_figures",
+    "result_figures",
+    "step_parts",
+]
 
 Floats = NDArray[np.float64]
 
@@ -53,9 +61,13 @@ def comparison_figures(comparison: Comparison) -> "dict[str, Figure]":
 
 def memory(result: Result) -> "Figure":
     """HBM of one device by component, against its capacity."""
+    return device_memory(result.replica.memory)
+
+
+def device_memory(held: Memory) -> "Figure":
+    """HBM of one device by component, against its capacity."""
     import plotly.graph_objects as go
 
-    held = result.replica.memory
     figure = base(
         f"HBM of one device: {human(held.capacity_bytes, 'bytes')}", 290, 100,
         f"dotted: the engine may use {human(held.usable_bytes, 'bytes')}",
@@ -78,19 +90,23 @@ def memory(result: Result) -> "Figure":
     return figure
 
 
-def _top(held: Any) -> float:
+def _top(held: Memory) -> float:
     return float(max(held.capacity_bytes, held.fixed_bytes + held.kv_bytes))
 
 
 def step(result: Result) -> "Figure":
-    """Where the time of a decode step and of a prefill step goes."""
+    """Where the time of a decode step goes."""
+    return step_parts(result.decode, "A decode step at the mean load")
+
+
+def step_parts(d: Step, name: str) -> "Figure":
+    """Where the time of a step goes, and how far it is from the speed of light."""
     import plotly.graph_objects as go
 
-    d = result.decode
     segments = bars.step_segments(d)[::-1]
     light = f"speed of light: {seconds(d.bound_s)} ({d.bound_by}), the step takes "
     figure = base(
-        f"A decode step at the mean load: {seconds(d.time_s)}", 140 + 28 * len(segments),
+        f"{name}: {seconds(d.time_s)}", 140 + 28 * len(segments),
         subtitle=f"{light}{d.time_s / d.bound_s:.2g} times that" if d.bound_s else "",
     )  # fmt: skip
     figure.add_trace(
@@ -105,7 +121,7 @@ def step(result: Result) -> "Figure":
         )
     )  # fmt: skip
     longest = max(s.value for s in segments) * 1e3
-    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.6])
+    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1.8e3), longest * 1.8])
     figure.update_yaxes(showgrid=False, ticksuffix=" ")
     return figure
 
