@@ -79,6 +79,7 @@ def _controls(source: Source) -> tuple[dict[str, Any], dict[str, Any], Any]:
         )  # fmt: skip
         recorded = st.file_uploader(
             "Recorded histogram", type=["csv", "json", "npz", "npy"], key="experts:histogram",
+            max_upload_size=16,
             help="Tokens per layer and expert: CSV with layer, expert, tokens (and window), JSON, "
             "NPZ. At most 16 MB; pickled objects are not read.",
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Around every page: one boundary for errors, and the pieces that all pages draw alike."""
 
+import html
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 """Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
+HEADING = 66
+"""Pixels that figures leave for their title."""
 BLANK = "\N{NO-BREAK SPACE}"
 
 
@@ -49,8 +52,20 @@ def refuse(error: PlannerError) -> None:
 
 
 def draw(figure: "Figure", key: str) -> None:
-    """A figure over the width there is."""
+    """A figure over the width there is; its title is text of the page, which wraps on a phone."""
+    title = figure.layout.title
+    st.markdown(f"**{_heading(title.text)}**")
+    if title.subtitle.text:
+        st.caption(_heading(title.subtitle.text))
+    margin = figure.layout.margin
+    top = 12 if margin.t <= HEADING else margin.t - HEADING
+    height = figure.layout.height - (margin.t - top)
+    figure.update_layout(title=None, margin={"t": top}, height=height)
     st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+
+
+def _heading(text: str) -> str:
+    return plain(html.unescape(text))
 
 
 def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:

@@ -111,9 +111,11 @@ def step_parts(d: Step, name: str) -> "Figure":
     )  # fmt: skip
     figure.add_trace(
         go.Bar(
-            x=[s.value * 1e3 for s in segments], y=[s.label for s in segments], orientation="h",
+            x=[s.value * 1e3 for s in segments], orientation="h",
+            y=[s.label if s.value > 0 else f"{s.label}<br>{s.text}" for s in segments],
             marker={"color": [s.colour for s in segments]},
-            text=[f"{s.text} · {s.note}" for s in segments], textposition="outside",
+            text=[f"{s.text} · {s.note}" if s.value > 0 else "" for s in segments],
+            textposition="outside",
             cliponaxis=False, showlegend=False,
             customdata=[[s.text, share(s.share), s.note] for s in segments],
             hovertemplate="%{y}: %{customdata[0]}, %{customdata[1]} of the step"
@@ -121,7 +123,7 @@ def step_parts(d: Step, name: str) -> "Figure":
         )
     )  # fmt: skip
     longest = max(s.value for s in segments) * 1e3
-    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1.8e3), longest * 1.8])
+    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.8])
     figure.update_yaxes(showgrid=False, ticksuffix=" ")
     return figure
 

@@ -101,3 +101,52 @@ def test_a_histogram_of_another_model_is_refused_in_place():
     assert not app.exception
     assert "your histogram" in app.error[0].value
     assert numbers(app)
+
+
+def test_compare_shows_the_numbers_of_the_api_and_marks_what_differs():
+    names = f"{SGLANG},deepseek-profile-decode"
+    app = page("compare", scenarios=names, sequences="64", context="2048")
+    assert not app.error
+    table = app.dataframe[0].value.set_index("")
+    for name in names.split(","):
+        steady = {"sequences_per_device": 64, "context_tokens": 2048}
+        found = planner.steady(planner.load_scenario(name, {"steady": steady}))
+        rate = f"{found.tokens_per_s_per_device:,.0f}"
+        assert table.loc["tokens/s a device", found.scenario.title] == rate
+    assert table.loc["tokens/s a device", "differs"] == "●"
+    assert table.loc["model", "differs"] == ""
+
+
+def test_hardware_shows_every_number_with_its_source():
+    app = page("compare", view="Hardware", system="hgx-h100")
+    rows = app.dataframe[0].value
+    assert (rows["source"] != "").all()
+    assert "3.35 TB/s" in set(rows["value"])
+
+
+def test_trust_shows_the_stored_errors_of_a_part():
+    from planner.calibrate.check import check
+    from planner.calibrate.goals import meets_goal
+
+    app = page("trust", part="h200-sxm")
+    met = [meets_goal(r) for r in check(["h200-sxm"], refit=False)]
+    judged = [ok for ok in met if ok is not None]
+    assert numbers(app)["Goals met"] == f"{sum(judged)} of {len(judged)}"
+
+
+def test_a_job_answers_refuses_and_is_cancelled():
+    import time
+
+    from planner.dashboard.jobs import Job
+    from planner.dashboard.trust_page import fit_upload
+
+    job = Job(fit_upload, (b"not rows\n",))
+    for _ in range(600):
+        if job.done():
+            break
+        time.sleep(0.05)
+    with pytest.raises(planner.InputError, match="your rows"):
+        job.result()
+    slow = Job(time.sleep, (600,))
+    slow.cancel()
+    assert not slow._process.is_alive()
