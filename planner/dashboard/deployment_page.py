@@ -37,8 +37,11 @@ def show() -> None:
     state.publish({"scenario": source.name if source.content is None else None} | _short(moved))
     question = source.load(changes)
     found = api.steady(question)
+    _numbers(found)
+    _parts(found)
     timed = api.timeline(question)
-    _answer(found, timed)
+    _timeline(timed)
+    frame.assumptions(found.assumptions, "assumptions")
     ops = tables.ops("Decode step", found.step, HOW["step"])
     titles = [column.title for column in ops.columns]
     rows = [dict(zip(titles, row, strict=True)) for row in ops.rows]
@@ -102,7 +105,8 @@ def _select(scenario: str, knob: str, label: str, offered: Choices, own: Knobs) 
     return st.selectbox(label, options, key=key)
 
 
-def _answer(found: SteadyResult, timed: TimelineResult) -> None:
+def _numbers(found: SteadyResult) -> None:
+    """What a reader looks for first: sent before anything that takes longer."""
     step, memory = found.step, found.replica.memory
     pool, system = found.replica.pool, found.replica.hardware.system
     frame.tiles(
@@ -112,7 +116,7 @@ def _answer(found: SteadyResult, timed: TimelineResult) -> None:
             ("Tokens/s a user", f"{found.tokens_per_s_per_user:,.1f}",
              f"TPOT {seconds(1 / found.tokens_per_s_per_user)}", term("TPOT")),
             ("Decode step", seconds(step.time_s),
-             f"rank by rank: {seconds(timed.timeline.time_s)}", ""),
+             f"{human(found.sequences_per_device, 'count')} sequences a device", ""),
             ("Speed of light", seconds(step.bound_s),
              f"set by {step.bound_by}; {step.time_s / step.bound_s:.2g} times that is reached",
              term("speed of light")),
@@ -124,6 +128,10 @@ def _answer(found: SteadyResult, timed: TimelineResult) -> None:
         f"{state.plain(system.title)}; {share(used)} of the usable memory is taken before the "
         "first token."
     )
+
+
+def _parts(found: SteadyResult) -> None:
+    step, memory = found.step, found.replica.memory
     left, right = st.columns(2)
     with left:
         frame.draw(device_memory(memory), "hbm")
@@ -131,13 +139,19 @@ def _answer(found: SteadyResult, timed: TimelineResult) -> None:
     with right:
         frame.draw(step_parts(step, "A decode step"), "step")
         st.caption(state.plain(f"{binds_line(step)} {bars.bound_line(step)}."))
+
+
+def _timeline(timed: TimelineResult) -> None:
     figures = timeline_figures(timed)
     if "gantt" in figures:
         frame.draw(figures["gantt"], "gantt")
-    st.caption(state.plain(busy_line(timed)))
+    st.caption(
+        state.plain(
+            f"Rank by rank the step takes {seconds(timed.timeline.time_s)}. {busy_line(timed)}"
+        )
+    )
     left, right = st.columns(2)
     with left:
         frame.draw(figures["critical"], "critical")
     with right:
         frame.draw(figures["busy"], "busy")
-    frame.assumptions(found.assumptions, "assumptions")

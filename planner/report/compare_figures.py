@@ -41,7 +41,7 @@ def hardware(shelf: Sequence[Hardware], metric: str) -> "Figure":
     import plotly.graph_objects as go
 
     unit, read = METRICS[metric]
-    found = [(value, h.system.title) for h in shelf if (value := read(h)) is not None]
+    found = [(v, h.system.name, h.system.title) for h in shelf if (v := read(h)) is not None]
     found.sort()
     figure = base(
         f"{metric[0].upper()}{metric[1:]} of {len(found)} systems", 120 + 24 * len(found), 0,
@@ -49,13 +49,14 @@ def hardware(shelf: Sequence[Hardware], metric: str) -> "Figure":
     )  # fmt: skip
     figure.add_trace(
         go.Bar(
-            x=[value for value, _ in found], y=[wrapped(title, 44) for _, title in found],
+            x=[value for value, *_ in found], y=[name for _, name, _ in found],
             orientation="h", marker={"color": OKABE_ITO["blue"]}, showlegend=False,
-            text=[f"{value:,.4g}" for value, _ in found], textposition="outside",
-            cliponaxis=False, hovertemplate="%{y}: %{text} " + unit + "<extra></extra>",
+            text=[f"{value:,.4g}" for value, *_ in found], textposition="outside",
+            customdata=[wrapped(title, 60) for *_, title in found],
+            cliponaxis=False, hovertemplate="%{customdata}: %{text} " + unit + "<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title=unit, range=[0, 1.15 * max((v for v, _ in found), default=1.0)])
+    figure.update_xaxes(title=unit, range=[0, 1.15 * max((v for v, *_ in found), default=1.0)])
     figure.update_yaxes(ticksuffix=" ", showgrid=False)
     return figure
 

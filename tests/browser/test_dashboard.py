@@ -80,10 +80,8 @@ class Screen:
         # Streamlit looks for its own host page under a deep link first, and goes on at the root
         loud = [line for line in self.said if "404" not in line]
         assert loud == []
-        outside = [
-            url for url in self.asked
-            if not url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:"))
-        ]  # fmt: skip
+        own = (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        outside = [url for url in self.asked if not url.startswith(own)]
         assert outside == []
 
 
@@ -138,7 +136,8 @@ def test_a_slider_gives_the_apis_number_a_link_and_says_how_fast(
     median = statistics.median(taken)
     record_property("first_picture_s", first)
     record_property("slider_median_s", median)
-    print(f"\nfirst numbers {first:.2f} s; slider to new numbers, median {median:.2f} s")
+    said = f"first numbers {first:.2f} s; slider to new numbers, median {median:.2f} s"
+    sys.stderr.write(f"\n{said}\n")
     screen.page.wait_for_url(re.compile("sequences=128"))
     other = Screen(browser, address).open(screen.page.url.removeprefix(f"{address}/"))
     other.until("Tokens/s a device", rate({"steady.sequences_per_device": 128}))
@@ -193,7 +192,7 @@ def test_long_work_can_be_cancelled_and_others_are_served(
     begun = time.perf_counter()
     cancel.click()
     ask.wait_for(timeout=WAIT_MS)
-    print(f"\ncancelled in {time.perf_counter() - begun:.2f} s")
+    sys.stderr.write(f"\ncancelled in {time.perf_counter() - begun:.2f} s\n")
     screen.quiet()
 
 
