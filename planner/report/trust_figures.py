@@ -71,7 +71,7 @@ def published(verdicts: Sequence[Verdict]) -> "Figure":
         worst[v.claim] = max(worst.get(v.claim, 0.0), abs(v.relative_error or 0.0))
     claims = sorted(worst, key=lambda name: worst[name])[-MOST_CLAIMS:]
     figure = base(
-        "Predictions beside published figures", 150 + 24 * len(claims), 60,
+        "Predictions beside published figures", 150 + 34 * len(claims), 60,
         f"predicted over published, minus one; dotted: off by a factor {FAR:g}",
     )  # fmt: skip
     for split, colour in SPLITS.items():
