@@ -2,7 +2,16 @@
 
 import streamlit as st
 
-from planner.dashboard import plan_page
+from planner.dashboard import compare_page, deployment_page, experts_page, plan_page, trust_page
 
 st.set_page_config(page_title="moe-planner", page_icon="🧭", layout="wide")
-st.navigation([st.Page(plan_page.show, title="Plan", default=True)]).run()
+PAGES = [
+    st.Page(plan_page.show, title="Plan", icon=":material/target:", default=True),
+    st.Page(
+        deployment_page.show, title="Deployment", icon=":material/memory:", url_path="deployment"
+    ),
+    st.Page(experts_page.show, title="Experts", icon=":material/hub:", url_path="experts"),
+    st.Page(compare_page.show, title="Compare", icon=":material/compare:", url_path="compare"),
+    st.Page(trust_page.show, title="Trust", icon=":material/verified:", url_path="trust"),
+]
+st.navigation(PAGES, position="top").run()

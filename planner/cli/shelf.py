@@ -96,6 +96,9 @@ def app(port: int) -> None:
 
     if find_spec("streamlit") is None:
         raise InputError("", "app", "needs Streamlit: pip install 'moe-planner[app]'")
-    flags = ["--browser.gatherUsageStats=false", f"--server.port={port}"]
+    flags = [
+        "--browser.gatherUsageStats=false", f"--server.port={port}", "--server.maxUploadSize=64",
+        "--client.toolbarMode=minimal", "--server.fileWatcherType=none",
+    ]  # fmt: skip
     code = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_path()), *flags])
     sys.exit(code)

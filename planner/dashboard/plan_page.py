@@ -6,10 +6,16 @@ import streamlit as st
 
 import planner
 from planner import files
+from planner.dashboard import copying, frame, state
 from planner.errors import InputError, PlannerError
+from planner.report import answer as words
+from planner.report.html import page as report_page
 from planner.units import human
 
+FIRST = "r1-distill-7b-rtx5090"
 
+
+@frame.guarded
 def show() -> None:
     """Draw the page."""
     st.title("moe-planner")
@@ -19,8 +25,9 @@ def show() -> None:
         for name, title in files.scenario_titles().items()
         if planner.load_scenario(name).workload is not None
     }
-    first = list(titles).index("r1-distill-7b-rtx5090")
-    name = st.selectbox("Scenario", list(titles), index=first, format_func=lambda n: titles[n])
+    key = state.seed("plan:scenario", state.chosen("scenario", list(titles), FIRST))
+    name = st.selectbox("Scenario", list(titles), key=key, format_func=lambda n: titles[n])
+    state.publish({"scenario": name})
     changes = st.text_area(
         "Changes",
         placeholder="slo.tpot_p95_s=0.04",
@@ -32,9 +39,10 @@ def show() -> None:
         with st.spinner("Simulating"):
             answer = _answer(name, changes)
     except PlannerError as error:
-        st.error(str(error))
+        frame.refuse(error)
         return
     _draw(answer)
+    _take(answer, str(name), _overrides(changes))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -57,8 +65,9 @@ def _overrides(text: str) -> dict[str, Any]:
 def _draw(answer: Any) -> None:
     report = answer.best if isinstance(answer, planner.PlanReport) else answer
     if report is None:
-        st.warning("No fleet keeps these promises.")
+        st.warning(state.plain(words.headline(answer)))
         return
+    st.markdown(state.plain(words.headline(answer)))
     metrics, tiles = report.metrics, st.columns(4)
     tiles[0].metric("Devices", report.devices)
     tiles[1].metric("TTFT p95", human(metrics.ttft_s.p95, "s"))
@@ -66,7 +75,18 @@ def _draw(answer: Any) -> None:
     if report.costs:
         cost = report.costs[0].usd_per_million_output_tokens
         tiles[3].metric("$ per million output tokens", f"{cost:.2f}")
-    for figure in answer.figures().values():
-        st.plotly_chart(figure)
-    with st.expander("Assumptions"):
-        st.dataframe(report.to_dict()["assumptions"])
+    for name, figure in answer.figures().items():
+        frame.draw(figure, f"plan:{name}")
+    frame.assumptions(report.assumptions, "plan:assumptions")
+
+
+def _take(answer: Any, name: str, changes: dict[str, Any]) -> None:
+    verb = "plan" if isinstance(answer, planner.PlanReport) else "simulate"
+    st.subheader("Take it along", anchor=False)
+    shell, code = st.tabs(["Command line", "Python"])
+    shell.code(copying.command(verb, name, changes), language="bash", wrap_lines=True)
+    code.code(copying.python(f"planner.{verb}", name, changes), language="python")
+    st.download_button(
+        "report.html", lambda: report_page(answer), "report.html", on_click="ignore",
+        icon=":material/download:",
+    )  # fmt: skip

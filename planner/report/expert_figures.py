@@ -92,6 +92,34 @@ def rank_load(report: ExpertReport) -> "Figure":
     return figure
 
 
+def expert_load_map(report: ExpertReport) -> "Figure":
+    """Load of every expert of every layer over the layer's mean."""
+    import plotly.graph_objects as go
+
+    load = report.expert_load / report.expert_load.mean(axis=1, keepdims=True)
+    figure = base(
+        "Load of each expert, layer by layer", 170 + max(180, min(330, 6 * len(load))), 0,
+        "expected tokens of an expert over the mean expert of its layer",
+    )  # fmt: skip
+    figure.add_trace(
+        go.Heatmap(
+            z=np.log2(np.clip(load, 1 / HOTTEST, HOTTEST)).round(3).tolist(),
+            zmin=-np.log2(HOTTEST), zmax=np.log2(HOTTEST),
+            colorscale=[list(stop) for stop in SCALE], customdata=load.round(3).tolist(),
+            hovertemplate="MoE layer %{y}, expert %{x}: %{customdata:.2f} x the mean"
+            "<extra></extra>",
+            colorbar={
+                "title": {"text": "times the mean", "side": "right"}, "thickness": 12,
+                "tickvals": [-2, -1, 0, 1, 2], "ticktext": ["0.25", "0.5", "1", "2", "4+"],
+                "outlinewidth": 0,
+            },
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="expert", showgrid=False)
+    figure.update_yaxes(title="MoE layer", autorange="reversed", showgrid=False)
+    return figure
+
+
 def _layout(report: ExpertReport, after: int) -> str:
     load = report.after if after else report.before
     copies = f", {load.redundant} of them copies" if load.redundant else ""

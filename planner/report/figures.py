@@ -1,12 +1,14 @@
 """Plotly figures of an answer: one idea each, units on the axes, readable by everyone."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation import Result
+from planner.memory import Memory
 from planner.report import bars
 from planner.report.bars import OKABE_ITO
 from planner.report.expert_figures import fleet_figures
@@ -14,12 +16,19 @@ from planner.report.load_figures import day, load
 from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
 from planner.report.words import layout, number, promise_name, seconds, share, usd
 from planner.search import Comparison, Plan
+from planner.step import Step
 from planner.units import human
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-__all__ = ["comparison_figures", "plan_figures", "result_figures"]
+__all__ = [
+    "comparison_figures",
+    "device_memory",
+    "plan_figures",
+    "result_figures",
+    "step_parts",
+]
 
 Floats = NDArray[np.float64]
 
@@ -52,11 +61,22 @@ def comparison_figures(comparison: Comparison) -> "dict[str, Figure]":
 
 
 def memory(result: Result) -> "Figure":
+    """HBM of one device of each pool by component, against its capacity."""
+    names = [use.pool.role if result.apart else "" for use in result.pools]
+    pools = zip(names, result.pools, strict=True)
+    return memory_stacks({name: use.pool.replica.memory for name, use in pools})
+
+
+def device_memory(held: Memory) -> "Figure":
     """HBM of one device by component, against its capacity."""
+    return memory_stacks({"": held})
+
+
+def memory_stacks(stacks: Mapping[str, Memory]) -> "Figure":
+    """One stack a named kind of device."""
     import plotly.graph_objects as go
 
-    held = [use.pool.replica.memory for use in result.pools]
-    names = [use.pool.role if result.apart else "" for use in result.pools]
+    held = tuple(stacks.values())
     limits = " and ".join(dict.fromkeys(human(m.usable_bytes, "bytes") for m in held))
     sizes = " and ".join(dict.fromkeys(human(m.capacity_bytes, "bytes") for m in held))
     figure = base(
@@ -64,7 +84,7 @@ def memory(result: Result) -> "Figure":
         f"dotted: the engine may use {limits}",
     )  # fmt: skip
     shown: set[str] = set()
-    for name, one in zip(names, held, strict=True):
+    for name, one in stacks.items():
         for s in bars.memory_segments(one):
             figure.add_trace(
                 go.Bar(
@@ -83,30 +103,36 @@ def memory(result: Result) -> "Figure":
     figure.update_layout(barmode="stack", bargap=0.3, legend={"traceorder": "normal"})
     top = max(_top(one) for one in held)
     figure.update_xaxes(title="GB (10<sup>9</sup> bytes)", range=[0, top / 1e9])
-    figure.update_yaxes(showticklabels=result.apart, showgrid=False, autorange="reversed")
+    figure.update_yaxes(showticklabels=len(held) > 1, showgrid=False, autorange="reversed")
     return figure
 
 
-def _top(held: Any) -> float:
+def _top(held: Memory) -> float:
     return float(max(held.capacity_bytes, held.fixed_bytes + held.kv_bytes))
 
 
 def step(result: Result) -> "Figure":
-    """Where the time of a decode step and of a prefill step goes."""
+    """Where the time of a decode step goes."""
+    return step_parts(result.decode, "A decode step at the mean load")
+
+
+def step_parts(d: Step, name: str) -> "Figure":
+    """Where the time of a step goes, and how far it is from the speed of light."""
     import plotly.graph_objects as go
 
-    d = result.decode
     segments = bars.step_segments(d)[::-1]
     light = f"speed of light: {seconds(d.bound_s)} ({d.bound_by}), the step takes "
     figure = base(
-        f"A decode step at the mean load: {seconds(d.time_s)}", 140 + 28 * len(segments),
+        f"{name}: {seconds(d.time_s)}", 140 + 28 * len(segments),
         subtitle=f"{light}{d.time_s / d.bound_s:.2g} times that" if d.bound_s else "",
     )  # fmt: skip
     figure.add_trace(
         go.Bar(
-            x=[s.value * 1e3 for s in segments], y=[s.label for s in segments], orientation="h",
+            x=[s.value * 1e3 for s in segments], orientation="h",
+            y=[s.label if s.value > 0 else f"{s.label}<br>{s.text}" for s in segments],
             marker={"color": [s.colour for s in segments]},
-            text=[f"{s.text} · {s.note}" for s in segments], textposition="outside",
+            text=[f"{s.text} · {s.note}" if s.value > 0 else "" for s in segments],
+            textposition="outside",
             cliponaxis=False, showlegend=False,
             customdata=[[s.text, share(s.share), s.note] for s in segments],
             hovertemplate="%{y}: %{customdata[0]}, %{customdata[1]} of the step"
@@ -114,7 +140,7 @@ def step(result: Result) -> "Figure":
         )
     )  # fmt: skip
     longest = max(s.value for s in segments) * 1e3
-    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.6])
+    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.8])
     figure.update_yaxes(showgrid=False, ticksuffix=" ")
     return figure
 

@@ -1,0 +1,171 @@
+"""Configurations side by side, and the parts they could run on."""
+
+from typing import Any
+
+import streamlit as st
+
+from planner import api, files
+from planner.dashboard import frame, knobs, scenario_form, state
+from planner.errors import PlannerError
+from planner.report import compare_figures
+from planner.report.compare_figures import METRICS
+from planner.report.shelf import facts
+from planner.report.words import fact, number, seconds
+from planner.specs.scenario import Hardware
+from planner.units import human
+
+FIRST = ("published/sglang-h100-decode", "deepseek-profile-decode", "r1-chat-ep16")
+VIEWS = ("Scenarios", "Hardware")
+MOST = 6
+
+
+@frame.guarded
+def show() -> None:
+    """Draw the page."""
+    st.title("Compare", anchor=False)
+    st.caption("Two to six configurations side by side, or the hardware itself with its sources.")
+    key = state.seed("compare:view", state.chosen("view", VIEWS, VIEWS[0]))
+    view = st.segmented_control("Show", VIEWS, key=key, label_visibility="collapsed") or VIEWS[0]
+    if view == VIEWS[0]:
+        _scenarios()
+    else:
+        _hardware()
+
+
+def _scenarios() -> None:
+    known = scenario_form.shipped()
+    names = [name for name, data in known.items() if data.get("deployment")]
+    asked = (st.query_params.get("scenarios") or "")[:600]
+    linked = [name for name in dict.fromkeys(asked.split(",")) if name in names][:MOST]
+    if asked and not linked:
+        state.complain("scenarios", asked)
+    chosen = st.multiselect(
+        "Scenarios", names, max_selections=MOST,
+        key=state.seed("compare:scenarios", linked or list(FIRST)),
+        format_func=lambda n: str(known[n].get("title") or n),
+    )  # fmt: skip
+    left, right = st.columns(2)
+    sequences = left.select_slider(
+        "Sequences a device, of all", knobs.SEQUENCES,
+        key=state.seed("compare:sequences", state.chosen("sequences", knobs.SEQUENCES, 32)),
+    )  # fmt: skip
+    context = right.select_slider(
+        "Context of all, tokens", knobs.CONTEXTS, format_func=lambda n: f"{n:,}",
+        key=state.seed("compare:context", state.chosen("context", knobs.CONTEXTS, 4096)),
+    )  # fmt: skip
+    state.publish(
+        {"view": VIEWS[0], "scenarios": ",".join(chosen), "sequences": sequences,
+         "context": context}
+    )  # fmt: skip
+    if len(chosen) < 2:
+        st.info("Choose two to six scenarios.")
+        return
+    columns: dict[str, dict[str, str]] = {}
+    rates: dict[str, tuple[float, float]] = {}
+    steady = {"sequences_per_device": sequences, "context_tokens": context}
+    for name in chosen:
+        title = str(known[name].get("title") or name)
+        try:
+            found = api.steady(files.load_scenario(name, {"steady": steady}))
+        except PlannerError as error:
+            st.warning(state.plain(f"{title}: {error}"))
+            continue
+        columns[title] = _facts(found)
+        rates[title] = (found.tokens_per_s_per_device, found.tokens_per_s_per_user)
+    if not columns:
+        return
+    frame.draw(compare_figures.speeds(rates), "speeds")
+    _side_by_side(columns)
+    code = (
+        "import planner\n\nfor name in "
+        + repr(chosen)
+        + f":\n    scenario = planner.load_scenario(name, {{'steady': {steady!r}}})\n"
+        + "    print(name, planner.steady(scenario).tokens_per_s_per_device)\n"
+    )
+    with st.expander("As Python"):
+        st.code(code, language="python")
+
+
+def _side_by_side(columns: dict[str, dict[str, str]]) -> None:
+    only = st.toggle("Only what differs", key="compare:only")
+    rows = []
+    for label in next(iter(columns.values())):
+        values = [facts[label] for facts in columns.values()]
+        differs = len(set(values)) > 1
+        if differs or not only:
+            mark = {"differs": "●" if differs else ""}
+            rows.append({"": label, **mark, **dict(zip(columns, values, strict=True))})
+    st.dataframe(rows, hide_index=True, key="side_by_side", height="content")
+    st.download_button(
+        "comparison.csv", frame.csv_text(rows), "comparison.csv", on_click="ignore",
+        icon=":material/download:",
+    )  # fmt: skip
+
+
+def _facts(found: Any) -> dict[str, str]:
+    """What is known of one configuration, in the same order for all."""
+    replica, memory = found.replica, found.replica.memory
+    pool, hardware = replica.pool, replica.hardware
+    drafts = pool.speculative.draft_tokens if pool.speculative else 0
+    price = hardware.prices[0] if hardware.prices else None
+    return {
+        "model": replica.model.title,
+        "system": hardware.system.title,
+        "layout": pool.parallelism.label(),
+        "devices a replica": number(replica.devices),
+        "weights": pool.weights,
+        "KV cache": pool.kv,
+        "redundant experts": number(pool.redundant_experts),
+        "draft tokens": number(drafts),
+        "overlap": pool.overlap.replace("_", " "),
+        "tokens/s a device": f"{found.tokens_per_s_per_device:,.0f}",
+        "tokens/s a node": f"{found.tokens_per_s_per_node:,.0f}",
+        "tokens/s a user": f"{found.tokens_per_s_per_user:,.1f}",
+        "decode step": seconds(found.step.time_s),
+        "speed of light": seconds(found.step.bound_s),
+        "set by": found.step.bound_by,
+        "weights and buffers": human(memory.fixed_bytes, "bytes"),
+        "usable memory": human(memory.usable_bytes, "bytes"),
+        "KV capacity": human(memory.kv_capacity_tokens, "tokens"),
+        "price a device-hour": (
+            f"${float(price.usd_per_device_hour):.2f}, {price.provider}" if price else ""
+        ),
+        "numbers not confirmed": number(sum(a.value is not None for a in found.assumptions)),
+    }
+
+
+@st.cache_resource
+def _shelf() -> list[Hardware]:
+    return [files.load_hardware(name) for name in files.system_names()]
+
+
+def _hardware() -> None:
+    shelf = _shelf()
+    by_name = {h.system.name: h for h in shelf}
+    left, right = st.columns(2)
+    metrics = list(METRICS)
+    key = state.seed("compare:metric", state.chosen("metric", metrics, metrics[0]))
+    metric = left.selectbox("Bars show", metrics, key=key)
+    name = right.selectbox(
+        "Every number of", list(by_name), format_func=lambda n: by_name[n].system.title,
+        key=state.seed("compare:system", state.chosen("system", list(by_name), "hgx-h200")),
+    )  # fmt: skip
+    state.publish({"view": VIEWS[1], "metric": metric, "system": name})
+    frame.draw(compare_figures.hardware(shelf, metric), "hardware")
+    st.markdown(f"**{state.plain(by_name[name].system.title)}: every number with its source**")
+    rows = [
+        {
+            "of": word, "number": path, "value": fact(path, float(value)),
+            "confidence": value.confidence, "source": value.source, "note": value.note,
+        }
+        for word, spec in (
+            ("accelerator", by_name[name].accelerator), ("system", by_name[name].system),
+            ("achieved", by_name[name].calibration),
+        )
+        for path, value in facts(spec)
+    ]  # fmt: skip
+    st.dataframe(rows, hide_index=True, key="facts")
+    st.download_button(
+        "facts.csv", frame.csv_text(rows), "facts.csv", on_click="ignore",
+        icon=":material/download:",
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""One deployment under the glass: what it holds, where its time goes, what binds."""
+
+from typing import Any
+
+import streamlit as st
+
+from planner import api
+from planner.dashboard import frame, knobs, scenario_form, state
+from planner.dashboard.frame import term
+from planner.dashboard.knobs import Choices, Knobs
+from planner.evaluation import SteadyResult, TimelineResult
+from planner.report import bars, tables
+from planner.report.figures import device_memory, step_parts
+from planner.report.pages import binds_line
+from planner.report.step_page import StepAnswer, busy_line, step_page
+from planner.report.timeline_figures import timeline_figures
+from planner.report.words import HOW, plural, seconds, share
+from planner.specs.scenario import Scenario
+from planner.units import human
+
+FIRST = "published/sglang-h100-decode"
+
+
+@frame.guarded
+def show() -> None:
+    """Draw the page."""
+    st.title("Deployment", anchor=False)
+    st.caption("One decode step of one configuration: does it fit, how fast is it, what binds?")
+    source = scenario_form.pick(lambda data: bool(data.get("deployment")), FIRST)
+    scenario = source.load()
+    wanted = _sliders(source.name, scenario)
+    changes = knobs.overrides(scenario, wanted)
+    own = knobs.defaults(scenario)
+    moved = {
+        n: getattr(wanted, n) for n in Knobs.__slots__ if getattr(wanted, n) != getattr(own, n)
+    }
+    state.publish({"scenario": source.name if source.content is None else None} | _short(moved))
+    question = source.load(changes)
+    found = api.steady(question)
+    _numbers(found)
+    _parts(found)
+    timed = api.timeline(question)
+    _timeline(timed)
+    frame.assumptions(found.assumptions, "assumptions")
+    ops = tables.ops("Decode step", found.step, HOW["step"])
+    titles = [column.title for column in ops.columns]
+    rows = [dict(zip(titles, row, strict=True)) for row in ops.rows]
+    more: dict[str, scenario_form.Download] = {
+        "ops.csv": frame.csv_text(rows),
+        "report.html": lambda: step_page(StepAnswer(found, timed)),
+    }
+    scenario_form.take_along(source, scenario_form.Asked("step", "planner.steady", changes), more)
+
+
+def _short(moved: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{v:g}" if isinstance(v, float) else str(v) for name, v in moved.items()}
+
+
+def _sliders(name: str, scenario: Scenario) -> Knobs:
+    offered, own = knobs.choices(scenario), knobs.defaults(scenario)
+    with st.container(border=True):
+        left, middle, right = st.columns(3)
+        with left:
+            sequences = _slide(name, "sequences", "Sequences a device", offered, own, "")
+            context = _slide(name, "context", "Context, tokens", offered, own, term("KV cache"))
+        with middle:
+            ep = _slide(name, "ep", "Expert parallelism (EP)", offered, own, term("EP"))
+            routing = _select(name, "routing", "Expert popularity", offered, own)
+        with right:
+            weights = _select(name, "weights", "Weights", offered, own)
+            kv = _select(name, "kv", "KV cache", offered, own)
+            drafts = _slide(
+                name, "drafts", "Draft tokens (MTP)", offered, own,
+                "Tokens that the model's own prediction module drafts; acceptance as published.",
+            )  # fmt: skip
+    return Knobs(sequences, context, ep, routing, weights, kv, drafts)
+
+
+def _start(scenario: str, knob: str, offered: Choices, own: Knobs) -> tuple[str, list[Any], Any]:
+    """Widget key, options, and the value that the link or else the scenario gives."""
+    options, default = list(getattr(offered, knob)), getattr(own, knob)
+    written = {f"{o:g}" if isinstance(o, float) else str(o): o for o in options}
+    asked = state.parameter("scenario") in (scenario, None)
+    word = state.chosen(knob, list(written), "") if asked else ""
+    return f"deployment:{scenario}:{knob}", options, written.get(word, default)
+
+
+def _slide(
+    scenario: str, knob: str, label: str, offered: Choices, own: Knobs, help_text: str
+) -> Any:  # fmt: skip
+    key, options, value = _start(scenario, knob, offered, own)
+    if len(options) < 2:
+        return getattr(own, knob)
+    state.seed(key, value)
+    return st.select_slider(
+        label, options, key=key, help=help_text or None, format_func=lambda n: f"{n:,.10g}"
+    )
+
+
+def _select(scenario: str, knob: str, label: str, offered: Choices, own: Knobs) -> Any:
+    key, options, value = _start(scenario, knob, offered, own)
+    if len(options) < 2:
+        return getattr(own, knob)
+    state.seed(key, value)
+    return st.selectbox(label, options, key=key)
+
+
+def _numbers(found: SteadyResult) -> None:
+    """What a reader looks for first: sent before anything that takes longer."""
+    step, memory = found.step, found.replica.memory
+    pool, system = found.replica.pool, found.replica.hardware.system
+    frame.tiles(
+        [
+            ("Tokens/s a device", f"{found.tokens_per_s_per_device:,.0f}",
+             f"{human(found.tokens_per_s_per_node, 'tokens_per_s')} a node", ""),
+            ("Tokens/s a user", f"{found.tokens_per_s_per_user:,.1f}",
+             f"TPOT {seconds(1 / found.tokens_per_s_per_user)}", term("TPOT")),
+            ("Decode step", seconds(step.time_s),
+             f"{human(found.sequences_per_device, 'count')} sequences a device", ""),
+            ("Speed of light", seconds(step.bound_s),
+             f"set by {step.bound_by}; {step.time_s / step.bound_s:.2g} times that is reached",
+             term("speed of light")),
+        ]
+    )  # fmt: skip
+    used = memory.fixed_bytes / memory.usable_bytes
+    st.caption(
+        f"{pool.parallelism.label()} on {plural(found.replica.devices, 'device')} of "
+        f"{state.plain(system.title)}; {share(used)} of the usable memory is taken before the "
+        "first token."
+    )
+
+
+def _parts(found: SteadyResult) -> None:
+    step, memory = found.step, found.replica.memory
+    left, right = st.columns(2)
+    with left:
+        frame.draw(device_memory(memory), "hbm")
+        st.caption(state.plain(bars.kv_line(memory)))
+    with right:
+        frame.draw(step_parts(step, "A decode step"), "step")
+        st.caption(state.plain(f"{binds_line(step)} {bars.bound_line(step)}."))
+
+
+def _timeline(timed: TimelineResult) -> None:
+    figures = timeline_figures(timed)
+    if "gantt" in figures:
+        frame.draw(figures["gantt"], "gantt")
+    st.caption(
+        state.plain(
+            f"Rank by rank the step takes {seconds(timed.timeline.time_s)}. {busy_line(timed)}"
+        )
+    )
+    left, right = st.columns(2)
+    with left:
+        frame.draw(figures["critical"], "critical")
+    with right:
+        frame.draw(figures["busy"], "busy")

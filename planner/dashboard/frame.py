@@ -1,0 +1,137 @@
+"""Around every page: one boundary for errors, and the pieces that all pages draw alike."""
+
+import html
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from planner import files
+from planner.dashboard.state import plain
+from planner.errors import PlannerError
+from planner.evaluation import Assumption
+from planner.report import tables
+from planner.report.table import Table
+from planner.report.words import plural
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+log = logging.getLogger(__name__)
+PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+"""Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
+HEADING = 66
+"""Pixels that figures leave for their title."""
+BLANK = "\N{NO-BREAK SPACE}"
+
+
+def guarded(page: Callable[[], None]) -> Callable[[], None]:
+    """A page whose errors are explained in place, never a traceback."""
+
+    @wraps(page)
+    def run() -> None:
+        try:
+            page()
+        except PlannerError as error:
+            refuse(error)
+        except Exception:
+            log.exception("page %s", page.__module__)
+            st.error(
+                "This page met a fault of the program, not of what you entered. The log on the "
+                "server has the details; another scenario may work."
+            )
+
+    return run
+
+
+def refuse(error: PlannerError) -> None:
+    """Explain a refusal where it happened."""
+    st.error(plain(str(error)), icon="⛔")
+
+
+def draw(figure: "Figure", key: str) -> None:
+    """A figure over the width there is; its title is text of the page, which wraps on a phone."""
+    title = figure.layout.title
+    st.markdown(f"**{_heading(title.text)}**")
+    if title.subtitle.text:
+        st.caption(_heading(title.subtitle.text))
+    margin = figure.layout.margin
+    top = 12 if margin.t <= HEADING else margin.t - HEADING
+    height = figure.layout.height - (margin.t - top)
+    figure.update_layout(title=None, margin={"t": top}, height=height)
+    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+
+
+def _heading(text: str) -> str:
+    return plain(html.unescape(text))
+
+
+def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
+    """Tiles of label, value, note, help; four a row, two on a phone."""
+    for at in range(0, len(items), 4):
+        row = items[at : at + 4]
+        for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):
+            with column:
+                st.metric(label, value, help=help_text or None)
+                st.caption(plain(note) or BLANK)
+
+
+def table(found: Table, key: str) -> None:
+    """A table, its note, and its rows as CSV."""
+    if not found.rows:
+        if found.note:
+            st.caption(plain(found.note))
+        return
+    titles = [c.title or BLANK * i for i, c in enumerate(found.columns, 1)]
+    st.markdown(f"**{plain(found.title)}**")
+    rows = [dict(zip(titles, row, strict=True)) for row in found.rows]
+    st.dataframe(rows, hide_index=True, key=key)
+    if found.note:
+        st.caption(plain(found.note))
+
+
+def csv_text(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as CSV; a cell that a spreadsheet would compute is marked as text."""
+    import csv
+    import io
+
+    listed = list(rows)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(listed[0]) if listed else [])
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in listed)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t")
+    return f"'{value}" if risky else value
+
+
+def assumptions(taken: tuple[Assumption, ...], key: str) -> None:
+    """What an answer rests on that is not confirmed, and what the model takes for granted."""
+    numbers, stated = tables.assumptions(taken), tables.statements(taken)
+    count = plural(len(numbers.rows), "number")
+    title = f"Assumptions: {count} not confirmed, {len(stated)} taken for granted"
+    with st.expander(title, icon=":material/help:"):
+        table(numbers, key)
+        for name, note in stated:
+            st.markdown(f"- **{plain(name)}**: {plain(note)}")
+
+
+@lru_cache(maxsize=1)
+def glossary() -> dict[str, str]:
+    """Terms and their meaning, as the documentation has them; empty where it is not installed."""
+    path = files.app_path().parent / "docs" / "glossary.md"
+    if not path.is_file():
+        return {}
+    lines = path.read_text("utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
+    return {cells[0].strip(): cells[1].strip() for cells in rows if len(cells) > 1}
+
+
+def term(name: str) -> str:
+    """Help on a term of the glossary."""
+    return glossary().get(name, "")
