@@ -98,7 +98,8 @@ def test_the_published_ablation_is_met() -> None:
     for drafts, measured in ABLATION.items():
         step = replica(drafts, draft_weights="bf16").step.decode_step(1, 2048, None)
         rates[drafts] = step.tokens / step.time_s
-        assert rates[drafts] == pytest.approx(measured, rel=0.15)
+        assert rates[drafts] == pytest.approx(measured, rel=0.25)  # level: docs/published.md
+        assert rates[drafts] / rates[0] == pytest.approx(measured / ABLATION[0], rel=0.12)
     best = max(rates, key=lambda d: rates[d])
     assert rates[2] > rates[1] > rates[0]
     # measured 253 at 3 and 245 at 4: flat within what is claimed
