@@ -24,7 +24,7 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 SGLANG = "published/sglang-h100-decode"
 PAGES = ("", "deployment", "experts", "compare", "trust")
-WAIT_MS = 30_000
+WAIT_MS = 90_000
 
 
 @pytest.fixture(scope="module")
