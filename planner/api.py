@@ -55,7 +55,7 @@ def simulate(scenario: Scenario) -> Report:
     InputError, InfeasibleError
         The scenario has no deployment or workload; the deployment cannot run.
     """
-    return Report.of(evaluation.evaluate(scenario))
+    return Report.of(evaluation.with_intervals(evaluation.evaluate(scenario)))
 
 
 def plan(scenario: Scenario) -> PlanReport:
@@ -66,7 +66,7 @@ def plan(scenario: Scenario) -> PlanReport:
     InputError, InfeasibleError
         No workload or no promise; nothing fits at all.
     """
-    return PlanReport.of(search.plan(scenario))
+    return PlanReport.of(search.plan_intervals(search.plan(scenario)))
 
 
 def evaluate(scenario: Scenario) -> Report:
@@ -79,7 +79,7 @@ def evaluate(scenario: Scenario) -> Report:
     """
     if scenario.deployment is not None:
         return simulate(scenario)
-    found = search.plan(scenario)
+    found = search.plan_intervals(search.plan(scenario))
     if found.best is None:
         last = found.rejections[-1]
         raise InputError(scenario.name, "slo", f"no fleet keeps it; {last.label}: {last.limit}")

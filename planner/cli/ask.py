@@ -25,7 +25,7 @@ def plan(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) 
     from planner.files import load_scenario
 
     with placed(scenario):
-        found = search.plan(load_scenario(scenario, overrides(sets)))
+        found = search.plan_intervals(search.plan(load_scenario(scenario, overrides(sets))))
     write_html(found, html)
     show(found.to_dict, as_json, "print_plan", found)
 
@@ -35,11 +35,11 @@ def plan(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) 
 @html_option
 def simulate(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) -> None:
     """Simulate the scenario's own deployment, request by request."""
-    from planner.evaluation import evaluate
+    from planner.evaluation import evaluate, with_intervals
     from planner.files import load_scenario
 
     with placed(scenario):
-        result = evaluate(load_scenario(scenario, overrides(sets)))
+        result = with_intervals(evaluate(load_scenario(scenario, overrides(sets))))
     write_html(result, html)
     show(result.to_dict, as_json, "print_result", result)
 

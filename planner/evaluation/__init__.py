@@ -10,6 +10,7 @@ from planner.evaluation.experts import (
     experts_in,
     experts_of,
 )
+from planner.evaluation.intervals import Intervals, with_intervals
 from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import Day, Energy, Result
@@ -23,6 +24,7 @@ __all__ = [
     "Energy",
     "ExpertReport",
     "FleetPool",
+    "Intervals",
     "PoolUse",
     "Question",
     "Replica",
@@ -43,4 +45,5 @@ __all__ = [
     "sources",
     "steady",
     "timeline",
+    "with_intervals",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, interval_tables, plan_tables, tables
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
 from planner.search import Comparison, Plan
@@ -61,6 +61,9 @@ def _fleet_blocks(r: Result) -> list[Block]:
     if r.metrics.promises:
         latency = [tables.promises(r), *latency]
     found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
+    sure = interval_tables.intervals(r)
+    if sure:
+        found.append(Block("How sure is that?", (), (sure,)))
     if r.costs:
         api = tables.apis(r)
         money = (*tables.cost(r, wide=True), *((api,) if api else ()))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from planner.evaluation import Assumption, Replica, Result
 from planner.memory import Memory
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, interval_tables, plan_tables, tables
 from planner.report.expert_tables import print_experts
 from planner.report.ink import Page
 from planner.report.shelf import print_hardware, print_model, print_models, print_system
@@ -153,6 +153,9 @@ def _body(page: Page, result: Result) -> None:
     if result.metrics.promises:
         page.table(tables.promises(result))
     page.table(tables.latency(result))
+    sure = interval_tables.intervals(result)
+    if sure:
+        page.table(sure)
     page.table(tables.load(result))
     if result.apart:
         page.table(tables.pools(result))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from planner.evaluation import SteadyResult
 from planner.report import bars, tables
 from planner.report.ink import Page
+from planner.report.interval_tables import steady_intervals
 from planner.report.step_page import StepAnswer, busy_line, path_table
 from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, fact, number, plural, seconds
@@ -47,6 +48,7 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
         f"{pool.kv} KV.",
         good=None,
     )
+    page.table(steady_intervals(answer))
     page.table(_bracket(answer))
     page.table(_capacities(answer))
     page.section(f"Where the step's time goes, {seconds(answer.step.time_s)}", HOW["step"])

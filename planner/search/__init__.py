@@ -3,6 +3,7 @@
 from planner.search.claims import Verdict, claims
 from planner.search.compare import Comparison, Row, compare
 from planner.search.frontier import Point
+from planner.search.intervals import plan_intervals
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
 
@@ -17,4 +18,5 @@ __all__ = [
     "claims",
     "compare",
     "plan",
+    "plan_intervals",
 ]
