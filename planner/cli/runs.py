@@ -13,15 +13,16 @@ workers_option = click.option("--workers", default=2, show_default=True, help="P
 
 
 def validate_runs(
-    runs_file: str, out: str | None, as_json: bool, html: str | None, workers: int
+    runs_file: str | None, out: str | None, as_json: bool, html: str | None, workers: int
 ) -> None:
-    """Predict every run of a file and say how far off that is."""
+    """Predict every run of a file (None: the shipped ones) and say how far off that is."""
     from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
     from planner.validation.predict import Prediction, flags, predict_runs
+    from planner.validation.shipped import shipped_runs
     from planner.validation.summary import summarise
 
-    runs, refused = read_runs(runs_file)
+    runs, refused = read_runs(runs_file) if runs_file else (list(shipped_runs()), [])
     predictions = predict_runs(runs, load_overheads(), workers)
     lines = [
         *predictions,

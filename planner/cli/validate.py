@@ -15,19 +15,47 @@ from planner.errors import InputError
 @click.option("--html", help="Write a page with parity plots of runs.")
 @workers_option
 @click.option("--published", is_flag=True, help="Hold predictions to published figures.")
+@click.option("--measured", is_flag=True, help="The measured runs that travel with the package.")
+@click.option("--baseline", is_flag=True, help="Hold errors by group against the stored ones.")
+@click.option("--refresh", is_flag=True, help="With --baseline: store them anew.")
 @click.option("--only", multiple=True, metavar="TAG", help="Figures of one tag, e.g. moe.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; keys end in their unit.")
 def validate(  # noqa: PLR0913, PLR0917
     runs_file: str | None, out: str | None, html: str | None, workers: int,
-    published: bool, only: tuple[str, ...], as_json: bool,
+    published: bool, measured: bool, baseline: bool, refresh: bool, only: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Set predictions beside measured runs or published figures; say how far they are off."""
-    if runs_file is not None:
+    if baseline:
+        show_baseline(refresh)
+    elif runs_file is not None or measured:
         validate_runs(runs_file, out, as_json, html, workers)
+    elif published:
+        show_published(only, as_json)
+    else:
+        raise InputError(
+            "validate", "", "nothing to validate: give RUNS.jsonl, --measured or --published"
+        )
+
+
+def show_baseline(refresh: bool) -> None:
+    """Compare errors with the stored ones, or store them; exit code 1 where a group got worse."""
+    from planner.validation import baseline
+
+    if refresh:
+        baseline.store(baseline.refreshed())
+        click.echo(f"stored: {baseline.PATH}")
         return
-    if not published:
-        raise InputError("validate", "", "nothing to validate: give RUNS.jsonl or --published")
-    show_published(only, as_json)
+    found, stored = baseline.now(), {g.name: g for g in baseline.load_baseline()}
+    for group in found:
+        old = stored.get(group.name)
+        was = f"stored {100 * old.median_abs_error:5.1f} %" if old else "not stored"
+        click.echo(f"{group.name:56s} {group.n:4d} {100 * group.median_abs_error:6.1f} %  {was}")
+    bad = baseline.worse(found, list(stored.values()))
+    for each in bad:
+        click.echo(f"worse: {each}", err=True)
+    if bad:
+        raise SystemExit(1)
 
 
 def show_published(only: tuple[str, ...], as_json: bool) -> None:

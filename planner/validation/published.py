@@ -67,10 +67,11 @@ def check_published(only: Sequence[str] = ()) -> list[Verdict]:
     """
     book = load_published()
     wanted = [c for c in book.claims if not only or set(only) & set(c.tags)]
-    return [_verdict(book, claim, figure) for claim in wanted for figure in claim.figures]
+    return [verdict_of(book, claim, figure) for claim in wanted for figure in claim.figures]
 
 
-def _verdict(book: Published, claim: Claim, figure: Figure) -> Verdict:
+def verdict_of(book: Published, claim: Claim, figure: Figure) -> Verdict:
+    """Predict one figure; where that cannot be done the verdict says why."""
     origin = book.sources[claim.source]
     common: dict[str, Any] = {
         "source": " ".join(filter(None, (origin.title, origin.url))),
