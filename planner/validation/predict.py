@@ -30,6 +30,10 @@ class Prediction:
     """Component -> its part of the predicted TPOT, work of prompts apart. [s]"""
     sensitivity: dict[str, float] = field(default_factory=dict)
     """Parameter -> relative change of the predicted TPOT per relative change of it."""
+    ttft_parts_s: dict[str, float] = field(default_factory=dict)
+    """The same of the predicted TTFT, ``request_host`` beside. [s]"""
+    ttft_sensitivity: dict[str, float] = field(default_factory=dict)
+    """The same of the predicted TTFT."""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,10 +64,16 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
             intervals[name] = [value * float(np.exp(width.low)), value * float(np.exp(width.high))]
     sight = found.sight
     _, slopes = predict(sight.decode[None], sight.prefill[None], sight.apart_s[None], theta[None])
-    moves = slopes[0, 0] / tpot
+    moves = slopes[0] / np.array([[tpot], [ttft]])
+    each = [
+        {name: float(row[i]) for i, name in enumerate(PARAMETERS) if abs(row[i]) > 1e-3}
+        for row in moves
+    ]
+    first = _parts(found, theta, 1) | {
+        "request_host": float(theta[PARAMETERS.index("request_host")])
+    }
     return Prediction(
-        run.id, means, intervals, None, seen, _parts(found, theta),
-        {name: float(moves[i]) for i, name in enumerate(PARAMETERS) if abs(moves[i]) > 1e-3},
+        run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
         tuple(flags(run)),
     )  # fmt: skip
 
@@ -75,20 +85,25 @@ def _width(stored: OverheadsFit, quantity: str, seen: bool) -> Width | None:
     return next((w for w in stored.widths if w.quantity == known and w.seen == seen), None)
 
 
-def _parts(found: Look, theta: Any) -> dict[str, float]:
-    """Where the predicted TPOT goes. [s]"""
-    sight = found.sight
+def _parts(found: Look, theta: Any, of: int) -> dict[str, float]:
+    """Where the predicted TPOT (``of`` 0) or TTFT (1) goes. [s]"""
+    sight, none = found.sight, np.zeros((1, 2))
+
+    def mean(decode: Any, prefill: Any) -> float:
+        made = predict(decode[None], prefill[None], none, without_request)[0]
+        return float(made[0, of])
+
+    without_request = theta[None].copy()
+    without_request[0, PARAMETERS.index("request_host")] = 0.0
+    nothing = np.zeros_like(sight.decode)
     parts: dict[str, float] = {}
     for i, name in enumerate(COMPONENTS):
-        kept = np.zeros_like(sight.decode)
-        kept[0, i] = sight.decode[0, i]
-        zero = np.zeros((1, 2))
-        mean = predict(kept[None], np.zeros_like(kept)[None], zero, theta[None])[0][0, 0]
-        if mean > 0:
-            parts[name] = float(mean)
-    nothing = np.zeros_like(sight.prefill)
-    prompts = predict(nothing[None], sight.prefill[None], np.zeros((1, 2)), theta[None])[0][0, 0]
-    parts["prompts"] = float(prompts) + parts.pop("prefill_steps", 0.0)
+        kept = nothing.copy()
+        kept[of, i] = sight.decode[of, i]
+        value = mean(kept, nothing)
+        if value > 0:
+            parts[name] = value
+    parts["prompts"] = mean(nothing, sight.prefill) + parts.pop("prefill_steps", 0.0)
     return parts
 
 
