@@ -42,7 +42,7 @@ def assumed() -> float:
 
 
 def _step(model: str, weights: str, hardware: Hardware) -> dict[str, float]:
-    pool = Pool(parallelism=Parallelism(attention_dp=8, moe_ep=8), weights=weights)  # type: ignore[arg-type]
+    pool = Pool(parallelism=Parallelism(attention_dp=8, moe_ep=8), weights=weights)
     replica = build(load_model(model), hardware, pool)
     return replica.step.decode_step(32.0, 2000.0, replica.cap_tokens).by_component()
 
