@@ -92,14 +92,7 @@ def with_intervals(
     ----------
     .. [1] JCGM 101:2008, "Propagation of distributions" (the model is run at other inputs).
     """
-    share = result.metrics.prefill_share
-    causes = []
-    for use in result.pools:
-        weights = {"prefill": (0.0, 1.0), "decode": (1.0, 0.0)}.get(
-            use.pool.role, (1 - share, share)
-        )
-        steps = tuple(zip((result.decode, result.prefill), weights, strict=True))
-        causes.append((use.pool.role, spreads(use.pool.replica, steps)))
+    causes = causes_of(result, spreads)
     factors = [joint(found) for _, found in causes]
     low, high = ([math.exp(f[side]) for f in factors] for side in (0, 1))
     fast, slow = _metrics_at(result, low), _metrics_at(result, high)
@@ -119,6 +112,26 @@ def with_intervals(
     devices = float(result.devices)
     made = Intervals(latency, rates, usd, (devices, devices), (low[-1], high[-1]), tuple(causes))
     return replace(result, intervals=made)
+
+
+def causes_of(
+    result: Result, spreads: Callable[..., tuple[Spread, ...]] = spreads_of
+) -> list[tuple[str, tuple[Spread, ...]]]:
+    """Role of each pool, and what makes its steps uncertain at the mean load of the run.
+
+    References
+    ----------
+    .. [1] :func:`planner.evaluation.spread.step_spreads`.
+    """
+    share = result.metrics.prefill_share
+    causes: list[tuple[str, tuple[Spread, ...]]] = []
+    for use in result.pools:
+        weights = {"prefill": (0.0, 1.0), "decode": (1.0, 0.0)}.get(
+            use.pool.role, (1 - share, share)
+        )
+        steps = tuple(zip((result.decode, result.prefill), weights, strict=True))
+        causes.append((use.pool.role, spreads(use.pool.replica, steps)))
+    return causes
 
 
 def _metrics_at(result: Result, factors: list[float]) -> Metrics:
