@@ -113,7 +113,7 @@ def build(
     InputError
         The part does not multiply in the format asked for, or has no such exchange library.
     """
-    pool = with_fitted(pool, hardware.accelerator.name, mode)
+    pool = with_fitted(pool, hardware.accelerator.name, mode, model)
     local = shard(model, pool)
     if pool.exchange:
         calibration = with_exchange(hardware.calibration, pool.exchange)

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.evaluation.fitted import theta_of
 from planner.files.overheads import load_overheads
 from planner.specs.runs import Run
 from planner.validation.claims import Claim, load_published
-from planner.validation.engine_model import labels_of
 from planner.validation.look import Look, look, measured_of
-from planner.validation.predict import flags
+from planner.validation.predict import flags, theta_of_run
 from planner.validation.published import verdict_of
 from planner.validation.setup import family_of
 from planner.validation.shipped import shipped_runs
@@ -90,7 +88,7 @@ def errors_of_runs(runs: Sequence[Run], seed: int = 1) -> dict[str, list[float]]
     stored = load_overheads()
     found: dict[str, list[float]] = {}
     for run in runs:
-        each = look(run, theta_of(stored, labels_of(run)), seed)
+        each = look(run, theta_of_run(run, stored), seed)
         if not isinstance(each, Look):
             raise AssertionError(f"{run.id} cannot be predicted any more: {each}")
         off = np.abs(each.means_s / measured_of(run) - 1)

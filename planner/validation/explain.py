@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from planner.evaluation.fitted import FACTORS, theta_of
+from planner.evaluation.fitted import FACTORS
 from planner.specs.overheads import OverheadsFit
 from planner.specs.runs import Run
-from planner.validation.engine_model import labels_of
 from planner.validation.look import Look, look
-from planner.validation.predict import Prediction
+from planner.validation.predict import Prediction, theta_of_run
 from planner.validation.setup import family_of
 from planner.validation.summary import truth
 
@@ -132,7 +131,7 @@ def _shares(parts: dict[str, float], named: dict[str, str]) -> tuple[tuple[str, 
 
 def _alone(run: Run, stored: OverheadsFit) -> float | None:
     load = run.workload.model_copy(update={"concurrency": 1, "requests": 10})
-    found = look(run.model_copy(update={"workload": load}), theta_of(stored, labels_of(run)))
+    found = look(run.model_copy(update={"workload": load}), theta_of_run(run, stored))
     return float(found.means_s[1]) if isinstance(found, Look) else None
 
 

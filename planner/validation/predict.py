@@ -4,13 +4,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planner.evaluation.fitted import PARAMETERS, theta_of
+from planner.errors import PlannerError
+from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
+from planner.files import load_model
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
 from planner.validation.engine_model import combination_of, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import Look, look_at_all
+
+Floats = NDArray[np.float64]
 
 LITTLE = 0.30
 """Measured throughput may differ by this share from what Little's law makes of TTFT and TPOT."""
@@ -43,7 +48,7 @@ class Prediction:
 
 def predict_runs(runs: list[Run], stored: OverheadsFit, workers: int = 2) -> list[Prediction]:
     """Predict every run by simulating its protocol."""
-    thetas = [theta_of(stored, labels_of(run)) for run in runs]
+    thetas = [theta_of_run(run, stored) for run in runs]
     looks = look_at_all(runs, thetas, workers)
     return [
         Prediction(run.id, None, error=found)
@@ -51,6 +56,15 @@ def predict_runs(runs: list[Run], stored: OverheadsFit, workers: int = 2) -> lis
         else _prediction(run, found, theta, stored)
         for run, found, theta in zip(runs, looks, thetas, strict=True)
     ]
+
+
+def theta_of_run(run: Run, stored: OverheadsFit) -> Floats:
+    """Parameters that a fit gives a run; of an unknown model those of any."""
+    try:
+        model = load_model(run.model)
+    except PlannerError:  # listed with its reason when the run is simulated
+        return theta_of(stored, labels_of(run))
+    return theta_for(stored, labels_of(run), model)
 
 
 def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Prediction:
