@@ -29,8 +29,10 @@ Made by `python scripts/write_published.py`; edit `planner/validation/published.
 
 `fitted`: something was fitted to this figure. `held_out`: to others of its kind, not to it.
 `unfitted`: to nothing of its kind; the prediction comes from kernels, links and routing alone.
-Error: predicted / published - 1. Engines' host times enter only as far as a calibration states
-them, so throughput of short answers and of untuned engines comes out too high.
+Error: predicted / published - 1. Where a source states an engine with fitted overheads, its
+scheduling rules and host times apply, and factors of kernels where its runs had such kernels
+([runs.md](runs.md)). Bold: the published value is outside the 90 % interval
+([intervals.md](intervals.md)).
 """
 
 

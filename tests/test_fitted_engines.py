@@ -93,3 +93,33 @@ def test_assumptions_say_what_the_engine_does() -> None:
     )  # fmt: skip
     assert f"median error {100 * error.median_abs_error:.0f} %" in sglang["engine overheads"]
     assert "engine.overheads.moe_factor" in sglang
+
+
+def test_kernels_of_a_kind_the_engine_never_ran_stay_as_calibrated() -> None:
+    """All fitted runs of TensorRT-LLM are of a model with latent attention."""
+    other = built({"model": "qwen3-235b-a22b"}, engine="tensorrt-llm", weights="fp8")
+    overheads = other.pool.engine.overheads
+    for name in ("gemm", "moe", "attention", "floor", "comm", "prefill"):
+        assert getattr(overheads, f"{name}_factor") == 1.0
+    own = built({}, engine="tensorrt-llm").pool.engine.overheads
+    assert overheads.step_host_s == own.step_host_s > 0
+    assert overheads.request_host_s == own.request_host_s > 0
+    assert "kernels are as calibrated" in notes(other)["engine overheads"]
+
+
+def test_another_model_on_the_same_kinds_of_kernels_takes_their_factors() -> None:
+    kimi = built({"model": "kimi-k2"}, engine="sglang").pool.engine.overheads
+    assert kimi.moe_factor == built({}, engine="sglang").pool.engine.overheads.moe_factor != 1.0
+
+
+def test_a_run_of_a_scenario_and_a_measured_run_take_the_same_overheads() -> None:
+    from planner.evaluation.fitted import PARAMETERS
+    from planner.validation.predict import theta_of_run
+    from planner.validation.shipped import shipped_runs
+
+    run = next(r for r in shipped_runs() if r.framework.name == "tensorrt-llm")
+    other = run.model_copy(update={"model": "qwen3-235b-a22b"})
+    stored = load_overheads()
+    theta = dict(zip(PARAMETERS, theta_of_run(other, stored), strict=True))
+    assert theta["moe"] == theta["attention"] == 1.0
+    assert theta["step_host"] == theta_of_run(run, stored)[PARAMETERS.index("step_host")]
