@@ -140,10 +140,16 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
 
 
 def _system_details(best: Result) -> Block:
+    sure = interval_tables.intervals(best)
     return Block(
         f"{best.replica.hardware.system.title}: promises, load, cost",
         (),
-        (tables.promises(best), tables.load(best), *tables.cost(best, wide=True)),
+        (
+            tables.promises(best),
+            *((sure,) if sure else ()),
+            tables.load(best),
+            *tables.cost(best, wide=True),
+        ),
         (answer.headline(best),),
     )
 
