@@ -147,7 +147,7 @@ def _prefill(
 ) -> PrefillCore:
     law = achieved(ops[0], calibration)
     rounds = pp * ops[0].count
-    calls = [call_of(op, part) for op in ops]
+    calls = [call_of(op, part).shaped(law) for op in ops]
     x, y, z = (2 * float(op.capped_pairs) for op in ops)
     return PrefillCore(
         floor_s=rounds * float(law.floor_s),
@@ -156,7 +156,7 @@ def _prefill(
         depth_s=rounds * float(law.depth_s or 0.0),
         chain=(x, y, z),
         additive=law.blend == "sum",
-        ideal_compute=_line(calls, "compute_s", rounds),
+        ideal_compute=_line([call_of(op, part) for op in ops], "compute_s", rounds),
         ideal_memory=_line(calls, "memory_s", rounds),
     )
 
