@@ -1,8 +1,8 @@
 """Which measured rows are refused, by rule, and how many by each."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,13 +79,9 @@ def screen(table: Table, peaks: Peaks) -> Screened:
         refused["beats_roofline"] = int(np.sum(~keep & ~bad))
     else:
         refused["beats_roofline"] = int(np.sum(~keep))
-    for rule, bad in (
-        ("cache_resident", _resident(table, peaks)),
-        ("ranks_repeat_one_device", _slow_ranks(table)),
-        ("slower_than_more_work", behind(table)),
-        ("far_from_roofline", _far(table, share)),
-    ):
-        refused[rule] += int(np.sum(bad & keep))
+    for rule, find in RULES:
+        bad = find(table, peaks, keep) & keep
+        refused[rule] += int(np.sum(bad))
         keep = keep & ~bad
     return Screened(table.take(keep), {rule: n for rule, n in refused.items() if n})
 
@@ -119,7 +115,7 @@ def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
     return None
 
 
-def _resident(table: Table, peaks: Peaks) -> Mask:
+def _resident(table: Table, peaks: Peaks, _: Mask) -> Mask:
     """Rows of decode attention that read one cache again from the chip: serving never does."""
     if table.labels.get("operands") != "again":
         return np.zeros(len(table), bool)
@@ -128,7 +124,7 @@ def _resident(table: Table, peaks: Peaks) -> Mask:
     return np.asarray(fits & (work.memory_s > FROM_CHIP * table.time_s))
 
 
-def _slow_ranks(table: Table) -> Mask:
+def _slow_ranks(table: Table, _: Peaks, __: Mask) -> Mask:
     """Rows of the degrees whose ranks take longer than their part of one device's time."""
     bad = np.zeros(len(table), bool)
     if table.op != "moe_layer":
@@ -146,8 +142,9 @@ def _slow_ranks(table: Table) -> Mask:
     return bad
 
 
-def behind(table: Table) -> Mask:
-    """Rows that a row of more work, whatever way it is counted, leaves behind."""
+def _behind(table: Table, _: Peaks, keep: Mask) -> Mask:
+    """Rows that a believed row of more work, whatever way it is counted, leaves behind."""
+    table = replace(table, time_s=np.where(keep, table.time_s, np.inf))
     if table.op == "moe_layer":
         return _behind_layer(table)
     if table.op == "gemm" and table.dtype not in ROWS_DECIDE:
@@ -210,8 +207,9 @@ ALIKE = {
 """Columns whose values together tell a group of rows that some size should bring near the bound."""
 
 
-def _far(table: Table, share: FloatArray) -> Mask:
+def _far(table: Table, peaks: Peaks, _: Mask) -> Mask:
     """Rows of the groups that never come near the bound."""
+    share = bound_s(table, peaks) / table.time_s
     bad = np.zeros(len(table), bool)
     names = [name for name in ALIKE.get(table.op, ()) if name in table.columns]
     if not names:
@@ -222,3 +220,12 @@ def _far(table: Table, share: FloatArray) -> Mask:
         if rows.sum() >= 20 and np.quantile(share[rows], 0.95) < FAR_FROM_BOUND[table.op]:
             bad |= rows
     return bad
+
+
+RULES: tuple[tuple[str, Callable[[Table, Peaks, Mask], Mask]], ...] = (
+    ("cache_resident", _resident),
+    ("ranks_repeat_one_device", _slow_ranks),
+    ("far_from_roofline", _far),
+    ("slower_than_more_work", _behind),
+)
+"""Rules for rows that do not beat the roofline, each of what those before it left."""

@@ -83,6 +83,15 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
     pairs = 2 * 4096 * 4097 / 2
     core = AttentionPrefill("x", 8192.0, pairs, pairs, 2 * 128 * 320.0, 128 * 320.0)
     assert predicted(prompt) == pytest.approx(expected(core))
+    grouped = table(
+        "attention_prefill", "bf16", {"variant": "gqa"}, sequences=2, tokens=8192, heads=64,
+        kv_heads=8, head_dim=64, v_head_dim=64,
+    )  # fmt: skip
+    core = AttentionPrefill(
+        "x", 8192.0, pairs, pairs, 2 * 64 * 128.0, 64 * 128.0, variant="gqa", heads=64.0
+    )
+    assert CALIBRATION.attention_prefill_variants["gqa"].score_flop
+    assert predicted(grouped) == pytest.approx(expected(core))
 
 
 def test_a_format_the_part_lacks_is_refused() -> None:

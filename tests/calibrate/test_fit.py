@@ -7,7 +7,7 @@ import pytest
 
 from planner import files
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import predict_s, stated_peaks, works
+from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
 from planner.calibrate.fit import fit_tables, transfer, with_laws
 from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
@@ -59,7 +59,7 @@ def test_points_held_out_are_predicted_about_as_well_as_the_others() -> None:
         assert held.median_abs_error < 0.05
         assert abs(held.bias) < 0.1
     (count,) = found.rows
-    assert (count.used, count.refused) == (168, {})
+    assert (count.used, count.refused) == (166, {"slower_than_more_work": 2})  # the glitches
 
 
 def test_limits_are_kept() -> None:
@@ -81,10 +81,13 @@ def test_rows_of_no_one_law_leave_the_part_as_it_was() -> None:
     wild = made()
     rng = np.random.default_rng(1)
     times = wild.time_s * np.exp(2 * np.abs(rng.standard_normal(len(wild))))
-    wild = Table(wild.op, wild.dtype, wild.kernel, wild.origin, wild.columns, times)
-    found = fit_tables([Chosen(("gemm", "bf16"), (wild,))], PEAKS, BASE.elementwise)
+    wild = Table(wild.op, "fp32", wild.kernel, wild.origin, wild.columns, times)
+    peaks = Peaks({"fp32": PEAKS.rate("bf16")}, PEAKS.bytes_per_s)
+    found = fit_tables([Chosen(("gemm", "fp32"), (wild,))], peaks, BASE.elementwise)
     assert found.laws == {}
-    assert found.rows[0].refused == {"no_one_law": 168}
+    (count,) = found.rows
+    assert count.used == 0
+    assert count.refused["no_one_law"] > 160
 
 
 def test_curves_are_lifted_where_time_would_fall() -> None:
