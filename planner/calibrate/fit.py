@@ -185,7 +185,8 @@ def with_laws(
             update[family] = law
     gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
-        grouped[each] = _not_above(law, gemm[each])
+        if ("grouped_gemm", each) not in found.laws:
+            grouped[each] = _not_above(law, gemm[each])
     update["provenance"] = Provenance(
         fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
         rows=tuple(found.rows),

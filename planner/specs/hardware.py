@@ -43,6 +43,11 @@ MemoryBytes = Annotated[
 CacheBytes = Annotated[Sourced, _within(1e6, 1e9, "a cache size in bytes", "50 MB is written 50e6")]
 """Cache on the chip of one device. [bytes]"""
 
+Multiprocessors = Annotated[
+    Sourced, _within(1, 1e4, "a number of multiprocessors", "an H100 SXM has 132")
+]
+"""Streaming multiprocessors, compute units or cores of one device."""
+
 LatencyS = Annotated[Sourced, _within(1e-8, 1e-2, "a latency in seconds", "2 us is written 2e-6")]
 """Time of one message at zero size. [s]"""
 
@@ -95,6 +100,8 @@ class AcceleratorSpec(Spec):
     """As the driver reports it where known, else nominal (the note says which). [bytes]"""
     memory_bytes_per_s: BytesPerS
     """Datasheet peak of HBM (or GDDR, LPDDR) bandwidth. [bytes/s]"""
+    multiprocessors: Multiprocessors | None = None
+    """Units that run blocks of a kernel."""
     cache_bytes: CacheBytes | None = None
     """Last cache on the chip, which all units share. [bytes]"""
     host_link_bytes_per_s: BytesPerS | None = None

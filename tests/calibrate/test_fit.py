@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from planner import files
+from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
 from planner.calibrate.fit import fit_tables, transfer, with_laws
@@ -155,3 +156,21 @@ def test_a_transfer_takes_the_shares_and_says_from_where() -> None:
     assert moved.provenance is not None
     assert moved.provenance.transferred_from == "test-part"
     assert moved.links == BASE.links
+
+
+def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
+    """An H20 does 148 and 296 TFLOP/s on 78 of them, an H100 989.4 and 1,978.9 on 132.
+
+    At a share of 0.62 an H100 loses 0.38 / 0.62 of the time of its products; on an H20 that is
+    0.2532 times as much of them.
+    """
+    h100, h20 = files.load_accelerator("h100-sxm"), files.load_accelerator("h20")
+    measured = files.load_calibration("h100-sxm")
+    law, moved = measured.gemm["fp8"], carried(measured, h100, h20).gemm["fp8"]
+    rate = 296 / 1978.9 * 132 / 78
+    assert law.compute_curve is not None
+    assert moved.compute_curve is not None
+    for own, other in zip(law.compute_curve.shares, moved.compute_curve.shares, strict=True):
+        assert other == pytest.approx(1 / (1 + rate * (1 / own - 1)), rel=1e-3)
+    assert moved.compute_curve.sizes[0] == pytest.approx(law.compute_curve.sizes[0] * 78 / 132)
+    assert carried(measured, h100, files.load_accelerator("mi300x")) == measured
