@@ -221,7 +221,7 @@ def work_depth(op: Op) -> Real:
     return 0.0
 
 
-def call_of(op: Op, part: AcceleratorSpec) -> Call:
+def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     """One call of ``op`` on ``part``; a sparse indexer multiplies in fp8 where the part can.
 
     Raises
@@ -233,7 +233,7 @@ def call_of(op: Op, part: AcceleratorSpec) -> Call:
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
-    peak = part.peak_flop_per_s(op.precision)
+    peak = part.peak_flop_per_s((law and law.multiplies) or op.precision)
     bandwidth = float(part.memory_bytes_per_s)
     compute_s: Real = 0.0
     if op.family != "elementwise":
@@ -284,7 +284,8 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
-    call = call_of(op, part)
-    time_s = call.time_s(achieved(op, calibration))
+    law = achieved(op, calibration)
+    call = call_of(op, part, law)
+    time_s = call.time_s(law)
     memory_s = call.memory_s + call.query_s
     return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)

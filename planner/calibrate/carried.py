@@ -29,6 +29,7 @@ def carried(
     units = float(target.multiprocessors) / float(source.multiprocessors)
 
     def scaled(law: Achieved, precision: Precision) -> Achieved:
+        precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
         return _scaled(law, peak / units, units)
 

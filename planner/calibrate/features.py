@@ -79,6 +79,8 @@ class Work:
     """Queries and results of decode attention at the peak. [s]"""
     variant: str = ""
     """Kernel of attention (``AttentionVariant``); empty: MLA on a 16-bit cache."""
+    multiplies: Precision | None = None
+    """Format of the products where it is not the row's."""
     rows: FloatArray | None = None
     """Rows of a product's result."""
     step_s: FloatArray | None = None
@@ -245,8 +247,11 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
     of = _Amounts(flop, moved, np.ones_like(flop), np.zeros_like(flop))
     query_s = size * sequences * asked / peaks.bytes_per_s
-    work = _work("attention_decode", table.dtype, peaks, of)
-    return replace(work, query_s=query_s, variant=variant_of(table))
+    eight = kv_size == 1.0 and "fp8" in peaks.flop_per_s
+    work = _work("attention_decode", "fp8_tensor" if eight else table.dtype, peaks, of)
+    return replace(
+        work, query_s=query_s, variant=variant_of(table), multiplies="fp8" if eight else None
+    )
 
 
 def attention_prefill(table: Table, peaks: Peaks) -> Work:

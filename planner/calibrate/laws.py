@@ -139,6 +139,7 @@ class _Shape:
 
     def __init__(self, key: Key, form: Form, works: Sequence[Work] = ()) -> None:
         self.key, self.form = key, form
+        self.multiplies = works[0].multiplies if works else None
         self.sizes = _reaching(form.compute, [w.size for w in works])
         self.bytes = _reaching(form.memory, [w.call_bytes for w in works])
         self.compute = max(1, len(self.sizes))
@@ -196,6 +197,7 @@ class _Shape:
             compute_curve=ups,
             memory_curve=downs,
             blend=begin.blend,
+            multiplies=self.multiplies,
             **{name: getattr(begin.shaping, name) for name in SHAPED},
             depth_s=None if depth is None else number(depth, "fitted"),
             query_share=None if query is None else number(query, "fitted"),

@@ -301,6 +301,9 @@ class Achieved(Spec):
     fill_depth: Count | None = None
     """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
     product's own. [elements]"""
+    multiplies: Precision | None = None
+    """Format the kernel multiplies in, where it is not that of the op: attention on an 8-bit cache
+    where the part has such units.  Shares are of that peak."""
     score_flop: Count | None = None
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
 
