@@ -144,6 +144,14 @@ def test_an_exponential_takes_the_time_of_its_flop() -> None:
         assert call.shaped(law).compute_s == pytest.approx(ratio * call.compute_s)
 
 
+def test_a_kernel_that_multiplies_in_eight_bits_is_timed_by_that_peak() -> None:
+    part = files.load_accelerator("h200-sxm")
+    op = AttentionDecode("x", 8, 8e3, 8e3, 2e5, 576.0, 1e5)
+    law = shaped_law().model_copy(update={"multiplies": "fp8"})
+    assert call_of(op, part).compute_s == pytest.approx(1.6e9 / 989.4e12)
+    assert call_of(op, part, law).compute_s == pytest.approx(1.6e9 / 1978.9e12)
+
+
 @given(
     a=st.tuples(M, SIDE, SIDE), b=st.tuples(M, SIDE, SIDE), tile=st.sampled_from([None, 64, 128]),
     split=st.sampled_from([None, 2048, 8192]), fill=st.sampled_from([None, 256]),
