@@ -16,8 +16,8 @@ def carried(
     .. math:: \eta' = \frac{1}{1 + r\,(1 / \eta - 1)}, \qquad
        r = \frac{P' / n'}{P / n}
 
-    with peaks ``P`` and multiprocessors ``n``.  Results fill ``n'`` of them at sizes ``n' / n``
-    times as large; an exponential takes the time of ``r`` times as many FLOP.
+    with peaks ``P`` and multiprocessors ``n``.  Dense results fill ``n'`` of them at sizes
+    ``n' / n`` times as large; an exponential takes the time of ``r`` times as many FLOP.
 
     References
     ----------
@@ -28,20 +28,20 @@ def carried(
         return measured
     units = float(target.multiprocessors) / float(source.multiprocessors)
 
-    def scaled(law: Achieved, precision: Precision) -> Achieved:
+    def scaled(law: Achieved, precision: Precision, dense: bool = False) -> Achieved:
         precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
-        return _scaled(law, peak / units, units)
+        return _scaled(law, peak / units, units if dense else 1.0)
 
-    def each(laws: dict[Precision, Achieved]) -> dict[Precision, Achieved]:
+    def each(laws: dict[Precision, Achieved], dense: bool) -> dict[Precision, Achieved]:
         shared = set(source.dense_flop_per_s.precisions()) & set(
             target.dense_flop_per_s.precisions()
         )
-        return {name: scaled(law, name) for name, law in laws.items() if name in shared}
+        return {name: scaled(law, name, dense) for name, law in laws.items() if name in shared}
 
     update: dict[str, object] = {
-        "gemm": each(measured.gemm),
-        "grouped_gemm": each(measured.grouped_gemm),
+        "gemm": each(measured.gemm, dense=True),
+        "grouped_gemm": each(measured.grouped_gemm, dense=False),
     }
     for name in ("attention_decode", "attention_prefill"):
         update[name] = scaled(getattr(measured, name), "bf16")
@@ -51,7 +51,7 @@ def carried(
 
 
 def _scaled(law: Achieved, rate: float, units: float) -> Achieved:
-    """One law at ``rate`` FLOP a second and multiprocessor, on ``units`` times as many of them."""
+    """One law at ``rate`` times the FLOP a second and multiprocessor, its sizes times ``units``."""
 
     def share(value: float) -> float:
         return float(f"{1 / (1 + rate * (1 / value - 1)):.4g}")

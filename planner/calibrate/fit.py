@@ -185,7 +185,7 @@ def with_laws(
             update[family] = law
     gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
-        if ("grouped_gemm", each) not in found.laws:
+        if law.compute_curve is None and ("grouped_gemm", each) not in found.laws:
             grouped[each] = _not_above(law, gemm[each])
     update["provenance"] = Provenance(
         fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
