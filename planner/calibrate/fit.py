@@ -20,7 +20,7 @@ CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
 VARIANTS = {name: f"{name}_variants" for name in ("attention_decode", "attention_prefill")}
 FEWEST_CURVED = 16
 """Rows below which shares are fitted as constants."""
-MOST_SIGMA = 0.35
+MOST_SIGMA = 0.25
 """Spread of log(measured / predicted) above which rows are of several kernels, not of one law."""
 SPLITS: tuple[Split, ...] = ("interpolation", "shape", "ep_degree")
 
