@@ -238,6 +238,20 @@ class StepModel:
             return self
         return replace(self, part=multiprocessors.beside_normal_kernels(self.part))
 
+    def held_up(self, prefill: bool) -> float:
+        """Share of an expert transfer's speed that computation beside it takes.
+
+        Low-latency kernels, which decode uses, hold no multiprocessors in flight and lose none.
+
+        References
+        ----------
+        .. [1] SGLang Team, "Deploying DeepSeek with PD Disaggregation and Large-Scale Expert
+           Parallelism on 96 H100 GPUs", lmsys.org, 2025 (prefill's communication is slower beside
+           computation than alone, decode's does not contend).
+        """
+        cut = prefill and self.plan(prefill).micro_batches > 1
+        return float(multiprocessors.NORMAL_TRANSFER_HELD_UP) if cut else 0.0
+
     def plan(self, prefill: bool) -> Schedule:
         """The slots of a step's expert layers."""
         return schedule(self.overlap, prefill) if self.scheduled else PLAIN
@@ -286,7 +300,8 @@ class StepModel:
         if n > 1:
             part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
         part["attention_core"] = part_core_s / pp
-        return pp * (dense_layers_s(self.shard, whole) + cut_layers_s(self.shard, plan, part))
+        cut_s = cut_layers_s(self.shard, plan, part, self.held_up(prefill))
+        return pp * (dense_layers_s(self.shard, whole) + cut_s)
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""

@@ -15,6 +15,14 @@ COMMUNICATION_SM_SHARE = Sourced(
     confidence="assumed",
 )
 
+NORMAL_TRANSFER_HELD_UP = Sourced(
+    0.26,
+    source="github deepseek-ai/profile-data, prefill trace: computation waits 0.16 s of a step",
+    note="share of their speed that normal all-to-all kernels lose while another micro-batch "
+    "computes; fitted to that trace alone. A micro-benchmark beside matrix products (DeepEP issue "
+    "184) has 0.15 for dispatch and 0.01 for combine",
+    confidence="assumed",
+)
 
 DISPATCH_SM_BYTES_PER_S = Sourced(
     128 * 8 * 7168 * (1 + 4 / 128) / 60e-6,
