@@ -15,6 +15,7 @@ from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
+from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP
 from planner.step.multiprocessors import (
     COMBINE_SM_BYTES_PER_S,
     COMMUNICATION_SM_SHARE,
@@ -174,7 +175,9 @@ def _speculation(replica: Replica) -> list[Assumption]:
             "secondary" if spec.source else "assumed",
             spec.source or "choice of the scenario",
             f"mean tokens a step with {spec.draft_tokens} draft tokens; depends on the text",
-        )
+        ),
+        _assumption("speculative.kernels_a_step", KERNELS_A_STEP),
+        _assumption("speculative.kernels_a_pass", KERNELS_A_PASS),
     ]
 
 

@@ -61,6 +61,42 @@ def laid_out(
     )
 
 
+def prefill_laid_out(
+    model: "StepModel", tokens: float, prompts: float, pairs: tuple[float, float]
+) -> Step:
+    """Parts of a prefill step, under the slots of the policy where it has any.
+
+    Parameters
+    ----------
+    tokens, prompts : of one rank; every prompt's first token comes out.
+    pairs : causal (query, context) pairs, all and with the context capped.
+
+    References
+    ----------
+    .. [1] :mod:`planner.step.schedule`.
+    """
+    pp, dp = model.shard.pp, model.shard.attention_dp
+    m = tokens / pp
+    cores = model.prefill_cores(tokens, *pairs)
+    ops = [*model.token_ops(m), *layer.prompt_ops(model.shard, m), *cores]
+    ops += layer.expert_ops(model.shard, m * dp, model.hot)
+    comms = [*model.token_comms(m), *model.expert_comms(m * dp, prefill=True)]
+    drafts = model.draft_tokens(tokens) + model.draft_experts(tokens * dp, prefill=True)
+    prompt = [model.draft_prompts(tokens, *pairs, sparse) for sparse in (True, False)]
+    cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
+    drafts = sum(cheaper, drafts)
+    step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
+    n = model.plan(prefill=True).micro_batches
+    if not model.scheduled or tokens < n:
+        return step
+    beside = model.beside_traffic(prefill=True)
+    part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
+    core_s, part_s = pp * sum(map(model.op_s, cores)), pp * sum(map(beside.op_s, part))
+    layers_s = float(model.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
+    after_s = float(model.head(prompts).time_s + drafts.time_s) + model.overhead_s
+    return taking(step, layers_s + after_s)
+
+
 def taking(step: Step, time_s: float) -> Step:
     """The same parts, taking ``time_s`` together. [s]
 
