@@ -38,7 +38,7 @@ from planner.step.schedule import (
     dense_layers_s,
     schedule,
 )
-from planner.step.stages import Stage, by_stage
+from planner.step.stages import StageTimes, by_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +166,20 @@ class StepModel:
         hideable = self.total((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
-    def stages(self, rank_tokens: Real, group_tokens: Real, prefill: bool) -> dict[Stage, Real]:
+    def stages(self, rank_tokens: Real, group_tokens: Real | None, prefill: bool) -> StageTimes:
         """Time of every stage but the attention core, all layers of one micro-batch. [s]
 
         Parameters
         ----------
         rank_tokens : tokens of the busiest rank in this micro-batch. [tokens]
-        group_tokens : tokens of all ranks that share the experts. [tokens]
+        group_tokens : of all ranks; None: without experts and their traffic. [tokens]
         """
-        ops: list[Op] = [
-            *self.token_ops(rank_tokens),
-            *(layer.prompt_ops(self.shard, rank_tokens) if prefill else ()),
-            *layer.expert_ops(self.shard, group_tokens, self.hot),
-        ]
-        comms = [*self.token_comms(rank_tokens), *self.expert_comms(group_tokens, prefill)]
+        ops, comms = self.token_ops(rank_tokens), self.token_comms(rank_tokens)
+        if prefill:
+            ops += layer.prompt_ops(self.shard, rank_tokens)
+        if group_tokens is not None:
+            ops += layer.expert_ops(self.shard, group_tokens, self.hot)
+            comms += self.expert_comms(group_tokens, prefill)
         timed = [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
         found = by_stage(timed)
         if self.shard.moe and self.scheduled and not prefill:
@@ -292,15 +292,15 @@ class StepModel:
         """
         plan, pp = self.plan(prefill), self.shard.pp
         rank, group = (self._micro(n) for n in tokens)
-        whole = self.stages(rank, group, prefill)
-        whole["attention_core"] = core_s / pp
         n = plan.micro_batches
+        whole = self.stages(rank, group if n == 1 else None, prefill)
+        whole["attention_core"] = core_s / pp
         part = dict(whole)
         if n > 1:
             part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
         part["attention_core"] = part_core_s / pp
-        cut_s = cut_layers_s(self.shard, plan, part, self.held_up(prefill))
-        return pp * (cut_s + dense_layers_s(self.shard, whole))
+        dense_s = dense_layers_s(self.shard, whole)
+        return pp * (dense_s + cut_layers_s(self.shard, plan, part, self.held_up(prefill)))
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""

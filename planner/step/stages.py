@@ -27,6 +27,9 @@ multiprocessor, so that no other work runs beside them.
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+StageTimes = dict[Stage, Real]
+"""Time of each stage, all layers together. [s]"""
+
 EVERY_LAYER: frozenset[Stage] = frozenset({"attention_in", "attention_core", "attention_out"})
 """Stages that dense layers have as well as expert layers."""
 
