@@ -41,11 +41,12 @@ def laid_out(
     hideable_s = float(sum(_comm_part(model, c, pp).time_s for c in comms if c.hideable))
     work_s = sum(p.time_s for p in parts) - hideable_s
     exposed_s = float(model.exposed_s(hideable_s, work_s))
+    unhindered = ideal(model.system, model.calibration)
     light = {
         "compute": sum(p.compute_s for p in parts),
         "memory": sum(p.memory_s for p in parts),
         "network": max(
-            _ideal_network_s(model, [c for c in comms if c.hideable is which], pp)
+            _network_s([c for c in comms if c.hideable is which], unhindered, pp)
             for which in (True, False)
         ),
     }
@@ -124,10 +125,11 @@ def _bound(time_s: float, compute_s: float, memory_s: float) -> str:
     return "compute" if compute_s > memory_s else "memory"
 
 
-def _ideal_network_s(model: "StepModel", comms: Iterable[Comm], rounds: int) -> float:
-    """Time of the collectives at stated bandwidth and without latency. [s]"""
-    system, calibration = ideal(model.system, model.calibration)
-    return float(sum(rounds * comm_time_s(c, system, calibration) for c in comms))
+def _network_s(
+    comms: Iterable[Comm], network: tuple[SystemSpec, CalibrationSpec], rounds: int
+) -> float:
+    """Time of the collectives, one after another, on ``network``. [s]"""
+    return float(sum(rounds * comm_time_s(c, *network) for c in comms))
 
 
 def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec, CalibrationSpec]:

@@ -1,5 +1,7 @@
 """Multiprocessors that all-to-all kernels hold while another micro-batch computes."""
 
+from functools import lru_cache
+
 from planner.ops import Real
 from planner.ops.collectives import message_bytes
 from planner.shard import LocalMoe
@@ -64,6 +66,7 @@ def held_s(moe: LocalMoe, tokens: Real) -> dict[Stage, Real]:
     }
 
 
+@lru_cache(maxsize=64)
 def beside_normal_kernels(part: AcceleratorSpec) -> AcceleratorSpec:
     """What normal all-to-all kernels leave of a part while micro-batches overlap.
 
