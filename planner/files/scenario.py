@@ -114,6 +114,8 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
     prefill = _prefill_system(raw.deployment)
     if prefill:
         other = located("deployment", _load_prefill, prefill)
+        if raw.kernels is not None:
+            other = with_kernels(other, raw.kernels)
         common["prefill_hardware"] = _with_prices(other, raw, document, other=True)
     return Scenario(
         **common,
