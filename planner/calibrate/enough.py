@@ -20,6 +20,7 @@ KINDS = {
     "gemm": "many clients and short prompts on few devices (dense products dominate)",
     "moe": "16 to 128 clients, where weights of experts are read for few tokens",
     "attention": "long prompts (8k and more) with many clients",
+    "prefill_attention": "long prompts (8k and more) and short answers",
     "floor": "1 to 4 clients, where every kernel is short",
     "comm": "wide layouts (TP8 and more, or expert parallel) with few and with many clients",
     "prefill": "long prompts and short answers",

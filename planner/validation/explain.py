@@ -15,7 +15,7 @@ from planner.validation.summary import truth
 
 PARTS = {
     "gemm": "dense products", "moe": "experts", "attention": "attention",
-    "floor": "kernels' fixed time", "comm": "communication", "prompts": "prompts of others",
+    "prefill_attention": "attention among prompts", "floor": "kernels' fixed time", "comm": "communication", "prompts": "prompts of others",
     "fixed": "host", "steps": "host", "rows": "host", "request_host": "outside the engine",
 }  # fmt: skip
 """Component -> what it is called; what shares a name is added up."""
@@ -24,7 +24,7 @@ OF_TTFT = {"prompts": "prompts, its own and others'"}
 """What is called otherwise before the first token."""
 
 PARAMETERS = {
-    "gemm": "time of dense products", "moe": "time of experts", "attention": "time of attention",
+    "gemm": "time of dense products", "moe": "time of experts", "attention": "time of attention", "prefill_attention": "time of attention among prompts",
     "floor": "fixed time of kernels", "comm": "time of communication", "prefill": "time of prompts",
     "step_host": "host time a step", "prefill_step_host": "host time a step with prompts",
     "row_host": "host time a sequence", "request_host": "time outside the engine",
@@ -122,7 +122,8 @@ def _pair(ends: list[float] | None) -> tuple[float, float] | None:
 def _shares(parts: dict[str, float], named: dict[str, str]) -> tuple[tuple[str, float], ...]:
     sums: dict[str, float] = {}
     for name, value in parts.items():
-        sums[named[name]] = sums.get(named[name], 0.0) + value
+        word = named.get(name, name.replace("_", " "))
+        sums[word] = sums.get(word, 0.0) + value
     total = sum(sums.values())
     if not total:
         return ()
@@ -175,7 +176,8 @@ def _goes_to(side: Side) -> str:
 
 def _moved_by(side: Side) -> str:
     name, slope = side.moves[0]
-    text = f"What moves it most: {PARAMETERS[name]}: 10 % more make {10 * slope:+.1f} %"
+    word = PARAMETERS.get(name, name.replace("_", " "))
+    text = f"What moves it most: {word}: 10 % more make {10 * slope:+.1f} %"
     needed = side.factor_needed
     if needed is not None and side.relative_error is not None and abs(side.relative_error) > 0.02:
         kind = "factor" if name in FACTORS else "time"
