@@ -106,7 +106,10 @@ def engine_spread(replica: Replica, quantity: str) -> Spread:
 def _width(fit: OverheadsFit, quantity: str, seen: bool) -> tuple[float, float] | None:
     """Percentiles of runs left out; of unseen ones never narrower than of seen ones."""
     kinds = (True,) if seen else (True, False)
-    found = [w for w in fit.widths if w.quantity == quantity and w.seen in kinds]
+    found = [
+        w for w in fit.widths
+        if w.quantity == quantity and w.seen in kinds and not getattr(w, "case", "")
+    ]  # fmt: skip
     if not found:
         return None
     return min(w.low for w in found), max(w.high for w in found)

@@ -15,7 +15,8 @@ from planner.validation.summary import truth
 
 PARTS = {
     "gemm": "dense products", "moe": "experts", "attention": "attention",
-    "prefill_attention": "attention among prompts", "floor": "kernels' fixed time", "comm": "communication", "prompts": "prompts of others",
+    "prefill_attention": "attention among prompts", "floor": "kernels' fixed time",
+    "comm": "communication", "prompts": "prompts of others",
     "fixed": "host", "steps": "host", "rows": "host", "request_host": "outside the engine",
 }  # fmt: skip
 """Component -> what it is called; what shares a name is added up."""
@@ -24,8 +25,9 @@ OF_TTFT = {"prompts": "prompts, its own and others'"}
 """What is called otherwise before the first token."""
 
 PARAMETERS = {
-    "gemm": "time of dense products", "moe": "time of experts", "attention": "time of attention", "prefill_attention": "time of attention among prompts",
-    "floor": "fixed time of kernels", "comm": "time of communication", "prefill": "time of prompts",
+    "gemm": "time of dense products", "moe": "time of experts", "attention": "time of attention",
+    "prefill_attention": "time of attention among prompts", "floor": "fixed time of kernels",
+    "comm": "time of communication", "prefill": "time of prompts",
     "step_host": "host time a step", "prefill_step_host": "host time a step with prompts",
     "row_host": "host time a sequence", "request_host": "time outside the engine",
 }  # fmt: skip
