@@ -29,13 +29,6 @@ from planner.validation.trace import Trace, TracingMeter, TracingTiming
 Floats = NDArray[np.float64]
 
 
-BALANCE_STEPS = 60
-"""Steps that TensorRT-LLM's attention ranks wait for each other's prompts when balancing is on
-(``attention_dp_config: {enable_balance: true, timeout_iters: 60}`` in InferenceX's start scripts).
-Taken as a poll: that prompts start earlier once every rank has one is left out.
-"""
-
-
 @dataclass(frozen=True, eq=False)
 class Replay:
     """What became of the measured requests, one entry each, and of the pools."""
@@ -178,9 +171,7 @@ class _Receiver(Worker):
 
 def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
     """Put a replica together; it ran, so where the computed cache has no room it gets some."""
-    engine = setup.engine.model_copy(
-        update={"overheads": overheads, "poll_steps": poll_steps(setup, pool)}
-    )
+    engine = pool.engine.model_copy(update={"overheads": overheads, "fit": None})
     pool = pool.model_copy(update={"engine": engine})
     replica = build(setup.model, setup.hardware, pool)
     load = setup.run.workload
@@ -191,21 +182,6 @@ def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
     each = math.ceil(load.concurrency / (pool.replicas * pool.parallelism.attention_dp))
     limits = pool.limits.model_copy(update={"kv_tokens": longest * max(2, each)})
     return build(setup.model, setup.hardware, pool.model_copy(update={"limits": limits}))
-
-
-def poll_steps(setup: Setup, pool: Pool) -> int:
-    """Decode steps between two looks for new requests."""
-    run = setup.run
-    if run.settings.poll_steps is not None:
-        return run.settings.poll_steps
-    if setup.prefill is not None:
-        return setup.engine.poll_steps
-    blackwell = setup.hardware.accelerator.dense_flop_per_s.fp4 is not None
-    if setup.engine.name == "sglang" and blackwell:
-        return 10 if run.workload.concurrency < 16 else 30
-    if setup.engine.name == "tensorrt-llm" and pool.parallelism.attention_dp > 1:
-        return BALANCE_STEPS
-    return setup.engine.poll_steps
 
 
 def _transfer_s_per_token(prefill: Replica) -> float:
