@@ -30,13 +30,19 @@ SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
 LEVELS: dict[str, tuple[float, float]] = {
-    "family": (0.40, 1.20),
-    "precision": (0.25, 0.0),
-    "version": (0.15, 0.50),
-    "part": (0.15, 0.30),
+    "all": (0.50, 0.0),
+    "weights": (0.20, 0.0),
+    "family": (0.15, 1.20),
+    "precision": (0.12, 0.0),
+    "version": (0.12, 0.50),
+    "part": (0.12, 0.30),
     "mode": (0.0, 0.50),
+    "ranks": (0.0, 0.0),
 }
 """Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]"""
+
+OF_RANKS = {"prefill": 0.20, "prefill_step_host": 1.20, "request_host": 0.50}
+"""The same of level ``ranks``: how attention is divided where prompts are computed."""
 
 Key = tuple[str, str, str]
 """Parameter, level, group."""
@@ -72,6 +78,8 @@ class EngineFit:
 
 
 def _prior(name: str, level: str) -> float:
+    if level == "ranks":
+        return OF_RANKS.get(name, 0.0)
     return LEVELS[level][0 if name in FACTORS else 1]
 
 

@@ -12,7 +12,7 @@ from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit
 
 Mode = Literal["aggregated", "disaggregated"]
 
-FACTORS = ("gemm", "moe", "attention", "floor", "comm", "prefill")
+FACTORS = ("gemm", "moe", "attention", "prefill_attention", "floor", "comm", "prefill")
 """Measured over calibrated time."""
 HOST = ("step_host", "prefill_step_host", "row_host", "request_host")
 """Times outside kernels. [s]"""
@@ -47,16 +47,32 @@ def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
     )
 
 
-def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
-    """Return the group of a pool at every level of the fit."""
-    family = pool.engine.name
+def groups(version: str, weights: str, part: str, mode: str, attention_dp: int) -> dict[str, str]:
+    """Return the group at every level of the fit.
+
+    Parameters
+    ----------
+    version : family and version of the engine, a space between.
+    attention_dp : attention ranks of a replica that computes prompts.
+    """
+    family = version.split(" ", maxsplit=1)[0]
     return {
+        "all": "all",
+        "weights": weights,
         "family": family,
-        "precision": f"{family} {_FORMATS.get(pool.weights, pool.weights)}",
-        "version": f"{family} {pool.engine.version}",
+        "precision": f"{family} {weights}",
+        "version": version,
         "part": part,
         "mode": f"{family} {mode}",
+        "ranks": f"{family} {mode} {'data' if attention_dp > 1 else 'tensor'}-parallel",
     }
+
+
+def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
+    """Return the group of a pool at every level of the fit."""
+    weights = _FORMATS.get(pool.weights, pool.weights)
+    version = f"{pool.engine.name} {pool.engine.version}"
+    return groups(version, weights, part, mode, pool.parallelism.attention_dp)
 
 
 def with_fitted(pool: Pool, part: str, mode: Mode) -> Pool:

@@ -7,6 +7,9 @@ from planner.files.profiles import profile_root
 from planner.files.yaml_io import load_spec
 from planner.specs.overheads import OverheadsFit
 
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
+
 
 def overheads_path() -> Path:
     """Where the shipped fit lies."""
@@ -28,7 +31,9 @@ def fit_of(family: str) -> OverheadsFit | None:
         return None
     return stored.model_copy(
         update={
-            "effects": tuple(e for e in stored.effects if e.level == "part" or e.group in own),
+            "effects": tuple(
+                e for e in stored.effects if e.level in SHARED_LEVELS or e.group in own
+            ),
             "refused": (),
             "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
         }

@@ -90,9 +90,13 @@ def _pool(role: Role) -> Pool:
     run, workers, own = role.run, role.workers, role.run.settings
     usual = usual_start(role)
     most = usual.limits.max_sequences or 1
-    if role.name != "prefill":
+    if role.name != "prefill" and role.engine.name != "tensorrt-llm":
         most = max(most, role.each_rank)
-    engine = role.engine.model_copy(update={"poll_steps": own.poll_steps or usual.poll_steps})
+    rules = {
+        "poll_steps": own.poll_steps or usual.poll_steps,
+        "balance_steps": usual.balance_steps,
+    }
+    engine = role.engine.model_copy(update=rules)
     return Pool(
         replicas=workers.replicas,
         parallelism=workers.parallelism(),

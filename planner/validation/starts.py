@@ -30,6 +30,8 @@ class Start:
     limits: Limits
     poll_steps: int = 1
     """Decode steps between two looks for new requests."""
+    balance_steps: int = 0
+    """Decode steps for which prompts wait until every attention rank has one."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,23 @@ def _trtllm(role: Role) -> Start:
         tokens = max(16384, batch * prompt + 256 * (prompt > 2048))
         return Start(Limits(max_sequences=batch, max_step_tokens=tokens, memory_share=0.85))
     tokens = max(8192, clients + prompt + 64)
-    limits = Limits(max_sequences=role.each_rank, max_step_tokens=tokens, memory_share=0.85)
+    most = role.each_rank
+    if role.name == "decode" and role.workers.attention_dp == 1:
+        most = _captured(most, 16 if prompt > 2048 else 32)
+    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85)
     if role.name == "decode":
         return Start(limits)
     if role.workers.attention_dp > 1:
-        return Start(limits, BALANCE_STEPS)
+        return Start(limits, balance_steps=BALANCE_STEPS)
     waits = role.blackwell and role.run.precision.weights == "fp8" and prompt <= 1024
     return Start(limits, BATCH_WAIT_STEPS if waits and 64 <= clients < 256 else 1)
+
+
+def _captured(clients: int, least: int) -> int:
+    """Sequences of a decode replica: recipes capture graphs up to a power of two and stop there,
+    with an eighth more clients than slots.
+    """
+    return clients if clients <= least else 1 << (clients.bit_length() - 1)
 
 
 def _vllm(role: Role) -> Start:
@@ -104,9 +116,7 @@ def _vllm(role: Role) -> Start:
     tokens, share = max(2 * load.input_tokens_max, 2048), 0.9
     if not role.blackwell:
         tokens, share = 16384 if load.concurrency <= 32 else 32768, 0.95
-    return Start(
-        Limits(max_sequences=load.concurrency, max_step_tokens=tokens, memory_share=share)
-    )
+    return Start(Limits(max_sequences=load.concurrency, max_step_tokens=tokens, memory_share=share))
 
 
 def _sglang(role: Role) -> Start:
@@ -118,9 +128,7 @@ def _sglang(role: Role) -> Start:
     poll = 10 if clients < 16 else 30
     if not run.model.startswith("deepseek"):
         if run.precision.weights == "fp8" and role.hardware.accelerator.name.startswith("b300"):
-            return Start(
-                Limits(max_sequences=clients, max_step_tokens=16384, memory_share=0.8), 10
-            )
+            return Start(Limits(max_sequences=clients, max_step_tokens=16384, memory_share=0.8), 10)
         share = 0.82 if not fp4 else 0.85
         return Start(Limits(max_sequences=128, max_step_tokens=32768, memory_share=share), poll)
     if fp4:

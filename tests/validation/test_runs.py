@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.calibrate.engine_fit import fit
+from planner.calibrate.engine_fit import LEVELS, fit
 from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
@@ -124,7 +124,7 @@ def synthetic(theta, count=400):
         prefill = rng.uniform(0.0, 1, (2, len(COMPONENTS))) * 1e-3
         prefill[:, COMPONENTS.index("steps") :] = 0.0
         means = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
-        labels = dict.fromkeys(("family", "precision", "version", "part", "mode"), "a")
+        labels = dict.fromkeys(LEVELS, "a")
         sights.append(Sight(str(i), labels, decode, prefill, np.zeros(2), means))
     return sights
 
@@ -133,8 +133,7 @@ def test_known_overheads_are_found_again():
     truth = np.array([START[p] for p in PARAMETERS])
     truth[PARAMETERS.index("moe")] = 1.3
     truth[PARAMETERS.index("step_host")] = 1e-3
-    found = fit(synthetic(truth)).theta(dict.fromkeys(("family", "part"), "a") | dict.fromkeys(
-        ("precision", "version", "mode"), "a"))  # fmt: skip
+    found = fit(synthetic(truth)).theta(dict.fromkeys(LEVELS, "a"))
     assert found[PARAMETERS.index("moe")] == pytest.approx(1.3, rel=0.05)
     assert found[PARAMETERS.index("step_host")] == pytest.approx(1e-3, rel=0.1)
 
