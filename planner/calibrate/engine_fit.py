@@ -30,7 +30,7 @@ SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
 LEVELS: dict[str, tuple[float, float]] = {
-    "all": (0.50, 0.0),
+    "all": (0.30, 0.0),
     "weights": (0.20, 0.0),
     "family": (0.15, 1.20),
     "precision": (0.12, 0.0),

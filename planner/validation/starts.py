@@ -105,8 +105,10 @@ def _trtllm(role: Role) -> Start:
 
 
 def _captured(clients: int, least: int) -> int:
-    """Sequences of a decode replica: recipes capture graphs up to a power of two and stop there,
-    with an eighth more clients than slots.
+    """Return the sequences of a decode replica.
+
+    Recipes capture graphs up to a power of two and stop there, with up to an eighth more clients
+    than slots.
     """
     return clients if clients <= least else 1 << (clients.bit_length() - 1)
 

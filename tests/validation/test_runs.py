@@ -121,6 +121,7 @@ def synthetic(theta, count=400):
     for i in range(count):
         decode = rng.uniform(0.2, 2, (2, len(COMPONENTS))) * 1e-3
         decode[:, COMPONENTS.index("steps") :] = rng.uniform(1, 9, (2, 3))
+        decode[:, COMPONENTS.index("prefill_steps")] /= 50  # few steps compute prompts
         prefill = rng.uniform(0.0, 1, (2, len(COMPONENTS))) * 1e-3
         prefill[:, COMPONENTS.index("steps") :] = 0.0
         means = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
