@@ -65,6 +65,25 @@ class EngineFit:
                 logs[i] += sum(self.effects[j] for j in key)
         return np.asarray(np.exp(logs))
 
+    def undetermined(self, labels: Sequence[dict[str, str]], share: float) -> set[Key]:
+        """Return effects that bear on no parameter the runs determine.
+
+        A parameter of a run is a sum of effects; runs may determine the sum though not its parts.
+        It is undetermined where its standard error is above ``share`` of what the priors leave.
+
+        Parameters
+        ----------
+        labels : of the runs that were fitted.
+        """
+        left = set(self.keys)
+        for own in {tuple(sorted(each.items())): each for each in labels}.values():
+            for chosen in self._chosen(own):
+                spread = float(np.sqrt(np.sum(self.prior_sd[chosen] ** 2)))
+                error = float(np.sqrt(self.covariance[np.ix_(chosen, chosen)].sum()))
+                if chosen and error <= share * spread:
+                    left.difference_update(self.keys[j] for j in chosen)
+        return left
+
     def _chosen(self, labels: dict[str, str]) -> list[list[int]]:
         place = {key: j for j, key in enumerate(self.keys)}
         return [

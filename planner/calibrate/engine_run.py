@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 ENOUGH = 8
 """Fewest runs worth a fit."""
 UNDETERMINED = 0.95
-"""An effect whose standard error is above this share of its prior's is refused."""
+"""A parameter whose standard error is above this share of its prior's is refused."""
 FOLDS = 8
 FEW = 25
 """Fewest runs of a case that get an interval of their own."""
@@ -174,8 +174,9 @@ def _stored(
 ) -> OverheadsFit:  # fmt: skip
     se = np.sqrt(np.diag(found.covariance))
     effects, refused = [], []
+    left = found.undetermined([labels_of(run) for run in runs], UNDETERMINED)
     for j, (name, level, group) in enumerate(found.keys):
-        if se[j] > UNDETERMINED * found.prior_sd[j]:
+        if (name, level, group) in left:
             refused.append(f"{name} {level} {group}")
             continue
         effects.append(

@@ -64,7 +64,7 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     return Prediction(
         run.id, means, intervals, None, seen, _parts(found, theta),
         {name: float(moves[i]) for i, name in enumerate(PARAMETERS) if abs(moves[i]) > 1e-3},
-        tuple(flags(run)),
+        (*flags(run), *found.notes),
     )  # fmt: skip
 
 

@@ -49,6 +49,8 @@ class Replay:
     """Of each pool, prefill first."""
     replicas: tuple[Replica, ...]
     """The physics of each pool."""
+    notes: tuple[str, ...] = ()
+    """What was taken otherwise than stated or computed."""
 
     @property
     def ttft_s(self) -> float:
@@ -88,8 +90,9 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
     ----------
     overheads : of the engine in each pool, prefill first.
     """
+    notes = list(setup.notes)
     replicas = tuple(
-        _built(setup, pool, own) for pool, own in zip(setup.pools, overheads, strict=True)
+        _built(setup, pool, own, notes) for pool, own in zip(setup.pools, overheads, strict=True)
     )
     roles: tuple[Role, ...] = ("both",) if setup.prefill is None else ("prefill", "decode")
     timings = [TracingTiming(replica.timing()) for replica in replicas]
@@ -117,7 +120,7 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
     return Replay(
         done.arrival_s + delay_s, prefilled, sent, first, done.finish_s,
         done.output_tokens.astype(float), where, decoder,
-        tuple(Trace(np.array(rows)) for rows in tracer.rows), replicas,
+        tuple(Trace(np.array(rows)) for rows in tracer.rows), replicas, tuple(notes),
     )  # fmt: skip
 
 
@@ -169,7 +172,7 @@ class _Receiver(Worker):
         super().submit(request, now_s)
 
 
-def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
+def _built(setup: Setup, pool: Pool, overheads: EngineOverheads, notes: list[str]) -> Replica:
     """Put a replica together; it ran, so where the computed cache has no room it gets some."""
     engine = pool.engine.model_copy(update={"overheads": overheads, "fit": None})
     pool = pool.model_copy(update={"engine": engine})
@@ -177,10 +180,16 @@ def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
     load = setup.run.workload
     longest = load.input_tokens_max + load.output_tokens_max + 2 * engine.kv_block_tokens
     longest += replica.memory.sequence_overhead_tokens
-    if replica.memory.kv_capacity_tokens_per_rank >= 2 * longest:
+    found = replica.memory.kv_capacity_tokens_per_rank
+    if found >= 2 * longest:
         return replica
     each = math.ceil(load.concurrency / (pool.replicas * pool.parallelism.attention_dp))
-    limits = pool.limits.model_copy(update={"kv_tokens": longest * max(2, each)})
+    given = longest * max(2, each)
+    notes.append(
+        f"cache: {found:,} tokens a rank as computed would not hold two of the longest requests; "
+        f"it ran, so {given:,} are taken"
+    )
+    limits = pool.limits.model_copy(update={"kv_tokens": given})
     return build(setup.model, setup.hardware, pool.model_copy(update={"limits": limits}))
 
 

@@ -12,7 +12,7 @@ from planner.specs.deployment import KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
-from planner.validation.starts import Role, parallelism_run, usual_start
+from planner.validation.starts import NOT_DATA_PARALLEL, Role, parallelism_run, usual_start
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ class Setup:
     """Of a disaggregated run."""
     decode: Pool
     """Of a disaggregated run; of an aggregated one the pool that does both."""
+    notes: tuple[str, ...] = ()
+    """What was taken otherwise than the run states."""
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -51,10 +53,10 @@ def resolve(run: Run) -> Setup:
     engine = _placed(run, "framework.name", lambda: load_engine(family_of(run)))
     deployment = run.deployment
     if isinstance(deployment, Aggregated):
-        workers = parallelism_run(run) or deployment
-        return Setup(
-            run, model, hardware, None, _pool(Role(run, workers, hardware, engine, "mixed"))
-        )
+        other = parallelism_run(run)
+        role = Role(run, other or deployment, hardware, engine, "mixed")
+        notes = () if other is None else (NOT_DATA_PARALLEL,)
+        return Setup(run, model, hardware, None, _pool(role), notes)
     return Setup(
         run, model, hardware,
         _pool(Role(run, deployment.prefill, hardware, engine, "prefill")),

@@ -150,6 +150,12 @@ def _sglang_apart(role: Role) -> Start:
     return Start(Limits(max_sequences=4096, max_step_tokens=tokens, memory_share=0.85), poll)
 
 
+NOT_DATA_PARALLEL = (
+    "parallelism: labelled attention-data-parallel, but its start command has no such option: "
+    "taken as tensor-parallel attention with expert parallelism"
+)
+
+
 def parallelism_run(run: Run) -> Aggregated | None:
     """Return how an aggregated run was divided, where its label says otherwise; else None.
 
