@@ -45,20 +45,19 @@ def text() -> str:
             for e in fit.held_out
         ),
         "",
-        "Versions are the hardest: nearly all vLLM runs are of one version, so leaving it out leaves",
-        "six runs of vLLM to fit to.",
+        "Nearly all vLLM runs are of one version: leaving it out leaves six runs of vLLM to fit to.",
         "",
         "## Intervals",
         "",
-        "The 5th and 95th percentile of measured over predicted among runs left out: of",
-        "configurations where engine version, part and model were fitted, else of versions, parts",
-        "and models.",
+        "The 5th and 95th percentile of measured over predicted among runs left out, by whether",
+        "engine version, part and model occur among the runs that were fitted, and by the kind of",
+        "run. Queued: the predicted time to first token is above 2 s.",
         "",
-        "| quantity | version, part and model fitted | from | to |",
-        "|---|---|---|---|",
+        "| quantity | version, part and model fitted | kind | runs | from | to |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {NAMES[w.quantity]} | {'yes' if w.seen else 'no'} | {percent(2.718281828**w.low - 1)} "
-            f"| {percent(2.718281828**w.high - 1)} |"
+            f"| {NAMES[w.quantity]} | {'yes' if w.seen else 'no'} | {w.case or 'any'} | {w.n} "
+            f"| {percent(2.718281828**w.low - 1)} | {percent(2.718281828**w.high - 1)} |"
             for w in fit.widths
         ),
         "",

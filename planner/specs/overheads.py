@@ -68,8 +68,8 @@ class Width(Spec):
     seen: bool
     """Whether engine version, part and model were among the fitted ones."""
     case: str = ""
-    """Of which kind of run: ``aggregated``, ``disaggregated``, either with `` queued`` where the
-    predicted time to first token is a queue; empty: any."""
+    """Of which kind of run: ``queued`` where the predicted time to first token is a queue, else
+    ``aggregated`` or ``disaggregated``; empty: any."""
     low: float
     high: float
     n: int

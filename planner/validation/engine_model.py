@@ -100,7 +100,7 @@ def case_of(run: Run, ttft_s: float) -> str:
     ----------
     ttft_s : predicted mean time to first token. [s]
     """
-    return run.deployment.kind + (" queued" if ttft_s > QUEUED_S else "")
+    return "queued" if ttft_s > QUEUED_S else run.deployment.kind
 
 
 def combination_of(run: Run) -> str:

@@ -69,11 +69,11 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
 
 
 def width_of(stored: OverheadsFit, quantity: str, seen: bool, case: str = "") -> Width | None:
-    """Return the width for a quantity: of this case, else of its mode, else of any."""
+    """Return the width for a quantity: of this case, else of any."""
     if quantity == "output_tokens_per_s_per_device":
         quantity = "total_tokens_per_s_per_device"
     own = {w.case: w for w in stored.widths if w.quantity == quantity and w.seen == seen}
-    return next((own[c] for c in (case, case.split(" ", maxsplit=1)[0], "") if c in own), None)
+    return own.get(case, own.get(""))
 
 
 def _parts(found: Look, theta: Any) -> dict[str, float]:

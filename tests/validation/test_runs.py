@@ -192,9 +192,7 @@ def test_a_sum_that_is_determined_is_kept_though_its_parts_are_not():
     keys = (("moe", "family", "a"), ("moe", "part", "p"), ("comm", "family", "a"))
     covariance = np.array([[0.5, -0.495, 0.0], [-0.495, 0.5, 0.0], [0.0, 0.0, 1.0]])
     found = EngineFit(keys, np.array([0.1, 0.1, 0.0]), covariance, np.ones(3))
-    left = found.undetermined(
-        [dict.fromkeys(LEVELS, "-") | {"family": "a", "part": "p"}], 0.95
-    )
+    left = found.undetermined([dict.fromkeys(LEVELS, "-") | {"family": "a", "part": "p"}], 0.95)
     assert left == {("comm", "family", "a")}
 
 
