@@ -368,6 +368,8 @@ class CalibrationSpec(Spec):
     """Idle power over maximum power of the device."""
     step_overhead_s: OverheadS
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
+    kernels_of: str = ""
+    """Part that products and attention cores were measured on, if another; set by a scenario."""
     provenance: Provenance | None = None
     """Absent where the numbers were read off published figures by hand."""
 
