@@ -206,7 +206,8 @@ def _stored(
 def _widths(errors: Floats, seen: NDArray[np.bool_], cases: list[str]) -> list[Width]:
     """Quantiles of log(measured / predicted) of what was left out, by what is known beforehand.
 
-    Moved out for the finite sample and for runs that miss together; a case of fewer than :data:`FEW` runs gets none of its own.
+    Moved out for the finite sample and for runs that miss together; a case of fewer than
+    :data:`FEW` runs gets none of its own.
 
     References
     ----------

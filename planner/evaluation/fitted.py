@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import InputError
 from planner.sourced import Sourced
 from planner.specs.deployment import Pool
 from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit
@@ -29,7 +30,16 @@ _FORMATS = {"nvfp4": "fp4"}
 
 
 def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.float64]:
-    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing."""
+    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing.
+
+    Raises
+    ------
+    InputError
+        The fit is of other parameters.
+    """
+    missing = [name for name in PARAMETERS if name not in stored.start]
+    if missing:
+        raise InputError("", "start", f"lacks {', '.join(missing)}: fit the engines again")
     logs = {name: float(np.log(stored.start[name])) for name in PARAMETERS}
     for effect in stored.effects:
         if labels.get(effect.level) == effect.group:
