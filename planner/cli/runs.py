@@ -69,7 +69,7 @@ def _write(path: str, text: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @workers_option
 def engine(  # noqa: PLR0913
-    runs_file: str, out: str | None, source: str, rounds: int, start: str | None, as_json: bool,
+    *, runs_file: str, out: str | None, source: str, rounds: int, start: str | None, as_json: bool,
     workers: int,
 ) -> None:  # fmt: skip
     """Fit overheads of serving engines to measured runs; say what the runs do not determine."""
