@@ -37,6 +37,9 @@ LEFT_OUT: dict[str, Callable[[Run], str]] = {
 }
 """What is left out together -> the group of a run."""
 
+SEEN = "configurations, version, part and model fitted"
+"""Of the configurations that were left out, those whose version, part and model were not."""
+
 QUANTITIES = ("mean_tpot_s", "mean_ttft_s", "total_tokens_per_s_per_device")
 
 
@@ -191,10 +194,13 @@ def _stored(
     table = np.concatenate(list(held.values()))
     known = [each for what in held for each in cases[what]]
     widths = _widths(table, np.array([s for s, _ in known]), [c for _, c in known])
+    inside = np.array([seen for seen, _ in cases["configurations"]])
+    tables = {**held, SEEN: held["configurations"][inside]}
     errors = [
         _summary(what, name, table[:, i])
-        for what, table in held.items()
+        for what, table in tables.items()
         for i, name in enumerate(QUANTITIES)
+        if np.isfinite(table[:, i]).any()
     ]
     return OverheadsFit(
         fitted=date, source=source, runs=len(runs), start=dict(START), effects=tuple(effects),
