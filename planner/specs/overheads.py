@@ -104,3 +104,5 @@ class OverheadsFit(Spec):
     """Engine version, part and model that were fitted."""
     widths: tuple[Width, ...] = ()
     held_out: tuple[HeldOutError, ...] = ()
+    held_out_by: str = "Every run was simulated anew with the overheads fitted without its group."
+    """How runs that were left out were predicted."""
