@@ -107,8 +107,9 @@ def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
         "## Runs that were left out of the fit",
         "",
         "Groups of runs were left out together, overheads fitted without them, and the runs",
-        "simulated anew with these. One approximation: what each component contributes, from which",
-        "a fit without a group is made, comes from simulations with the fit to all runs.",
+        "predicted with these. What each component contributes, from which a fit without a group is",
+        "made, comes from simulations with the fit to all runs.",
+        fit.held_out_by,
         "",
         "| left out together | quantity | runs | median error | p90 | bias |",
         "|---|---|---|---|---|---|",
@@ -118,20 +119,19 @@ def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
             for e in fit.held_out
         ),
         "",
-        "Versions are the hardest: nearly all vLLM runs are of one version, so leaving it out leaves",
-        "six runs of vLLM to fit to.",
+        "Nearly all vLLM runs are of one version: leaving it out leaves six runs of vLLM to fit to.",
         "",
         "## Intervals",
         "",
-        "The 5th and 95th percentile of measured over predicted among runs left out: of",
-        "configurations where engine version, part and model were fitted, else of versions, parts",
-        "and models.",
+        "The 5th and 95th percentile of measured over predicted among runs left out, by whether",
+        "engine version, part and model occur among the runs that were fitted, and by the kind of",
+        "run. Queued: the predicted time to first token is above 2 s.",
         "",
-        "| quantity | version, part and model fitted | from | to |",
-        "|---|---|---|---|",
+        "| quantity | version, part and model fitted | kind | runs | from | to |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {NAMES[w.quantity]} | {'yes' if w.seen else 'no'} | {percent(2.718281828**w.low - 1)} "
-            f"| {percent(2.718281828**w.high - 1)} |"
+            f"| {NAMES[w.quantity]} | {'yes' if w.seen else 'no'} | {w.case or 'any'} | {w.n} "
+            f"| {percent(2.718281828**w.low - 1)} | {percent(2.718281828**w.high - 1)} |"
             for w in fit.widths
         ),
         "",

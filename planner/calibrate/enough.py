@@ -75,19 +75,18 @@ def standings(stored: OverheadsFit, runs: Sequence[Run]) -> list[Standing]:
 
 
 def _standing(stored: OverheadsFit, engine: str, name: str, count: int) -> Standing:
-    prior = LEVELS["family"][0 if name in FACTORS else 1]
-    found = next(
-        (e for e in stored.effects
-         if (e.parameter, e.level, e.group) == (name, "family", engine)),
-        None,
-    )  # fmt: skip
-    if found is None:
+    """What is best known of: the effect of all engines, or the engine's own."""
+    own = {("all", "all"), ("family", engine)}
+    found = [e for e in stored.effects if e.parameter == name and (e.level, e.group) in own]
+    if not found:
         return Standing(engine, name, "not determined", None, None, None, KINDS[name])
-    value = stored.start[name] * math.exp(found.log_effect)
-    spread = math.exp(found.log_se)
-    if found.log_se <= WELL * prior:
+    which = 0 if name in FACTORS else 1
+    value = stored.start[name] * math.exp(sum(e.log_effect for e in found))
+    best = min(found, key=lambda e: e.log_se / LEVELS[e.level][which])
+    prior, spread = LEVELS[best.level][which], math.exp(best.log_se)
+    if best.log_se <= WELL * prior:
         return Standing(engine, name, "fitted", value, spread, 0, "")
-    data = 1 / found.log_se**2 - 1 / prior**2
+    data = 1 / best.log_se**2 - 1 / prior**2
     wanted = 1 / (WELL * prior) ** 2 - 1 / prior**2
     more = math.ceil(count * (wanted / data - 1)) if data > 0 else None
     return Standing(engine, name, "leaning", value, spread, more, KINDS[name])

@@ -100,17 +100,20 @@ def _write(path: str, text: str) -> None:
 @click.option("--out", help="Write the fit here; by default it is only printed.")
 @click.option("--source", default="own measurements", show_default=True, help="Who measured.")
 @click.option("--rounds", default=3, show_default=True, help="Fits, each simulated again.")
+@click.option("--start", help="Fit to start from, a file as --out writes it: fewer rounds do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @workers_option
-def engine(
-    runs_file: str, out: str | None, source: str, rounds: int, as_json: bool, workers: int
-) -> None:
+def engine(  # noqa: PLR0913
+    *, runs_file: str, out: str | None, source: str, rounds: int, start: str | None, as_json: bool,
+    workers: int,
+) -> None:  # fmt: skip
     """Fit overheads of serving engines to measured runs; say what the runs do not determine."""
     from datetime import UTC, datetime
 
     from planner.calibrate.engine_run import fit_engines, fit_yaml
     from planner.calibrate.enough import standings, verdict
     from planner.evaluation.fitted import FACTORS
+    from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
 
     runs, refused = read_runs(runs_file)
@@ -119,6 +122,7 @@ def engine(
     today = datetime.now(UTC).date().isoformat()
     fitted = fit_engines(
         runs, today, source, rounds=rounds, workers=workers,
+        start=load_overheads(start) if start else None,
         tell=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     stored: dict[str, Any] = fitted.stored.model_dump(mode="json")

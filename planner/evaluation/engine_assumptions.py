@@ -68,7 +68,7 @@ def _fitted(replica: Replica) -> str:
     if not known_kernels(fit, pool.engine.name, replica.model):
         text += (
             " None has a model with these kinds of attention and experts either: kernels are as "
-            "calibrated, host times as fitted."
+            "those of all engines together, host times as fitted."
         )
     for quantity, name in (("mean_tpot_s", "TPOT"), ("mean_ttft_s", "TTFT")):
         error = expected_error(pool, part, model, quantity)

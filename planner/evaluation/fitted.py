@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import InputError
 from planner.sourced import Sourced
 from planner.specs.deployment import Pool
 from planner.specs.model import ModelSpec
@@ -13,7 +14,7 @@ from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit,
 
 Mode = Literal["aggregated", "disaggregated"]
 
-FACTORS = ("gemm", "moe", "attention", "floor", "comm", "prefill")
+FACTORS = ("gemm", "moe", "attention", "prefill_attention", "floor", "comm", "prefill")
 """Measured over calibrated time."""
 HOST = ("step_host", "prefill_step_host", "row_host", "request_host")
 """Times outside kernels. [s]"""
@@ -25,12 +26,24 @@ _FIELDS = {
     "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
 }  # fmt: skip
 
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
+
 _FORMATS = {"nvfp4": "fp4"}
 """Checkpoint formats that measured runs call otherwise."""
 
 
 def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.float64]:
-    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing."""
+    """Values of :data:`PARAMETERS`; a group that was never fitted adds nothing.
+
+    Raises
+    ------
+    InputError
+        The fit is of other parameters.
+    """
+    missing = [name for name in PARAMETERS if name not in stored.start]
+    if missing:
+        raise InputError("", "start", f"lacks {', '.join(missing)}: fit the engines again")
     logs = {name: float(np.log(stored.start[name])) for name in PARAMETERS}
     for effect in stored.effects:
         if labels.get(effect.level) == effect.group:
@@ -49,12 +62,13 @@ def theta_for(
     """:func:`theta_of`, for one model.
 
     Factors of kernels were fitted on kernels: where an engine has no run of a model with the same
-    kinds of attention and experts, its kernels are taken as calibrated.  Host times are the
-    engine's own and stay.
+    kinds of attention and experts, only the effects that belong to no engine change them.  Host
+    times are the engine's own and stay.
     """
     theta = theta_of(stored, labels)
     if not known_kernels(stored, labels["family"], model):
-        theta[: len(FACTORS)] = 1.0
+        common = {level: group for level, group in labels.items() if level in SHARED_LEVELS}
+        theta[: len(FACTORS)] = theta_of(stored, common)[: len(FACTORS)]
     return theta
 
 
@@ -68,16 +82,32 @@ def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
     )
 
 
-def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
-    """Return the group of a pool at every level of the fit."""
-    family = pool.engine.name
+def groups(version: str, weights: str, part: str, mode: str, attention_dp: int) -> dict[str, str]:
+    """Return the group at every level of the fit.
+
+    Parameters
+    ----------
+    version : family and version of the engine, a space between.
+    attention_dp : attention ranks of a replica that computes prompts.
+    """
+    family = version.split(" ", maxsplit=1)[0]
     return {
+        "all": "all",
+        "weights": weights,
         "family": family,
-        "precision": f"{family} {_FORMATS.get(pool.weights, pool.weights)}",
-        "version": f"{family} {pool.engine.version}",
+        "precision": f"{family} {weights}",
+        "version": version,
         "part": part,
         "mode": f"{family} {mode}",
+        "ranks": f"{family} {mode} {'data' if attention_dp > 1 else 'tensor'}-parallel",
     }
+
+
+def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
+    """Return the group of a pool at every level of the fit."""
+    weights = _FORMATS.get(pool.weights, pool.weights)
+    version = f"{pool.engine.name} {pool.engine.version}"
+    return groups(version, weights, part, mode, pool.parallelism.attention_dp)
 
 
 def with_fitted(pool: Pool, part: str, mode: Mode, model: ModelSpec) -> Pool:

@@ -78,6 +78,7 @@ class Replica:
             room_steps=engine.room_steps,
             swap_s_per_token=self._swap_s_per_token(),
             poll_steps=engine.poll_steps,
+            polls_ahead=engine.polls_ahead,
             balance_steps=engine.balance_steps,
             role=role,
         )

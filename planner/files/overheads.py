@@ -8,6 +8,9 @@ from planner.files.profiles import load_model, profile_root
 from planner.files.yaml_io import load_spec
 from planner.specs.overheads import OverheadsFit, kernel_kind
 
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
+
 
 def overheads_path() -> Path:
     """Where the shipped fit lies."""
@@ -37,7 +40,9 @@ def fit_of(family: str) -> OverheadsFit | None:
         return None
     return stored.model_copy(
         update={
-            "effects": tuple(e for e in stored.effects if e.level == "part" or e.group in own),
+            "effects": tuple(
+                e for e in stored.effects if e.level in SHARED_LEVELS or e.group in own
+            ),
             "refused": (),
             "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
             "kernel_kinds": tuple(k for k in stored.kernel_kinds if k.startswith(f"{family} ")),

@@ -11,7 +11,7 @@ from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
 from planner.files import load_model
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
-from planner.validation.engine_model import combination_of, labels_of, predict
+from planner.validation.engine_model import case_of, combination_of, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import Look, look_at_all
 
@@ -73,7 +73,7 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     means = {"mean_ttft_s": ttft, "mean_tpot_s": tpot, **throughput(run, ttft, tpot)}
     intervals = {}
     for name, value in means.items():
-        width = _width(stored, name, seen)
+        width = width_of(stored, name, seen, case_of(run, ttft))
         if width is not None:
             intervals[name] = [value * float(np.exp(width.low)), value * float(np.exp(width.high))]
     sight = found.sight
@@ -88,15 +88,16 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     }
     return Prediction(
         run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
-        tuple(flags(run)),
+        (*flags(run), *found.notes),
     )  # fmt: skip
 
 
-def _width(stored: OverheadsFit, quantity: str, seen: bool) -> Width | None:
-    known = "mean_tpot_s" if quantity == "mean_tpot_s" else quantity
+def width_of(stored: OverheadsFit, quantity: str, seen: bool, case: str = "") -> Width | None:
+    """Return the width for a quantity: of this case, else of any."""
     if quantity == "output_tokens_per_s_per_device":
-        known = "total_tokens_per_s_per_device"
-    return next((w for w in stored.widths if w.quantity == known and w.seen == seen), None)
+        quantity = "total_tokens_per_s_per_device"
+    own = {w.case: w for w in stored.widths if w.quantity == quantity and w.seen == seen}
+    return own.get(case, own.get(""))
 
 
 def _parts(found: Look, theta: Any, of: int) -> dict[str, float]:

@@ -14,6 +14,9 @@ RUNS = shipped_runs()
 VLLM = [run for run in RUNS if family_of(run) == "vllm"][:10]
 
 
+PRIOR = LEVELS["family"][0]
+
+
 def stored(log_se):
     effects = (
         Effect(parameter="moe", level="family", group="vllm", log_effect=0.0, log_se=log_se),
@@ -26,21 +29,20 @@ def of(found, name):
 
 
 def test_a_parameter_with_a_small_error_is_fitted():
-    moe = of(standings(stored(0.1), VLLM), "moe")
+    moe = of(standings(stored(PRIOR / 3), VLLM), "moe")
     assert (moe.state, moe.value, moe.more_runs) == ("fitted", 1.0, 0)
 
 
 def test_how_many_more_runs_would_do_by_hand():
-    """Prior 0.4, error 0.3: the runs have 1/0.09 - 1/0.16 = 4.86, 3/0.16 = 18.75 are wanted."""
-    assert LEVELS["family"][0] == 0.4
-    moe = of(standings(stored(0.3), VLLM), "moe")
+    """Error 3/4 of the prior p: the runs have (16/9 - 1) / p^2, 3 / p^2 are wanted."""
+    moe = of(standings(stored(0.75 * PRIOR), VLLM), "moe")
     assert moe.state == "leaning"
-    assert moe.more_runs == pytest.approx(10 * (18.75 / 4.861 - 1), abs=1)
+    assert moe.more_runs == pytest.approx(10 * (3 / (7 / 9) - 1), abs=1)
     assert moe.bring
 
 
 def test_what_is_not_there_is_not_determined_and_says_what_to_bring():
-    row = of(standings(stored(0.1), VLLM), "row_host")
+    row = of(standings(stored(PRIOR / 3), VLLM), "row_host")
     assert (row.state, row.value, row.more_runs) == ("not determined", None, None)
     assert "clients" in row.bring
 
