@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from planner.errors import InputError
 from planner.serving.config import ReplicaConfig
 from planner.serving.decoding import NEVER
+from planner.serving.operations import Operations
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
 
@@ -58,8 +59,12 @@ class Cluster:
     """From a client's send to the router: front end, tokeniser, transport. [s]"""
     seed: int = 0
     """Of routers that draw."""
+    operations: Operations | None = None
+    """None: every replica serves all the time."""
 
     def __post_init__(self) -> None:
+        if self.operations is not None:
+            self.operations.check([pool.replicas for pool in self.pools])
         roles = tuple(pool.config.role for pool in self.pools)
         if roles not in (("both",), ("prefill", "decode")):
             raise InputError(

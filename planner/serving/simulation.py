@@ -12,6 +12,7 @@ from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledge
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica, ReplicaEngine, Site
+from planner.serving.fleet_log import FleetHistory
 from planner.serving.records import Records, collect
 from planner.serving.sources import source
 from planner.serving.timing import Timing
@@ -77,6 +78,10 @@ def simulate_cluster(
     InfeasibleError
         No request of the stream can ever run.
     """
+    if cluster.operations is not None:
+        from planner.serving.operated import OperatedFront
+
+        return OperatedFront(stream, cluster, engine).run(horizon_s)
     return Front(stream, cluster, engine).run(horizon_s)
 
 
@@ -99,14 +104,17 @@ class Front:
         self._surely_tokens = cluster.surely_tokens()
         self._source = source(stream, self)
         self.replicas: list[ReplicaEngine] = []
-        self._pools: list[_Pool] = []
+        self.pools: list[RoutedPool] = []
         for setup in cluster.pools:
-            pool = _Pool(setup, len(self.replicas), cluster.seed)
+            pool = self._pool(setup, len(self.replicas))
             site = Site(self.clock, self.ledger, setup.timing, setup.config, self._done)
             self.replicas += [engine(pool.first + i, site) for i in range(setup.replicas)]
-            self._pools.append(pool)
-        self._entry = self._pools[0]
-        self._link = _Link(cluster.handover or Handover(0.0), len(self.replicas))
+            self.pools.append(pool)
+        self._entry = self.pools[0]
+        self._link = CacheLink(cluster.handover or Handover(0.0), len(self.replicas))
+
+    def _pool(self, setup: PoolSetup, first: int) -> "RoutedPool":
+        return RoutedPool(setup, first, self.cluster.seed)
 
     def run(self, horizon_s: float | None) -> Records:
         """Serve until all is answered or the horizon is reached."""
@@ -115,6 +123,9 @@ class Front:
             self.clock.at(horizon_s, CLOSING, self._close)
         self.clock.run_out()
         end_s = max([self._last_arrival_s, *(replica.now_s for replica in self.replicas)])
+        return self._collect(end_s)
+
+    def _collect(self, end_s: float, fleet: FleetHistory | None = None) -> Records:
         return collect(
             self.ledger,
             [replica.meter for replica in self.replicas],
@@ -122,6 +133,7 @@ class Front:
             end_s=end_s,
             cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
+            fleet=fleet,
         )
 
     def _close(self, event: simpy.Event) -> None:
@@ -157,7 +169,7 @@ class Front:
             for replica in self.replicas:
                 replica.meter.gaps_from_s = now_s
 
-    def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
+    def _submit(self, pool: "RoutedPool", request: int, now_s: float) -> int:
         member = pool.balancer.take(self.ledger.prompts[request])
         pool.outstanding += 1
         number = pool.first + member
@@ -175,20 +187,20 @@ class Front:
             ledger.finish_s[request] = now_s
             self._source.answered(now_s)
             return
-        pool = self._pools[0 if number < self._pools[1].first else 1]
+        pool = self.pools[0 if number < self.pools[1].first else 1]
         pool.balancer.release(number - pool.first, prompt)
         pool.outstanding -= 1
         if pool is self._entry and ledger.answers[request] > 1:
             self._hand_over(number, request, now_s)
             return
-        if pool is self._entry:
+        if pool is self._entry and ledger.first_token_s[request] != ledger.first_token_s[request]:
             ledger.first_token_s[request] = now_s
         ledger.finish_s[request] = now_s
         self._source.answered(now_s)
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
-        pool = self._pools[1]
+        pool = self.pools[1]
         prompt = self.ledger.prompts[request]
         number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
         pool.outstanding += 1
@@ -220,7 +232,7 @@ class Front:
         )
 
 
-class _Pool:
+class RoutedPool:
     """The router in front of one pool."""
 
     def __init__(self, setup: PoolSetup, first: int, seed: int) -> None:
@@ -234,12 +246,16 @@ class _Pool:
         return self._most is not None and self.outstanding >= self._most
 
 
-class _Link:
+class CacheLink:
     """Busy times of each replica's sending and receiving side."""
 
     def __init__(self, law: Handover, replicas: int) -> None:
         self._law = law
         self._free_s = [0.0] * replicas
+
+    def free(self, replica: int, now_s: float) -> None:
+        """Give up what a replica was sending and receiving."""
+        self._free_s[replica] = min(self._free_s[replica], now_s)
 
     def arrival_s(self, sender: int, receiver: int, tokens: int, now_s: float) -> float:
         """When a cache whose prompt is done now is at the receiver; takes both sides' time. [s]"""
