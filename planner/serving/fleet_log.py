@@ -65,12 +65,12 @@ class FleetLog:
         columns = zip(*kept, strict=True) if kept else ((), (), ())
         time_s, replica, state = (np.array(list(column), np.float64) for column in columns)
         order = np.lexsort((np.arange(len(kept)), replica))
-        replica, begin_s = replica[order].astype(np.int64), time_s[order]
+        number, begin_s = replica[order].astype(np.int64), time_s[order]
         until_s = np.append(begin_s[1:], end_s)[: len(kept)]
-        until_s[np.append(replica[1:] != replica[:-1], True)[: len(kept)]] = end_s
+        until_s[np.append(number[1:] != number[:-1], True)[: len(kept)]] = end_s
         events = Counter(what for time_s, what in self.events if time_s <= end_s)
         return FleetHistory(
-            self.replicas, replica, state[order].astype(np.int64), begin_s, until_s, end_s,
+            self.replicas, number, state[order].astype(np.int64), begin_s, until_s, end_s,
             dict(events), tuple(one for one in self.scalings if one.time_s <= end_s),
         )  # fmt: skip
 
@@ -95,8 +95,8 @@ class FleetHistory:
         start_s, stop_s = window or (0.0, self.end_s)
         inside = np.clip(self.until_s, start_s, stop_s) - np.clip(self.begin_s, start_s, stop_s)
         mine = np.isin(self.state, states)
-        total: Floats = np.bincount(self.replica[mine], inside[mine], self.replicas)
-        return total
+        total = np.bincount(self.replica[mine], inside[mine], self.replicas)
+        return total.astype(np.float64)
 
     def paid_s(self, window: Window | None = None) -> Floats:
         """Time that each replica was paid for: all but switched off. [s]"""
@@ -123,15 +123,12 @@ class FleetHistory:
     def count(self, times_s: Floats, *states: State) -> Integers:
         """Replicas that are in some states at each time."""
         begins, ends = self._edges(states, (0.0, self.end_s))
-        found: Integers = np.searchsorted(begins, times_s, "right") - np.searchsorted(
-            ends, times_s, "right"
-        )
-        return found
+        began: Integers = np.searchsorted(begins, times_s, "right").astype(np.int64)
+        return began - np.searchsorted(ends, times_s, "right")
 
     def degraded_s(self, window: Window) -> float:
         """Time in a window with a replica down or slow, overlaps counted once. [s]"""
         begins, ends = self._edges(DEGRADED, window)
-        # sorted apart they pair up to the same union: open while more began than ended
         times = np.concatenate((begins, ends))
         order = np.argsort(times, kind="stable")
         open_after = np.cumsum(np.repeat((1, -1), (len(begins), len(ends)))[order])[:-1]

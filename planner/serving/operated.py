@@ -8,6 +8,7 @@ first one that comes up) or are turned away; retries always wait.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import simpy
@@ -19,7 +20,6 @@ from planner.serving.breakdowns import Breakdowns
 from planner.serving.clock import ARRIVAL, LOST, ROUTER
 from planner.serving.cluster import Cluster, PoolSetup
 from planner.serving.fleet import Fleet
-from planner.serving.fleet_log import FleetHistory
 from planner.serving.operations import Signal
 from planner.serving.records import Records
 from planner.serving.scaling import Scaler
@@ -61,9 +61,9 @@ class OperatedFront(Front):
             Scaler(self.fleet, number, setup).start()
         return super().run(horizon_s)
 
-    def _collect(self, end_s: float, fleet: FleetHistory | None = None) -> Records:
+    def _collect(self, end_s: float) -> Records:
         end_s = max([end_s, *self.ledger.lost_s.values()])
-        return super()._collect(end_s, self.fleet.log.history(end_s))
+        return replace(super()._collect(end_s), fleet=self.fleet.log.history(end_s))
 
     def _goes_on(self) -> bool:
         waits = any(pool.waiting for pool in self._operated)
@@ -173,7 +173,7 @@ class OperatedFront(Front):
             seen_s[request] != seen_s[request]
             for number in mine
             for request in self._on[number]
-            if self._home[request] == number
+            if self._home.get(request) == number
         )
 
     # --- failures ---

@@ -35,7 +35,7 @@ class Records:
     """Below ``output_tokens`` only where the horizon stopped the run."""
     replica: Integers
     """Replica that took the request (the one that decodes, where pools are apart); -1: rejected as
-    too long ever to run, -2: turned away by an admission limit, or while no replica was up, -3: lost
+    too long ever to run, -2: turned away by an admission limit or while no replica was up, -3: lost
     with a failed replica, -4: still at the router, for no replica was up."""
     counted: Mask
     """Arrived after the warm-up."""
@@ -202,7 +202,6 @@ def collect(
     end_s: float,
     cluster: Cluster,
     warmup: tuple[float, int],
-    fleet: FleetHistory | None = None,
 ) -> Records:
     """Freeze the columns of a run.
 
@@ -210,7 +209,6 @@ def collect(
     ----------
     remaining : tokens still to produce of requests that are decoding at the end.
     warmup : (seconds, requests) not counted.
-    fleet : what happened to replicas, where anything may.
     """
     arrived = len(ledger.replica)
 
@@ -268,5 +266,4 @@ def collect(
         retries=rare(ledger.retried),
         prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
         lost_s=lost_s,
-        fleet=fleet,
     )

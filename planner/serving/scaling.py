@@ -94,9 +94,7 @@ class _Works:
         ready = [member for member in self._left if member.state is State.UP]
         if ready:
             self._left.remove(ready[0])
-            self._fleet.drain(
-                ready[0], now_s, State.MAINTENANCE, partial(self._begin, ready[0])
-            )
+            self._fleet.drain(ready[0], now_s, State.MAINTENANCE, partial(self._begin, ready[0]))
         elif self._left:
             self._fleet.agenda.at(now_s + self._duration_s, self.go_on)
 

@@ -12,7 +12,6 @@ from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledge
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica, ReplicaEngine, Site
-from planner.serving.fleet_log import FleetHistory
 from planner.serving.records import Records, collect
 from planner.serving.sources import source
 from planner.serving.timing import Timing
@@ -125,7 +124,7 @@ class Front:
         end_s = max([self._last_arrival_s, *(replica.now_s for replica in self.replicas)])
         return self._collect(end_s)
 
-    def _collect(self, end_s: float, fleet: FleetHistory | None = None) -> Records:
+    def _collect(self, end_s: float) -> Records:
         return collect(
             self.ledger,
             [replica.meter for replica in self.replicas],
@@ -133,7 +132,6 @@ class Front:
             end_s=end_s,
             cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
-            fleet=fleet,
         )
 
     def _close(self, event: simpy.Event) -> None:
@@ -243,6 +241,7 @@ class RoutedPool:
         self._most = None if most is None else most * setup.replicas
 
     def full(self) -> bool:
+        """Whether arrivals are turned away."""
         return self._most is not None and self.outstanding >= self._most
 
 
