@@ -13,6 +13,8 @@ from planner.cost import (
 )
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
+from planner.evaluation.operations import operations_of, operations_report, paid_devices
+from planner.evaluation.operations_assumptions import operations_assumptions
 from planner.evaluation.pools import (
     FleetPool,
     cluster_of,
@@ -33,6 +35,7 @@ from planner.serving import (
     simulate_cluster,
     summarise,
 )
+from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
 from planner.specs.workload import CurveArrivals, Workload
 from planner.step import Step
@@ -58,8 +61,10 @@ def evaluate(scenario: Scenario) -> Result:
     workload = need_workload(scenario)
     pools = fleet_of(scenario, scenario.deployment)
     traffic = measured_traffic(workload, scenario.run)
+    run = resolve_run(workload, scenario.run)
+    operations = operations_of(scenario.operations, pools, run)
     cluster = cluster_of(
-        pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens
+        pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )
     return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
 
@@ -106,7 +111,9 @@ def _result(
     scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
 ) -> Result:
     records, metrics, wall_s = served
-    bill = prefill_bill_share(pools)
+    spec = scenario.operations if records.fleet is not None else None
+    paid = paid_devices(spec, pools, records)
+    bill = prefill_bill_share(pools, paid)
     flow = Flow(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
@@ -114,7 +121,7 @@ def _result(
         workload.cached_input_share,
         metrics.prefill_share if bill is None else bill,
     )
-    costs = costs_of(pools, flow)
+    costs = costs_of(pools, sum(paid), flow)
     main = pools[-1]
     decode, prefill = _typical_steps(pools, metrics, records)
     return Result(
@@ -130,15 +137,20 @@ def _result(
         costs=costs,
         energy=_energy(fleet_w(pools, records), flow),
         day=_day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
-        assumptions=fleet_assumptions(pools, scenario.deployment),
-        sources=_sources(workload, pools, costs),
+        operations=operations_report(spec, pools, records, scenario.slo),
+        assumptions=(
+            *fleet_assumptions(pools, scenario.deployment),
+            *operations_assumptions(spec, scenario.run.seed),
+        ),
+        sources=_sources(workload, pools, costs, spec),
         wall_s=wall_s,
     )
 
 
 def _sources(
-    workload: Workload, pools: tuple[FleetPool, ...], costs: tuple[Cost, ...]
-) -> tuple[str, ...]:
+    workload: Workload, pools: tuple[FleetPool, ...], costs: tuple[Cost, ...],
+    spec: OperationsSpec | None,
+) -> tuple[str, ...]:  # fmt: skip
     """Where the facts of every pool are from, without repetition."""
     found = [
         *sources(
@@ -148,6 +160,7 @@ def _sources(
                 for spec in (hardware.accelerator, hardware.system, hardware.calibration)
             ),
             *(c.price for c in costs),
+            *([spec] if spec else []),
         ),
         pools[0].replica.model.source,
     ]

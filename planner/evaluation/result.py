@@ -6,6 +6,7 @@ from typing import Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
+from planner.evaluation.operations import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records
@@ -57,6 +58,8 @@ class Result:
     costs: tuple[Cost, ...]
     energy: Energy | None
     day: Day | None
+    operations: OperationsReport | None
+    """Failures, scaling and maintenance; None: none could happen."""
     assumptions: tuple[Assumption, ...]
     sources: tuple[str, ...]
     wall_s: float
@@ -99,6 +102,7 @@ class Result:
             "finished": m.finished,
             "rejected": m.rejected,
             "unfinished": m.unfinished,
+            "lost": m.lost,
             "ttft_s": percentiles(m.ttft_s),
             "tpot_s": percentiles(m.tpot_s),
             "itl_s": percentiles(m.itl_s),
@@ -123,6 +127,7 @@ class Result:
             "costs": [cost_dict(c) for c in self.costs],
             "energy": asdict(self.energy) if self.energy else None,
             "day": _day_dict(self.day) if self.day else None,
+            "operations": self.operations.to_dict() if self.operations else None,
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
         }

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from planner.evaluation import Result
+from planner.report.operation_tables import sentence
 from planner.report.words import (
     HOW,
     fleet,
@@ -63,6 +64,7 @@ def good_news(answer: Plan | Result | Comparison) -> bool:
 def _result_headline(result: Result) -> str:
     model = result.replica.model.title
     sentences = [f"{fleet(result)} for {model}: {replicas(result)}."]
+    sentences.append(sentence(result))
     sentences.append(_promise_sentence(result))
     return " ".join(filter(None, sentences))
 

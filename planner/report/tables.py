@@ -106,8 +106,9 @@ def load(result: Result) -> Table:
             f"{human(result.records.kv_capacity_tokens, 'tokens')} in use on average",
         ),
     ]
-    if m.rejected or m.unfinished:
-        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished"))
+    if m.rejected or m.unfinished or m.lost:
+        lost = f", {m.lost:,} lost" if m.lost else ""
+        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished{lost}"))
     if result.energy:
         e = result.energy
         rows.append(

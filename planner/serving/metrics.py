@@ -96,7 +96,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Summary of a run; ``arrived = finished + rejected + unfinished``, warm-up excluded."""
+    """Summary of a run, warm-up excluded: ``arrived = finished + rejected + unfinished + lost``."""
 
     arrived: int
     finished: int
@@ -132,6 +132,8 @@ class Metrics:
     """Share of counted requests within every promised limit (see :func:`request_limits`)."""
     goodput_requests_per_s: float
     """Counted requests within every limit over the time they arrived in: the steady window."""
+    lost: int = 0
+    """Lost with a failed replica."""
 
     @property
     def broken(self) -> tuple[Promise, ...]:
@@ -186,7 +188,13 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
         goodput_requests_per_s=float(good.sum()) / (window[1] - window[0])
         if window[1] > window[0]
         else 0.0,
+        lost=int((counted & records.lost).sum()),
     )
+
+
+def within_limits(records: Records, slo: Slo | None) -> NDArray[np.bool_]:
+    """Say for each counted request whether it was answered within every limit."""
+    return _within(_latencies(records), records, slo)
 
 
 def _latencies(records: Records) -> dict[str, Floats]:
@@ -255,7 +263,7 @@ def _steady(records: Records, start_s: float, end_s: float) -> Throughput:
     first_s, finish_s = records.first_token_s, records.finish_s
     began = (first_s >= start_s) & (first_s <= end_s)
     ended = (finish_s >= start_s) & (finish_s <= end_s)
-    last_s = np.where(np.isfinite(finish_s), finish_s, records.end_s)
+    last_s = records.left_s
     spread = last_s > first_s
     first_s, last_s = first_s[spread], last_s[spread]
     inside_s = np.clip(last_s, start_s, end_s) - np.clip(first_s, start_s, end_s)
