@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 from planner.cost import (
     ApiComparison,
@@ -25,6 +26,7 @@ from planner.evaluation.pools import (
     prefill_bill_share,
     uses,
 )
+from planner.evaluation.reach import out_of_reach
 from planner.evaluation.replica import Replica
 from planner.evaluation.result import Day, Energy, Result
 from planner.serving import (
@@ -37,7 +39,7 @@ from planner.serving import (
 )
 from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
-from planner.specs.workload import CurveArrivals, Workload
+from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Workload
 from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
@@ -66,7 +68,9 @@ def evaluate(scenario: Scenario) -> Result:
     cluster = cluster_of(
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )
-    return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    found = _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    broken = found.metrics.broken
+    return replace(found, out_of_reach=out_of_reach(cluster, found.records, broken))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -94,8 +98,10 @@ def _serve(
     scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
 ) -> Served:
     start_s = time.perf_counter()
+    horizon_s = horizon_s or scenario.run.horizon_s
     stream = generate(workload, resolve_run(workload, scenario.run))
-    records = simulate_cluster(stream, cluster, horizon_s=horizon_s)
+    stops = horizon_s is None
+    records = simulate_cluster(stream, cluster, horizon_s=horizon_s, stop_overload=stops)
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
 
@@ -111,6 +117,10 @@ def _result(
     scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
 ) -> Result:
     records, metrics, wall_s = served
+    closed = isinstance(workload.arrivals, ClosedLoopArrivals)
+    overload = None if closed else records.overload()
+    if overload is not None:
+        metrics = metrics.overloaded()
     spec = scenario.operations if records.fleet is not None else None
     paid = paid_devices(spec, pools, records)
     bill = prefill_bill_share(pools, paid)
@@ -132,6 +142,7 @@ def _result(
         traffic=measured_traffic(workload, scenario.run),
         metrics=metrics,
         records=records,
+        overload=overload,
         decode=decode,
         prefill=prefill,
         costs=costs,

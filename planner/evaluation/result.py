@@ -10,6 +10,7 @@ from planner.evaluation.operations import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.serving.overload import Overload
 from planner.specs.scenario import Scenario
 from planner.step import Step
 from planner.workloads import Traffic
@@ -51,6 +52,8 @@ class Result:
     traffic: Traffic
     metrics: Metrics
     records: Records
+    overload: Overload | None
+    """The queue grows without bound; waits then have no percentiles."""
     decode: Step
     """A decode step at the mean load."""
     prefill: Step
@@ -63,6 +66,8 @@ class Result:
     assumptions: tuple[Assumption, ...]
     sources: tuple[str, ...]
     wall_s: float
+    out_of_reach: tuple[Promise, ...] = ()
+    """Promises that no load keeps; the value is that of a request alone on the fleet."""
 
     @property
     def devices(self) -> int:
@@ -108,7 +113,9 @@ class Result:
             "itl_s": percentiles(m.itl_s),
             "e2e_s": percentiles(m.e2e_s),
             "queue_s": percentiles(m.queue_s),
+            "overload": _overload_dict(self.overload) if self.overload else None,
             "slo_met": m.slo_met,
+            "out_of_reach": [promise(p) for p in self.out_of_reach],
             "promises": [promise(p) for p in m.promises],
             "good_share": m.good_share,
             "goodput_requests_per_s": m.goodput_requests_per_s,
@@ -181,6 +188,11 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
         "retrieved": cost.price.retrieved,
         **values,
     }
+
+
+def _overload_dict(overload: Overload) -> dict[str, Any]:
+    load = overload.load_share
+    return asdict(overload) | {"load_share": load if math.isfinite(load) else None}
 
 
 def _day_dict(day: Day) -> dict[str, Any]:

@@ -24,7 +24,7 @@ References
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,20 @@ class Metrics:
     def broken(self) -> tuple[Promise, ...]:
         """The promises that were not kept."""
         return tuple(promise for promise in self.promises if not promise.kept)
+
+    def overloaded(self) -> "Metrics":
+        """Without what an ever longer queue makes meaningless.
+
+        Waits have no percentiles, and no promise about them is kept.
+        """
+        promises = tuple(
+            promise if promise.name.startswith("tpot") else replace(promise, value_s=math.inf)
+            for promise in self.promises
+        )
+        return replace(
+            self, ttft_s=_NOTHING, e2e_s=_NOTHING, queue_s=_NOTHING, promises=promises,
+            slo_met=all(promise.kept for promise in promises),
+        )  # fmt: skip
 
 
 def summarise(records: Records, slo: Slo | None = None) -> Metrics:

@@ -11,6 +11,7 @@ from planner.serving.clock import LOST, SHED, TOO_LONG
 from planner.serving.cluster import Cluster
 from planner.serving.fleet_log import FleetHistory
 from planner.serving.meter import Meter
+from planner.serving.overload import Overload, overload
 
 if TYPE_CHECKING:
     from planner.serving.clock import Ledger
@@ -145,6 +146,16 @@ class Records:
         """
         start_s, end_s = float(self.arrival_s[self.counted][0]), float(self.arrival_s[-1])
         return (start_s, end_s) if end_s > start_s else (start_s, self.end_s)
+
+    def overload(self) -> Overload | None:
+        """How fast the queue of an open-loop run grows; None where it does not."""
+        kept = ~self.rejected
+        served_s = self.first_token_s
+        if self.lost_s is not None:
+            served_s = np.where(self.lost, self.lost_s, served_s)
+        begin_s = float(self.arrival_s[self.counted][0]) if self.counted.any() else 0.0
+        end_s = float(self.arrival_s[-1])
+        return overload(self.arrival_s[kept], served_s[kept], begin_s, end_s)
 
     def mean_queue(self, start_s: float, end_s: float) -> float:
         """Mean number of requests that wait for a slot or KV, all replicas, exact."""

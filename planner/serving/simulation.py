@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable
 
+import numpy as np
 import simpy
 
 from planner.errors import InfeasibleError
@@ -12,6 +13,7 @@ from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledge
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica, ReplicaEngine, Site
+from planner.serving.overload import overload
 from planner.serving.records import Records, collect
 from planner.serving.sources import source
 from planner.serving.timing import Timing
@@ -59,12 +61,15 @@ def simulate_cluster(
     cluster: Cluster,
     *,
     horizon_s: float | None = None,
+    stop_overload: bool = False,
     engine: EngineFactory = Replica,
 ) -> Records:
     """Serve a stream of requests until the last is answered or the horizon is reached.
 
     Parameters
     ----------
+    stop_overload : stop at the last arrival of an open-loop stream if the queue grows without
+        bound by then, see :func:`~planner.serving.overload.overload`.
     engine : makes a replica; another one than the default only in tests.
 
     Returns
@@ -80,8 +85,11 @@ def simulate_cluster(
     if cluster.operations is not None:
         from planner.serving.operated import OperatedFront
 
-        return OperatedFront(stream, cluster, engine).run(horizon_s)
-    return Front(stream, cluster, engine).run(horizon_s)
+        front: Front = OperatedFront(stream, cluster, engine)
+    else:
+        front = Front(stream, cluster, engine)
+    front.stops_overload = stop_overload
+    return front.run(horizon_s)
 
 
 class Front:
@@ -92,7 +100,7 @@ class Front:
 
     def __init__(self, stream: Stream, cluster: Cluster, engine: EngineFactory) -> None:
         self.clock, self.ledger, self.cluster = Clock(), Ledger(), cluster
-        self.open = True
+        self.open, self.stops_overload = True, False
         self._stream = stream
         self._shares = cluster.pools[0].config.cached_input_share > 0
         if self._shares:
@@ -159,6 +167,22 @@ class Front:
             return False
         ledger.replica.append(self._submit(pool, request, now_s))
         return True
+
+    def all_sent(self) -> None:
+        """Hear that no request will come any more."""
+        if self.stops_overload and self._overloaded():
+            self.clock.at(self.clock.now, CLOSING, self._close)
+
+    def _overloaded(self) -> bool:
+        ledger, stream = self.ledger, self._stream
+        arrival_s = np.array(ledger.arrival_s)
+        if stream.warmup_requests >= len(arrival_s):
+            return False
+        begin_s = max(stream.warmup_s, float(arrival_s[stream.warmup_requests]))
+        served_s = np.array(ledger.first_token_s)
+        served_s[list(ledger.lost_s)] = list(ledger.lost_s.values())
+        kept = ~np.isin(np.array(ledger.replica), (TOO_LONG, SHED))
+        return overload(arrival_s[kept], served_s[kept], begin_s, self._last_arrival_s) is not None
 
     def _begin_to_count(self, request: int, sent_s: float, now_s: float) -> None:
         """Let gaps between tokens count once the warm-up is over."""

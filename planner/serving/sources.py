@@ -74,6 +74,8 @@ class OpenLoop:
         if following < self._count:
             front.clock.at(self._times_s[following] + self._delay_s, ARRIVAL, self._arrive)
         front.arrive(request, front.clock.now)
+        if following == self._count:
+            front.all_sent()
 
 
 class Clients:

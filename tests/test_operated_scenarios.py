@@ -1,0 +1,192 @@
+"""Scenarios whose fleet fails, scales or is asked too much, from file to report."""
+
+import json
+from typing import Any
+
+import pytest
+
+from planner import evaluation, files
+from planner.errors import InputError
+from planner.report.answer import headline
+from planner.report.operation_tables import operations
+from planner.report.tables import latency
+from planner.report.words import NOTHING
+
+
+@pytest.fixture(scope="module")
+def failing() -> evaluation.Result:
+    return evaluation.evaluate(files.load_scenario("r1-chat-failures", {"run.duration_s": 900}))
+
+
+@pytest.fixture(scope="module")
+def scaled() -> evaluation.Result:
+    return evaluation.evaluate(files.load_scenario("r1-chat-autoscale"))
+
+
+def chat(**changes: Any) -> evaluation.Result:
+    quick = {"run.duration_s": 60, "run.warmup_s": 10, "routing": None}
+    return evaluation.evaluate(files.load_scenario("r1-chat-ep16", quick | changes))
+
+
+def test_failures_show_in_the_report_and_every_request_is_counted(
+    failing: evaluation.Result,
+) -> None:
+    found, records = failing.operations, failing.records
+    assert found is not None
+    assert found.failures == {"device": 1, "link": 1}
+    assert found.spares_used == 1
+    assert found.retried > 50
+    assert found.lost == 0
+    assert records.finished.all()
+    # weights of 50 GB a device at 1 GB/s, and 60 s
+    down_s = found.pools[0].down_replica_s
+    assert down_s == pytest.approx(found.pools[0].start_up_s)
+    assert found.pools[0].start_up_s == pytest.approx(
+        60 + failing.replica.memory.weights_bytes / 1e9
+    )
+    total_s = 2 * records.end_s
+    assert found.availability_share == pytest.approx(1 - down_s / total_s)
+    table = operations(failing)
+    assert table is not None
+    assert "2 failures leave an availability of 94 %" in headline(failing)
+    assert {row[0] for row in table.rows} >= {"Availability", "Failures", "Requests hit"}
+
+
+def test_a_spare_node_is_paid_for(failing: evaluation.Result) -> None:
+    price = float(failing.costs[0].price.usd_per_device_hour)
+    assert failing.costs[0].usd_per_hour == pytest.approx(price * (32 + 8))
+
+
+def test_numbers_behind_failures_are_listed_with_their_sources(failing: evaluation.Result) -> None:
+    named = {a.name: a for a in failing.assumptions}
+    assert named["operations.failures.0.mtbf_s"].source == "llama3-interruptions"
+    assert named["operations.failures.0.mttr_s"].source == "choice of the scenario"
+    assert "llama3-interruptions" in failing.sources
+    assert "choice of the scenario" not in failing.sources
+    assert "up to 5 times" in named["requests of a failed replica"].note
+
+
+def test_json_keeps_units_and_events(scaled: evaluation.Result) -> None:
+    plain = json.loads(json.dumps(scaled.to_dict(), allow_nan=False))["operations"]
+    assert {"availability_share", "degraded_share", "retries", "lost", "shed"} <= set(plain)
+    assert {"replica_hours", "start_up_s", "down_replica_s"} <= set(plain["pools"][0])
+    first = plain["scaling_events"][0]
+    assert (first["before"], first["after"], first["reason"]) == (1, 2, "autoscale")
+
+
+def test_only_replicas_that_run_are_paid_for(scaled: evaluation.Result) -> None:
+    found, records = scaled.operations, scaled.records
+    assert found is not None
+    assert found.pools[0].starts >= 2
+    assert found.pools[0].stops >= 2
+    assert found.pools[0].replica_hours < 0.75 * 4 * records.end_s / 3600
+    window = records.steady_window_s()
+    assert records.fleet is not None
+    mean = records.fleet.paid_s(window).sum() / (window[1] - window[0])
+    price = float(scaled.costs[0].price.usd_per_device_hour)
+    assert scaled.costs[0].usd_per_hour == pytest.approx(price * 8 * mean)
+    assert "of up to 4 replicas serve on average" in headline(scaled)
+
+
+def test_the_shipped_fleets_are_not_overloaded(
+    failing: evaluation.Result, scaled: evaluation.Result
+) -> None:
+    assert failing.overload is None
+    assert scaled.overload is None
+
+
+def test_too_much_traffic_is_called_so_and_has_no_waits() -> None:
+    result = chat(**{"deployment.replicas": 1, "workload.arrivals.requests_per_s": 70})
+    assert result.overload is not None
+    assert result.records.end_s < 61
+    assert result.overload.growth_requests_per_s == pytest.approx(44, abs=8)
+    assert "without bound" in headline(result)
+    assert [cell for row in latency(result).rows[:1] for cell in row[1:]] == [NOTHING] * 5
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert plain["overload"]["growth_requests_per_s"] > 0
+    assert plain["ttft_s"]["p95"] is None
+    assert plain["slo_met"] is False
+
+
+def test_a_horizon_ends_the_run() -> None:
+    result = chat(**{"run.horizon_s": 30})
+    assert result.records.arrival_s[-1] <= 30
+    assert result.records.end_s == pytest.approx(30, abs=1)
+    assert result.metrics.unfinished > 0
+
+
+def test_a_promise_that_no_load_keeps_is_named() -> None:
+    result = chat(**{"slo.tpot_p50_s": 0.005, "slo.ttft_p95_s": 1e-3, "slo.tpot_p95_s": 0.03})
+    named = {promise.name: promise.value_s for promise in result.out_of_reach}
+    assert set(named) == {"tpot_p50_s", "ttft_p95_s"}  # 30 ms a token is only too much load
+    assert named["tpot_p50_s"] < result.metrics.tpot_s.p50
+    assert named["ttft_p95_s"] < result.metrics.ttft_s.p95
+    assert "No load keeps TPOT p50 ≤ 5 ms: a request alone on the fleet takes" in headline(result)
+
+
+AUTO: dict[str, Any] = {
+    "signal": "slots", "min_replicas": 1, "max_replicas": 3, "interval_s": 10,
+    "down_cool_down_s": 60,
+}  # fmt: skip
+START = {"load_bytes_per_s": 1e9, "other_s": 10}
+
+
+@pytest.mark.parametrize(
+    ("operations_", "message"),
+    [
+        ({"failures": []}, "start_up"),
+        ({"start_up": START, "decode": {"spare_nodes": 1}}, "has no decode pool"),
+        (
+            {"start_up": START, "autoscale": AUTO, "schedule": [{"start_s": 0, "replicas": 1}]},
+            "exclude each other",
+        ),
+        ({"start_up": START, "schedule": [{"start_s": 5, "replicas": 1}]}, "start at start_s 0"),
+        ({"start_up": START, "autoscale": AUTO | {"signal": "queue"}}, "requests_per_replica goes"),
+        ({"start_up": START, "autoscale": AUTO | {"min_replicas": 9}}, "above max_replicas 3"),
+        ({"start_up": START, "autoscale": AUTO | {"max_replicas": 1}}, "below the deployment's 2"),
+        (
+            {"start_up": START, "failures": [{"component": "fan", "mtbf_s": 1, "mttr_s": 1}]},
+            "device",
+        ),
+        (
+            {"start_up": START, "failures": [{"component": "node", "mtbf_s": -1, "mttr_s": 1}]},
+            "mtbf_s",
+        ),
+        (
+            {"start_up": START, "maintenance": [{"begin_s": 0, "duration_s": 5, "replicas": [7]}]},
+            "replica 7 of a pool of 2",
+        ),
+    ],
+)
+def test_operations_that_make_no_sense_are_refused_in_one_line(
+    operations_: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        chat(operations=operations_)
+
+
+def test_pools_apart_have_plans_of_their_own() -> None:
+    pools = {
+        "prefill": {
+            "replicas": 2, "parallelism": {"attention_tp": 8, "moe_ep": 8}, "weights": "fp8",
+        },
+        "decode": {
+            "parallelism": {"attention_dp": 16, "moe_ep": 16}, "weights": "fp8",
+            "limits": {"max_sequences": 64},
+        },
+    }  # fmt: skip
+    plans = {
+        "start_up": {"load_bytes_per_s": 1e11, "other_s": 1},
+        "prefill": {"schedule": [{"start_s": 0, "replicas": 1}, {"start_s": 20, "replicas": 3}]},
+        "decode": {"spare_nodes": 1},
+        "failures": [{"component": "node", "mtbf_s": 200, "mttr_s": 30}],
+    }
+    result = chat(deployment=pools, operations=plans, **{"workload.arrivals.requests_per_s": 4})
+    found, records = result.operations, result.records
+    assert found is not None
+    assert [pool.role for pool in found.pools] == ["prefill", "decode"]
+    assert found.pools[0].starts == 2
+    assert found.failures["node"] > 0
+    balance = (records.finished, records.running, records.queued, records.rejected, records.lost)
+    assert sum(int(state.sum()) for state in balance) == len(records.arrival_s)
+    assert result.devices == 3 * 8 + 16
