@@ -64,7 +64,7 @@ def evaluate(scenario: Scenario) -> Result:
     pools = fleet_of(scenario, scenario.deployment)
     traffic = measured_traffic(workload, scenario.run)
     run = resolve_run(workload, scenario.run)
-    operations = operations_of(scenario.operations, pools, run)
+    operations = operations_of(scenario.operations, pools, run, traffic)
     cluster = cluster_of(
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )

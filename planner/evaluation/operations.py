@@ -25,18 +25,20 @@ from planner.serving.operations import (
 )
 from planner.specs.operations import Autoscale, Failures, OperationsSpec, PoolPlan, Scheduled
 from planner.specs.workload import Run, Slo
+from planner.workloads import Traffic
 
 SECONDS_PER_HOUR = 3600.0
 
 
 def operations_of(
-    spec: OperationsSpec | None, pools: Sequence[FleetPool], run: Run
+    spec: OperationsSpec | None, pools: Sequence[FleetPool], run: Run, traffic: Traffic
 ) -> Operations | None:
     """Return what may happen to the pools as the event loop takes it; None: nothing.
 
     Parameters
     ----------
     run : resolved; a schedule by time of day begins at its ``start_s``.
+    traffic : mean lengths; they decide how much of a step is spent on the network.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def operations_of(
     if spec is None:
         return None
     return Operations(
-        tuple(_pool(spec, pool, run) for pool in pools),
+        tuple(_pool(spec, pool, run, traffic) for pool in pools),
         spec.on_failure,
         spec.max_retries,
         spec.no_replica == "queue",
@@ -61,7 +63,7 @@ def start_s(spec: OperationsSpec, pool: FleetPool) -> float:
     return start_up_s(weights_bytes, float(load.load_bytes_per_s), float(load.other_s))
 
 
-def _pool(spec: OperationsSpec, pool: FleetPool, run: Run) -> PoolOperations:
+def _pool(spec: OperationsSpec, pool: FleetPool, run: Run, traffic: Traffic) -> PoolOperations:
     plan, begins_s = spec.plan_of(pool.role), start_s(spec, pool)
     scaling = _scaling(plan, pool, begins_s, run)
     initial = pool.replica.pool.replicas
@@ -75,7 +77,7 @@ def _pool(spec: OperationsSpec, pool: FleetPool, run: Run) -> PoolOperations:
             )  # fmt: skip
         initial = max(initial, scaling.policy.least)
     return PoolOperations(
-        tuple(_components(failing, pool) for failing in spec.failures),
+        tuple(_components(failing, pool, traffic) for failing in spec.failures),
         plan.spare_nodes,
         begins_s,
         initial,
@@ -84,13 +86,49 @@ def _pool(spec: OperationsSpec, pool: FleetPool, run: Run) -> PoolOperations:
     )
 
 
-def _components(failing: Failures, pool: FleetPool) -> Components:
+def _components(failing: Failures, pool: FleetPool, traffic: Traffic) -> Components:
     each = pool.replica.hardware.system.devices_per_node if failing.component == "node" else 1
+    speed_share = failing.speed_share
+    if failing.component == "link" and speed_share:
+        speed_share = step_speed_share(speed_share, network_share(pool, traffic))
     found = Failing(
         failing.component, math.ceil(pool.devices / each), float(failing.mtbf_s),
-        float(failing.mttr_s), failing.repair, failing.speed_share,
+        float(failing.mttr_s), failing.repair, speed_share,
     )  # fmt: skip
     return parts_of(found, each, pool.replica.devices, pool.replicas)
+
+
+def step_speed_share(link_speed_share: float, network_share: float) -> float:
+    r"""Speed of a step one of whose links runs at a share ``s`` of its bandwidth.
+
+    .. math:: \left(1 + c \left(\tfrac{1}{s} - 1\right)\right)^{-1}
+
+    with the share ``c`` of the step that bandwidth of the network sets: the slowest rank's traffic
+    takes that much longer, and every rank waits for it.
+
+    >>> step_speed_share(0.5, 1.0), step_speed_share(0.25, 0.2)
+    (0.5, 0.625)
+    """
+    return 1 / (1 + network_share * (1 / link_speed_share - 1))
+
+
+def network_share(pool: FleetPool, traffic: Traffic) -> float:
+    """Share of a step that the network's bandwidth sets, with half the slots taken.
+
+    Of a prefill pool, of a full step of prompts.
+    """
+    replica, limits = pool.replica, pool.replica.pool.limits
+    if pool.role == "prefill":
+        tokens = float(limits.max_step_tokens)
+        prompt = traffic.input_tokens
+        step = replica.step.prefill_step(
+            tokens, max(1.0, tokens / prompt), prompt, replica.cap_tokens
+        )
+    else:
+        context = traffic.input_tokens + traffic.output_tokens / 2
+        half = max(1.0, limits.max_sequences / 2)
+        step = replica.step.decode_step(half, context, replica.cap_tokens)
+    return min(1.0, step.by_bound().get("network", 0.0) / step.time_s)
 
 
 def _scaling(

@@ -54,7 +54,8 @@ def _said(spec: OperationsSpec, seed: int) -> list[tuple[str, str]]:
         ]  # fmt: skip
     if any(failing.speed_share for failing in spec.failures):
         said.append(
-            ("degraded parts", "A degraded device or link slows every step of its replica as a "
-             "whole: of a link that is the most it can cost.")
+            ("degraded parts", "A slow device slows every step of its replica as a whole; a slow "
+             "link the share of a step that bandwidth sets with half the slots taken, whichever "
+             "level of the network it is on.")
         )  # fmt: skip
     return said

@@ -36,7 +36,8 @@ class Failures(Spec):
     """Mean time to repair. [s]"""
     repair: Literal["exponential", "fixed"] = "exponential"
     speed_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Speed of its replica's steps while broken: 0 is dead, 0.5 a straggler at half speed."""
+    """Speed while broken: 0 is dead.  A slow device or node slows every step of its replica, a slow
+    link what the network's bandwidth sets of them."""
 
 
 class StartUp(Spec):
