@@ -133,7 +133,7 @@ def test_a_soak_of_a_hundred_thousand_steps_loses_nothing_that_is_not_counted():
     assert records.fleet.failures["device"] > 20
     assert records.fleet.failures["link"] > 20
     assert len(records.fleet.scalings) > 20
-    assert records.retries.sum() > 100
+    assert records.retries.sum() > 50
     assert records.lost.any() or records.shed.any()
     states = (records.finished, records.running, records.queued, records.rejected, records.lost)
     assert np.all(sum(state.astype(int) for state in states) == 1)
