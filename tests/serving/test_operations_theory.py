@@ -120,7 +120,7 @@ def soak(requests, seed=1):
     )
     timing = AffineTiming(base_s=0.01, per_context_token_s=1e-6, per_prefill_token_s=1e-5)
     cluster = Cluster(
-        (PoolSetup(timing, config, 3, max_outstanding=60),),
+        (PoolSetup(timing, config, 3, max_outstanding=20),),
         operations=Operations((pool,), max_retries=2),
     )
     return OperatedFront(stream, cluster, Replica)
