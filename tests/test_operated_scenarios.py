@@ -124,6 +124,32 @@ def test_a_promise_that_no_load_keeps_is_named() -> None:
     assert "No load keeps TPOT p50 ≤ 5 ms: a request alone on the fleet takes" in headline(result)
 
 
+CLOSED = {"kind": "closed_loop", "concurrency": 20, "think_s": 0.0}
+
+
+def test_clients_that_come_back_at_once_cannot_be_turned_away() -> None:
+    rules = {"start_up": START, "no_replica": "shed"}
+    with pytest.raises(InputError, match="no_replica: shed sends clients away"):
+        chat(operations=rules, **{"workload.arrivals": CLOSED, "run.requests": 50})
+
+
+def test_clients_that_think_try_again_while_the_fleet_is_down() -> None:
+    rules = {
+        "start_up": {"load_bytes_per_s": 5e9, "other_s": 10},
+        "no_replica": "shed",
+        "on_failure": "lose",
+        "failures": [{"component": "node", "mtbf_s": 100, "mttr_s": 60}],
+    }
+    clients = CLOSED | {"think_s": 0.05, "concurrency": 60}
+    result = chat(
+        operations=rules,
+        **{"workload.arrivals": clients, "run.duration_s": 300, "deployment.replicas": 1},
+    )
+    assert result.operations is not None
+    assert result.operations.shed > 10_000
+    assert result.overload is None
+
+
 AUTO: dict[str, Any] = {
     "signal": "slots", "min_replicas": 1, "max_replicas": 3, "interval_s": 10,
     "down_cool_down_s": 60,

@@ -13,14 +13,15 @@ from dataclasses import replace
 import numpy as np
 import simpy
 
+from planner.errors import InputError
 from planner.serving.agenda import Agenda
-from planner.serving.arrivals import Stream
+from planner.serving.arrivals import ClosedLoopStream, Stream
 from planner.serving.available import Available
 from planner.serving.breakdowns import Breakdowns
 from planner.serving.clock import ARRIVAL, LOST, ROUTER
 from planner.serving.cluster import Cluster, PoolSetup
 from planner.serving.fleet import Fleet
-from planner.serving.operations import Signal
+from planner.serving.operations import Operations, Signal
 from planner.serving.records import Records
 from planner.serving.scaling import Scaler
 from planner.serving.simulation import EngineFactory, Front, RoutedPool
@@ -36,6 +37,8 @@ class OperatedFront(Front):
         super().__init__(stream, cluster, engine)
         assert cluster.operations is not None
         self._rules = cluster.operations
+        if isinstance(stream, ClosedLoopStream) and not stream.think_s:
+            _require_queue(self._rules)
         self._on: list[dict[int, None]] = [{} for _ in self.replicas]  # at, or cache on the way
         self._home: dict[int, int] = {}  # replica whose router counts the request
         self._transit: dict[int, tuple[int, simpy.Event]] = {}  # sender; alarm of the arrival
@@ -218,6 +221,16 @@ class OperatedFront(Front):
         if not config.chunked_prefill and prompt - found > config.max_step_tokens:
             return False
         return config.role == "both" or prompt + 1 <= config.longest_tokens()
+
+
+def _require_queue(rules: Operations) -> None:
+    """Refuse to turn clients away who would come back in the same instant, again and again."""
+    if not rules.queue_when_down:
+        raise InputError(
+            "", "operations.no_replica",
+            "shed sends clients away who ask again at once: let arrivals.think_s be above 0, "
+            "or use queue",
+        )  # fmt: skip
 
 
 class OperatedPool(RoutedPool):

@@ -7,7 +7,7 @@ import numpy as np
 import simpy
 
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream
-from planner.serving.clock import ARRIVAL
+from planner.serving.clock import ARRIVAL, TOO_LONG
 
 if TYPE_CHECKING:
     from planner.serving.simulation import Front
@@ -123,7 +123,8 @@ class Clients:
         if front.arrive(request, front.clock.now):
             self._rejected_in_row = 0
             return
-        self._rejected_in_row += 1
+        if ledger.replica[request] == TOO_LONG or not self._stream.think_s:
+            self._rejected_in_row += 1
         if self._rejected_in_row >= HOPELESS:
             raise front.too_long(input_tokens + output_tokens)
         self.answered(front.clock.now)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from planner.errors import InfeasibleError
+from planner.errors import InfeasibleError, InputError
 from planner.serving import Cluster, PoolSetup, simulate_cluster
 from planner.serving.autoscale import AutoscalePolicy
 from planner.serving.faults import Failing
@@ -99,7 +99,7 @@ def operated_agree(stream, cluster, horizon_s):
     """Both engines agree on requests and on what happened to the fleet."""
     try:
         jump = simulate_cluster(stream, cluster, horizon_s=horizon_s)
-    except InfeasibleError:
+    except (InfeasibleError, InputError):  # nothing fits; clients that come back at once
         return
     plain = simulate_cluster(stream, cluster, horizon_s=horizon_s, engine=PlainReplica)
     same_requests(jump, plain)
