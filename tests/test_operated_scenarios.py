@@ -7,10 +7,12 @@ import pytest
 
 from planner import evaluation, files
 from planner.errors import InputError
+from planner.report import pages
 from planner.report.answer import headline
 from planner.report.operation_tables import operations
 from planner.report.tables import latency
 from planner.report.words import NOTHING
+from planner.specs.deployment import Pool
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,43 @@ def test_failures_show_in_the_report_and_every_request_is_counted(
     assert table is not None
     assert "2 failures leave an availability of 94 %" in headline(failing)
     assert {row[0] for row in table.rows} >= {"Availability", "Failures", "Requests hit"}
+
+
+def test_the_long_run_follows_from_the_rates(failing: evaluation.Result) -> None:
+    found = failing.operations
+    assert found is not None
+    per_day = 86400 * 32 * (1 / (2.99e4 + 1200) + 1 / (2.18e5 + 300))
+    assert found.expected_failures_per_day == pytest.approx(per_day)
+    # a spare stands by: a dead device costs its 16-device replica a start; slow links stop nothing
+    start_s = found.pools[0].start_up_s
+    assert found.expected_availability_share == pytest.approx((1 + start_s / 2.99e4) ** -16)
+
+
+def test_without_spares_a_repair_comes_on_top_and_nodes_are_counted_by_the_node() -> None:
+    rules = {
+        "start_up": {"load_bytes_per_s": 1e12, "other_s": 50},
+        "failures": [{"component": "node", "mtbf_s": 1e6, "mttr_s": 950}],
+    }
+    found = chat(operations=rules).operations
+    assert found is not None
+    assert found.expected_availability_share == pytest.approx((1 + 1000.04 / 1e6) ** -2, abs=1e-6)
+    assert found.expected_failures_per_day == pytest.approx(86400 * 4 / (1e6 + 950))
+
+
+def test_the_page_holds_the_same_table(failing: evaluation.Result) -> None:
+    titles = [table.title for block in pages.blocks(failing) for table in block.tables]
+    assert "Operations" in titles
+
+
+def test_a_plan_says_that_it_leaves_operations_out() -> None:
+    scenario = files.load_scenario("r1-chat-failures", {"run.duration_s": 30, "run.warmup_s": 5})
+    assert isinstance(scenario.deployment, Pool)
+    replica = evaluation.build(scenario.model, scenario.hardware[0], scenario.deployment)
+    workload = evaluation.need_workload(scenario)
+    served = evaluation.serve(scenario, workload, replica, 2)
+    result = evaluation.result(scenario, workload, replica, 2, served)
+    assert result.operations is None
+    assert "operations" in {a.name for a in result.assumptions}
 
 
 def test_a_spare_node_is_paid_for(failing: evaluation.Result) -> None:

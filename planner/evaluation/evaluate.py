@@ -15,7 +15,7 @@ from planner.cost import (
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
 from planner.evaluation.operations import operations_of, operations_report, paid_devices
-from planner.evaluation.operations_assumptions import operations_assumptions
+from planner.evaluation.operations_assumptions import UNUSED_OPERATIONS, operations_assumptions
 from planner.evaluation.pools import (
     FleetPool,
     cluster_of,
@@ -152,6 +152,7 @@ def _result(
         assumptions=(
             *fleet_assumptions(pools, scenario.deployment),
             *operations_assumptions(spec, scenario.run.seed),
+            *([UNUSED_OPERATIONS] if scenario.operations and not spec else []),
         ),
         sources=_sources(workload, pools, costs, spec),
         wall_s=wall_s,

@@ -28,6 +28,7 @@ from planner.specs.workload import Run, Slo
 from planner.workloads import Traffic
 
 SECONDS_PER_HOUR = 3600.0
+SECONDS_PER_DAY = 86400.0
 
 
 def operations_of(
@@ -181,6 +182,41 @@ def paid_devices(
     return tuple(found)
 
 
+def long_run(spec: OperationsSpec, pools: Sequence[FleetPool]) -> tuple[float, float]:
+    r"""Failures a day and availability that the rates come to, whatever one run shows.
+
+    .. math:: A = \prod_k \left(\frac{M_k}{M_k + D_k}\right)^{n_k}
+
+    for a replica of ``n`` parts of kind ``k`` with mean time between failures ``M``, each of which
+    takes it down for ``D``: the start-up where spares stand by (one is taken to be free), else
+    repair and start-up.  The mean over all replicas; degraded parts count as failures, but take
+    nothing down.
+
+    References
+    ----------
+    .. [1] R. E. Barlow, F. Proschan, "Mathematical Theory of Reliability", 1965: a series system.
+    """
+    failures_per_s = 0.0
+    up = total = 0.0
+    for pool in pools:
+        spares, starts_s = spec.plan_of(pool.role).spare_nodes, start_s(spec, pool)
+        devices = pool.replica.devices
+        each = pool.replica.hardware.system.devices_per_node
+        log_up = 0.0
+        for failing in spec.failures:
+            mtbf_s, mttr_s = float(failing.mtbf_s), float(failing.mttr_s)
+            node = failing.component == "node"
+            count = math.ceil(pool.devices / each) if node else pool.devices
+            failures_per_s += count / (mtbf_s + mttr_s)
+            if not failing.speed_share:
+                parts = math.ceil(devices / each) if node else devices
+                down_s = starts_s + (0.0 if spares else mttr_s)
+                log_up -= parts * math.log1p(down_s / mtbf_s)
+        up += pool.replicas * math.exp(log_up)
+        total += pool.replicas
+    return failures_per_s * SECONDS_PER_DAY, up / total
+
+
 @dataclass(frozen=True, slots=True)
 class PoolHistory:
     """What happened to one pool in a run, warm-up included."""
@@ -205,6 +241,9 @@ class OperationsReport:
     pools: tuple[PoolHistory, ...]
     availability_share: float
     """Replica-time that served over that and the time lying failed."""
+    expected_availability_share: float
+    """What the rates come to in the long run, see :func:`long_run`."""
+    expected_failures_per_day: float
     failures: dict[str, int]
     """Outages that stopped or slowed a replica, by kind of part."""
     spares_used: int
@@ -250,9 +289,12 @@ def operations_report(
     good = within_limits(records, slo)
     degraded_s = fleet.degraded_s(window)
     span_s = window[1] - window[0]
+    per_day, expected = long_run(spec, pools)
     return OperationsReport(
         pools=_histories(spec, pools, records),
         availability_share=fleet.availability,
+        expected_availability_share=expected,
+        expected_failures_per_day=per_day,
         failures=fleet.failures,
         spares_used=fleet.events.get("spare", 0),
         maintenances=fleet.events.get("maintenance", 0),

@@ -3,6 +3,11 @@
 from planner.evaluation.assumptions import Assumption
 from planner.specs.operations import OperationsSpec
 
+UNUSED_OPERATIONS = Assumption(
+    "operations", None, "assumed", "model",
+    "Left out here: fleets are sized as if nothing failed and every replica always served.",
+)  # fmt: skip
+
 
 def operations_assumptions(spec: OperationsSpec | None, seed: int) -> tuple[Assumption, ...]:
     """List the numbers behind failures and starts, and what the model takes for granted.

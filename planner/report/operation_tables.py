@@ -1,7 +1,7 @@
 """Failures, scaling and maintenance of a run as a table."""
 
 from planner.evaluation import Result
-from planner.evaluation.operations import OperationsReport, PoolHistory
+from planner.evaluation.operations import SECONDS_PER_DAY, OperationsReport, PoolHistory
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, plural, seconds, share
 
@@ -12,6 +12,8 @@ def operations(result: Result) -> Table | None:
     if found is None:
         return None
     rows = [("Availability", _availability(found))]
+    if found.expected_failures_per_day:
+        rows.append(("In the long run", _expected(found)))
     if found.failures or found.spares_used:
         rows.append(("Failures", _failures(found)))
         rows.append(("Requests hit", _hit(found)))
@@ -27,6 +29,12 @@ def operations(result: Result) -> Table | None:
 def _availability(found: OperationsReport) -> str:
     down_s = sum(pool.down_replica_s for pool in found.pools)
     return f"{share(found.availability_share)} of replica-time, {seconds(down_s)} failed"
+
+
+def _expected(found: OperationsReport) -> str:
+    every_s = SECONDS_PER_DAY / found.expected_failures_per_day
+    lost = 1 - found.expected_availability_share
+    return f"a failure every {seconds(every_s)}, replicas down {share(lost)} of the time"
 
 
 def _failures(found: OperationsReport) -> str:

@@ -52,6 +52,23 @@ def test_a_load_above_capacity_stops_and_says_how_fast_the_queue_grows(load, run
     assert np.mean(loads) == pytest.approx(load, rel=0.03)
 
 
+def test_a_decode_pool_that_is_too_small_is_an_overload():
+    rng = np.random.default_rng(4)
+    arrival_s = np.cumsum(rng.exponential(0.05, 3000))
+    stream = RequestStream(arrival_s, np.ones(3000, np.int64), np.full(3000, 100))
+    timing = AffineTiming(base_s=STEP_S)
+    pools = (
+        PoolSetup(timing, ReplicaConfig(1, SLOTS, 10**6, 10**9, role="prefill")),
+        PoolSetup(timing, ReplicaConfig(1, 10, 10**6, 10**9, role="decode")),
+    )
+    found = simulate_cluster(stream, Cluster(pools), stop_overload=True)
+    seen = found.overload()
+    assert seen is not None
+    # 10 slots of 99 steps of 10 ms serve 10.1 requests a second, 20 come
+    assert seen.growth_requests_per_s == pytest.approx(9.9, abs=0.7)
+    assert found.running.any()
+
+
 def test_an_admission_limit_keeps_an_overload_from_growing():
     found = records(1.5, 0, max_outstanding=40)
     assert found.shed.any()
