@@ -1,5 +1,6 @@
 """What happened to a fleet in a run: states of its replicas by time, and sums over them."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -125,6 +126,18 @@ class FleetHistory:
         begins, ends = self._edges(states, (0.0, self.end_s))
         began: Integers = np.searchsorted(begins, times_s, "right").astype(np.int64)
         return began - np.searchsorted(ends, times_s, "right")
+
+    def settled_since(self, time_s: float) -> float:
+        """When the fleet last changed before a time; never (``inf``) where it is about to. [s]
+
+        It is about to while a replica starts, lies failed, is maintained or runs slow.
+        """
+        begun = self.begin_s <= time_s
+        now = begun & ((time_s < self.until_s) | (self.until_s == self.end_s))
+        passing = (State.STARTING, State.SLOW, State.DRAINING, State.DOWN, State.MAINTENANCE)
+        if np.isin(self.state[now], passing).any():
+            return math.inf
+        return float(self.begin_s[begun].max(initial=0.0))
 
     def degraded_s(self, window: Window) -> float:
         """Time in a window with a replica down or slow, overlaps counted once. [s]"""

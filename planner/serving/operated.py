@@ -68,6 +68,10 @@ class OperatedFront(Front):
         end_s = max([end_s, *self.ledger.lost_s.values()])
         return replace(super()._collect(end_s), fleet=self.fleet.log.history(end_s))
 
+    def _settled_since(self) -> float:
+        now_s = self.clock.now
+        return self.fleet.log.history(now_s + 1.0).settled_since(self._last_arrival_s)
+
     def _goes_on(self) -> bool:
         waits = any(pool.waiting for pool in self._operated)
         return self.open and (waits or self.clock.pending > self._closing)

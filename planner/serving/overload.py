@@ -50,9 +50,11 @@ def overload(arrival_s: Floats, served_s: Floats, begin_s: float, end_s: float) 
     served_s : when each had its first token or was lost; ``nan``: not yet. [s]
     begin_s, end_s : of the window, up to the last arrival or the end of the run. [s]
     """
+    if not end_s > begin_s:
+        return None
     start_s = begin_s + SETTLING_SHARE * (end_s - begin_s)
     arrivals = int(((arrival_s > start_s) & (arrival_s <= end_s)).sum())
-    if arrivals < FEWEST or not end_s > start_s:
+    if arrivals < FEWEST:
         return None
     edges = np.linspace(start_s, end_s, BATCHES + 1)
     served = np.sort(served_s[~np.isnan(served_s)])

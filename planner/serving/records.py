@@ -148,13 +148,18 @@ class Records:
         return (start_s, end_s) if end_s > start_s else (start_s, self.end_s)
 
     def overload(self) -> Overload | None:
-        """How fast the queue of an open-loop run grows; None where it does not."""
+        """How fast the queue of an open-loop run grows; None where it does not.
+
+        Of a fleet that changes only the time since its last change is judged.
+        """
         kept = ~self.rejected
         served_s = self.first_token_s
         if self.lost_s is not None:
             served_s = np.where(self.lost, self.lost_s, served_s)
         begin_s = float(self.arrival_s[self.counted][0]) if self.counted.any() else 0.0
         end_s = float(self.arrival_s[-1])
+        if self.fleet is not None:
+            begin_s = max(begin_s, self.fleet.settled_since(end_s))
         return overload(self.arrival_s[kept], served_s[kept], begin_s, end_s)
 
     def mean_queue(self, start_s: float, end_s: float) -> float:

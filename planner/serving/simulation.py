@@ -178,11 +178,17 @@ class Front:
         arrival_s = np.array(ledger.arrival_s)
         if stream.warmup_requests >= len(arrival_s):
             return False
-        begin_s = max(stream.warmup_s, float(arrival_s[stream.warmup_requests]))
+        begin_s = max(
+            stream.warmup_s, float(arrival_s[stream.warmup_requests]), self._settled_since()
+        )
         served_s = np.array(ledger.first_token_s)
         served_s[list(ledger.lost_s)] = list(ledger.lost_s.values())
         kept = ~np.isin(np.array(ledger.replica), (TOO_LONG, SHED))
         return overload(arrival_s[kept], served_s[kept], begin_s, self._last_arrival_s) is not None
+
+    def _settled_since(self) -> float:
+        """When the fleet last changed. [s]"""
+        return 0.0
 
     def _begin_to_count(self, request: int, sent_s: float, now_s: float) -> None:
         """Let gaps between tokens count once the warm-up is over."""

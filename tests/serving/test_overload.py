@@ -11,6 +11,7 @@ from planner.serving import (
     RequestStream,
     simulate_cluster,
 )
+from planner.serving.operations import Operations, PoolOperations, Schedule
 from planner.serving.overload import overload
 
 STEP_S, SLOTS, TOKENS = 0.01, 16, 100
@@ -67,6 +68,31 @@ def test_a_decode_pool_that_is_too_small_is_an_overload():
     # 10 slots of 99 steps of 10 ms serve 10.1 requests a second, 20 come
     assert seen.growth_requests_per_s == pytest.approx(9.9, abs=0.7)
     assert found.running.any()
+
+
+def with_a_plan(plan, seed):
+    """Twice the capacity of one replica, less than that of three."""
+    rng = np.random.default_rng(seed)
+    arrival_s = np.cumsum(rng.exponential(1 / 32, 4000))
+    stream = RequestStream(arrival_s, np.ones(4000, np.int64), rng.geometric(1 / TOKENS, 4000))
+    setup = PoolSetup(AffineTiming(base_s=STEP_S), ReplicaConfig(1, SLOTS, 10**6, 10**9), 3)
+    pool = PoolOperations(initial=1, scaling=plan)
+    cluster = Cluster((setup,), operations=Operations((pool,)))
+    return simulate_cluster(stream, cluster, stop_overload=True)
+
+
+def test_a_fleet_that_is_still_growing_is_not_called_overloaded():
+    found = with_a_plan(Schedule((0.0, 130.0), (1, 3), start_up_s=20.0), 3)
+    assert found.arrival_s[-1] < 130  # and a replica is on its way
+    assert found.finished.all()
+    assert found.overload() is None
+
+
+def test_a_fleet_that_has_grown_as_far_as_it_may_is():
+    found = with_a_plan(Schedule((0.0, 10.0), (1, 1), start_up_s=2.0), 3)
+    seen = found.overload()
+    assert seen is not None
+    assert seen.growth_requests_per_s == pytest.approx(16, rel=0.2)
 
 
 def test_an_admission_limit_keeps_an_overload_from_growing():
