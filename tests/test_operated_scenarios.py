@@ -61,7 +61,11 @@ def test_the_long_run_follows_from_the_rates(failing: evaluation.Result) -> None
     assert found.expected_failures_per_day == pytest.approx(per_day)
     # a spare stands by: a dead device costs its 16-device replica a start; slow links stop nothing
     start_s = found.pools[0].start_up_s
-    assert found.expected_availability_share == pytest.approx((1 + start_s / 2.99e4) ** -16)
+    up = found.pools[0].expected_availability_share
+    assert up == pytest.approx((1 + start_s / 2.99e4) ** -16)
+    # of three, two at least: 3 A^2 - 2 A^3; of four as well
+    assert 3 * up**2 - 2 * up**3 < 0.999
+    assert found.pools[0].spare_replicas_needed == 2
 
 
 def test_without_spares_a_repair_comes_on_top_and_nodes_are_counted_by_the_node() -> None:
@@ -71,7 +75,8 @@ def test_without_spares_a_repair_comes_on_top_and_nodes_are_counted_by_the_node(
     }
     found = chat(operations=rules).operations
     assert found is not None
-    assert found.expected_availability_share == pytest.approx((1 + 1000.04 / 1e6) ** -2, abs=1e-6)
+    expected = found.pools[0].expected_availability_share
+    assert expected == pytest.approx((1 + 1000.04 / 1e6) ** -2, abs=1e-6)
     assert found.expected_failures_per_day == pytest.approx(86400 * 4 / (1e6 + 950))
 
 

@@ -14,8 +14,9 @@ from planner.cost import (
 )
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
-from planner.evaluation.operations import operations_of, operations_report, paid_devices
+from planner.evaluation.operations import operations_of
 from planner.evaluation.operations_assumptions import UNUSED_OPERATIONS, operations_assumptions
+from planner.evaluation.operations_report import operations_report, paid_devices
 from planner.evaluation.pools import (
     FleetPool,
     cluster_of,
