@@ -111,17 +111,17 @@ class Front:
         self._surely_tokens = cluster.surely_tokens()
         self._source = source(stream, self)
         self.replicas: list[ReplicaEngine] = []
-        self.pools: list[RoutedPool] = []
+        self._pools: list[_Pool] = []
         for setup in cluster.pools:
             pool = self._pool(setup, len(self.replicas))
             site = Site(self.clock, self.ledger, setup.timing, setup.config, self._done)
             self.replicas += [engine(pool.first + i, site) for i in range(setup.replicas)]
-            self.pools.append(pool)
-        self._entry = self.pools[0]
-        self._link = CacheLink(cluster.handover or Handover(0.0), len(self.replicas))
+            self._pools.append(pool)
+        self._entry = self._pools[0]
+        self._link = _Link(cluster.handover or Handover(0.0), len(self.replicas))
 
-    def _pool(self, setup: PoolSetup, first: int) -> "RoutedPool":
-        return RoutedPool(setup, first, self.cluster.seed)
+    def _pool(self, setup: PoolSetup, first: int) -> "_Pool":
+        return _Pool(setup, first, self.cluster.seed)
 
     def run(self, horizon_s: float | None) -> Records:
         """Serve until all is answered or the horizon is reached."""
@@ -197,7 +197,7 @@ class Front:
             for replica in self.replicas:
                 replica.meter.gaps_from_s = now_s
 
-    def _submit(self, pool: "RoutedPool", request: int, now_s: float) -> int:
+    def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
         member = pool.balancer.take(self.ledger.prompts[request])
         pool.outstanding += 1
         number = pool.first + member
@@ -215,7 +215,7 @@ class Front:
             ledger.finish_s[request] = now_s
             self._source.answered(now_s)
             return
-        pool = self.pools[0 if number < self.pools[1].first else 1]
+        pool = self._pools[0 if number < self._pools[1].first else 1]
         pool.balancer.release(number - pool.first, prompt)
         pool.outstanding -= 1
         if pool is self._entry and ledger.answers[request] > 1:
@@ -228,7 +228,7 @@ class Front:
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
-        pool = self.pools[1]
+        pool = self._pools[1]
         prompt = self.ledger.prompts[request]
         number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
         pool.outstanding += 1
@@ -260,7 +260,7 @@ class Front:
         )
 
 
-class RoutedPool:
+class _Pool:
     """The router in front of one pool."""
 
     def __init__(self, setup: PoolSetup, first: int, seed: int) -> None:
@@ -275,7 +275,7 @@ class RoutedPool:
         return self._most is not None and self.outstanding >= self._most
 
 
-class CacheLink:
+class _Link:
     """Busy times of each replica's sending and receiving side."""
 
     def __init__(self, law: Handover, replicas: int) -> None:
