@@ -40,7 +40,7 @@ from planner.serving import (
 )
 from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
-from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Workload
+from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Run, Workload
 from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
@@ -148,7 +148,9 @@ def _result(
         prefill=prefill,
         costs=costs,
         energy=_energy(fleet_w(pools, records), flow),
-        day=_day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
+        day=None
+        if spec and _runs_whole(scenario.run)
+        else _day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
         operations=operations_report(spec, pools, records, scenario.slo),
         assumptions=(
             *fleet_assumptions(pools, scenario.deployment),
@@ -209,6 +211,12 @@ def _energy(mean_w: float | None, flow: Flow) -> Energy | None:
         wh_per_million_tokens(mean_w, flow.input_tokens_per_s + flow.output_tokens_per_s),
         wh_per_million_tokens(mean_w, flow.output_tokens_per_s),
     )
+
+
+def _runs_whole(run: Run) -> bool:
+    """Whether a run takes a whole curve, so that its fleet and cost are those of the day."""
+    ends = (run.duration_s, run.requests, run.window, run.horizon_s)
+    return run.start_s == 0 and all(end is None for end in ends)
 
 
 def _day(

@@ -107,7 +107,7 @@ class OperatedFront(Front):
         if not self._on[number]:
             self.fleet.emptied(number, now_s)
 
-    def _hand_over(self, sender: int, request: int, now_s: float) -> None:
+    def _pass_on(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, or keep the cache until somebody can."""
         pool = self._operated[1]
         pool.outstanding += 1

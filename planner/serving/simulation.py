@@ -228,6 +228,9 @@ class Front:
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
+        self._pass_on(sender, request, now_s)
+
+    def _pass_on(self, sender: int, request: int, now_s: float) -> None:
         pool = self._pools[1]
         prompt = self.ledger.prompts[request]
         number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
