@@ -53,25 +53,39 @@ def failures_per_day(spec: OperationsSpec, pools: Sequence[FleetPool]) -> float:
 def expected_availability(spec: OperationsSpec, pool: FleetPool) -> float:
     r"""Share of time a replica is up in the long run, whatever one run shows.
 
-    .. math:: A = \prod_k \left(\frac{M_k}{M_k + D_k}\right)^{n_k}
+    .. math:: A = \prod_k \left(\frac{M_k}{M_k + S + B R_k}\right)^{n_k}
 
-    of ``n`` parts of kind ``k`` with mean time between failures ``M``, each of which takes the
-    replica down for ``D``: the start-up where spares stand by (one is taken to be free), else
-    repair and start-up.
+    of ``n`` parts of kind ``k`` with mean time between failures ``M`` and to repair ``R``; ``S`` is
+    the start-up and ``B`` the share of failures that find no spare (1 without any): Erlang's loss
+    formula for as many servers as spares, each busy for a repair.
 
     References
     ----------
     .. [1] R. E. Barlow, F. Proschan, "Mathematical Theory of Reliability", 1965: a series system.
+    .. [2] A. K. Erlang, 1917, see L. Kleinrock, "Queueing Systems", volume 1, 1975, section 3.6.
     """
-    begins_s, spares = start_s(spec, pool), spec.plan_of(pool.role).spare_nodes
+    dead = [failing for failing in spec.failures if not failing.speed_share]
+    offered = sum(part_count(f, pool) * float(f.mttr_s) / float(f.mtbf_s) for f in dead)
+    blocked = erlang_b(spec.plan_of(pool.role).spare_nodes, offered)
+    begins_s = start_s(spec, pool)
     log_up = 0.0
-    for failing in spec.failures:
-        if failing.speed_share:
-            continue
-        down_s = begins_s + (0.0 if spares else float(failing.mttr_s))
+    for failing in dead:
+        down_s = begins_s + blocked * float(failing.mttr_s)
         parts = math.ceil(pool.replica.devices / part_devices(failing, pool))
         log_up -= parts * math.log1p(down_s / float(failing.mtbf_s))
     return math.exp(log_up)
+
+
+def erlang_b(servers: int, offered: float) -> float:
+    """Share of arrivals that find all servers busy; ``offered`` is arrival rate x holding time.
+
+    >>> erlang_b(0, 0.5), round(erlang_b(2, 1.0), 6)
+    (1.0, 0.2)
+    """
+    blocked = 1.0
+    for count in range(1, servers + 1):
+        blocked = offered * blocked / (count + offered * blocked)
+    return blocked
 
 
 @dataclass(frozen=True, slots=True)
