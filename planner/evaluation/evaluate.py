@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 from planner.cost import (
     ApiComparison,
@@ -24,11 +25,13 @@ from planner.evaluation.pools import (
     uses,
 )
 from planner.evaluation.replica import Replica
+from planner.evaluation.replications import gather, require_chance, seeds_of
 from planner.evaluation.result import Day, Energy, Result
 from planner.serving import (
     Cluster,
     Metrics,
     Records,
+    Watch,
     generate,
     simulate_cluster,
     summarise,
@@ -39,13 +42,19 @@ from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
 
-def evaluate(scenario: Scenario) -> Result:
+def evaluate(scenario: Scenario, *, replications: int = 1, watch: Watch | None = None) -> Result:
     """Simulate the deployment of ``scenario`` under its workload.
+
+    Parameters
+    ----------
+    replications : independent runs; the result is that of the first, which has the scenario's own
+        seed, and holds what all of them say of its percentiles.
+    watch : is given, before each run, a function that tells how far the run is.
 
     Raises
     ------
     InputError
-        The scenario has no deployment or no workload.
+        The scenario has no deployment or no workload; replications of it would all be alike.
     InfeasibleError
         The deployment cannot run.
     """
@@ -56,12 +65,22 @@ def evaluate(scenario: Scenario) -> Result:
             "--set deployment='{parallelism: {attention_tp: 8, moe_tp: 8}, weights: fp8}'",
         )  # fmt: skip
     workload = need_workload(scenario)
+    if replications != 1:
+        require_chance(workload, replications)
     pools = fleet_of(scenario, scenario.deployment)
     traffic = measured_traffic(workload, scenario.run)
     cluster = cluster_of(
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens
     )
-    return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    served = _serve(scenario, workload, cluster, watch=watch)
+    found = _result(scenario, workload, pools, served)
+    if replications == 1:
+        return found
+    seeds, runs = seeds_of(scenario.run.seed, replications), [found.metrics]
+    for seed in seeds[1:]:
+        again = scenario.model_copy(update={"run": scenario.run.model_copy(update={"seed": seed})})
+        runs.append(_serve(again, workload, cluster, watch=watch)[1])
+    return replace(found, replications=gather(seeds, runs))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -86,11 +105,12 @@ def serve(
 
 
 def _serve(
-    scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
-) -> Served:
+    scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None,
+    watch: Watch | None = None,
+) -> Served:  # fmt: skip
     start_s = time.perf_counter()
     stream = generate(workload, resolve_run(workload, scenario.run))
-    records = simulate_cluster(stream, cluster, horizon_s=horizon_s)
+    records = simulate_cluster(stream, cluster, horizon_s=horizon_s, watch=watch)
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
 

@@ -57,7 +57,7 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
 
 
 def _fleet_blocks(r: Result) -> list[Block]:
-    latency = [tables.latency(r)]
+    latency = [tables.latency(r), *_replicated(r)]
     if r.metrics.promises:
         latency = [tables.promises(r), *latency]
     found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
@@ -70,6 +70,7 @@ def _fleet_blocks(r: Result) -> list[Block]:
             "What load is that?", ("day", "load"),
             (tables.load(r), *((tables.pools(r),) if r.apart else ())),
         ),
+        Block("How did the run go?", ("tokens", "use", "late"), how=HOW["series"]),
         Block(
             "What limits it?", ("step", "memory"),
             notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",
@@ -81,6 +82,10 @@ def _fleet_blocks(r: Result) -> list[Block]:
     if hot is not None and hot.load is not None:
         found.append(Block("Where is the expert load?", ("rank_load",), how=HOW["experts"]))
     return found
+
+
+def _replicated(r: Result) -> tuple[Table, ...]:
+    return (tables.replications(r.replications),) if r.replications else ()
 
 
 def _kv_line(pool: FleetPool, apart: bool) -> str:

@@ -43,6 +43,8 @@ HOW = {
     "latency": "planner.serving.metrics.summarise",
     "confidence": "planner.serving.metrics.HalfWidths",
     "load": "planner.serving.metrics.Metrics",
+    "series": "planner.serving.series.series",
+    "replications": "planner.evaluation.replications",
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",

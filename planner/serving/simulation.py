@@ -12,6 +12,7 @@ from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledge
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica, ReplicaEngine, Site
+from planner.serving.progress import Progress, Watch, progress
 from planner.serving.records import Records, collect
 from planner.serving.sources import source
 from planner.serving.timing import Timing
@@ -60,12 +61,14 @@ def simulate_cluster(
     *,
     horizon_s: float | None = None,
     engine: EngineFactory = Replica,
+    watch: Watch | None = None,
 ) -> Records:
     """Serve a stream of requests until the last is answered or the horizon is reached.
 
     Parameters
     ----------
     engine : makes a replica; another one than the default only in tests.
+    watch : is given, before the run, a function that tells how far it is, for any thread to call.
 
     Returns
     -------
@@ -77,7 +80,10 @@ def simulate_cluster(
     InfeasibleError
         No request of the stream can ever run.
     """
-    return Front(stream, cluster, engine).run(horizon_s)
+    front = Front(stream, cluster, engine)
+    if watch is not None:
+        watch(front.progress)
+    return front.run(horizon_s)
 
 
 class Front:
@@ -123,6 +129,12 @@ class Front:
             cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
         )
+
+    def progress(self) -> Progress:
+        """How far the run is; may be asked while it runs, and costs it nothing."""
+        outstanding = sum(pool.outstanding for pool in self._pools)
+        arrived = len(self.ledger.replica)
+        return progress(self._stream, arrived, arrived - outstanding, self.clock.now)
 
     def _close(self, event: simpy.Event) -> None:
         self.open = False
@@ -188,6 +200,7 @@ class Front:
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
+        self.ledger.hand_over(request, sender, now_s)
         pool = self._pools[1]
         prompt = self.ledger.prompts[request]
         number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
