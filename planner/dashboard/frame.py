@@ -1,5 +1,6 @@
 """Around every page: one boundary for errors, and the pieces that all pages draw alike."""
 
+import copy
 import html
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -53,6 +54,7 @@ def refuse(error: PlannerError) -> None:
 
 def draw(figure: "Figure", key: str) -> None:
     """A figure over the width there is; its title is text of the page, which wraps on a phone."""
+    figure = copy.deepcopy(figure)
     title = figure.layout.title
     st.markdown(f"**{_heading(title.text)}**")
     if title.subtitle.text:

@@ -83,7 +83,9 @@ def _published() -> None:
         "process of its own; the answer is kept."
     )
     key = digest("published", package_digest())
-    verdicts: list[Verdict] | None = jobs.ask(key, "Predict them", check_published, ((),))
+    verdicts: list[Verdict] | None = jobs.ask(
+        key, "Predict them", jobs.Work(check_published, ((),))
+    )
     if verdicts is None:
         return
     items = []
@@ -141,8 +143,7 @@ def _own_rows() -> None:
         records: list[Record] | None = jobs.ask(
             digest("rows", package_digest(), hashlib.sha256(content).hexdigest()),
             "Fit and check",
-            fit_upload,
-            (content,),
+            jobs.Work(fit_upload, (content,)),
         )
     except PlannerError as error:
         frame.refuse(error)

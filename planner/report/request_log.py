@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib.util
 import math
 import os
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from planner.serving import Records
 from planner.serving.clock import SHED, TOO_LONG
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
+LARGEST_CSV = 200_000
+"""Rows up to which a plain CSV is offered."""
 CHUNK = 20_000
 """Rows that are written at a time."""
 
@@ -99,6 +102,14 @@ def write_requests(records: Records, path: str | Path) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return target
+
+
+def best_formats(requests: int) -> tuple[str, ...]:
+    """File names that a run of so many requests is offered as: CSV up to a size people open."""
+    parquet = ("requests.parquet",) if importlib.util.find_spec("pyarrow") else ()
+    if requests > LARGEST_CSV:
+        return parquet or ("requests.csv.gz",)
+    return ("requests.csv", *parquet)
 
 
 def check_name(path: Path) -> None:
