@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from planner import api, files
-from planner.dashboard import frame, knobs, scenario_form, state
+from planner.dashboard import frame, knobs, money_view, scenario_form, state
 from planner.errors import PlannerError
 from planner.report import compare_figures
 from planner.report.compare_figures import METRICS
@@ -15,7 +15,7 @@ from planner.specs.scenario import Hardware
 from planner.units import human
 
 FIRST = ("published/sglang-h100-decode", "deepseek-profile-decode", "r1-chat-ep16")
-VIEWS = ("Scenarios", "Hardware")
+VIEWS = ("Scenarios", "Rent, buy or API", "Hardware")
 MOST = 6
 
 
@@ -23,11 +23,13 @@ MOST = 6
 def show() -> None:
     """Draw the page."""
     st.title("Compare", anchor=False)
-    st.caption("Two to six configurations side by side, or the hardware itself with its sources.")
+    st.caption("Two to six configurations side by side, ways to pay for one, the hardware itself.")
     key = state.seed("compare:view", state.chosen("view", VIEWS, VIEWS[0]))
     view = st.segmented_control("Show", VIEWS, key=key, label_visibility="collapsed") or VIEWS[0]
     if view == VIEWS[0]:
         _scenarios()
+    elif view == VIEWS[1]:
+        money_view.show(view)
     else:
         _hardware()
 
@@ -150,7 +152,7 @@ def _hardware() -> None:
         "Every number of", list(by_name), format_func=lambda n: by_name[n].system.title,
         key=state.seed("compare:system", state.chosen("system", list(by_name), "hgx-h200")),
     )  # fmt: skip
-    state.publish({"view": VIEWS[1], "metric": metric, "system": name})
+    state.publish({"view": VIEWS[2], "metric": metric, "system": name})
     frame.draw(compare_figures.hardware(shelf, metric), "hardware")
     st.markdown(f"**{state.plain(by_name[name].system.title)}: every number with its source**")
     rows = [
