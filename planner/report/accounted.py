@@ -57,9 +57,8 @@ def _headline(bills: Mapping[str, Sequence[float]]) -> str:
     """Who is cheapest with all of the traffic, and from where on."""
     names = list(bills)
     best = [min(names, key=lambda name: bills[name][i]) for i in range(1, len(SHARES))]
-    words = (
-        f"With all of this traffic the cheapest is {best[-1]}, {usd(bills[best[-1]][-1])} a month"
-    )
+    last = best[-1]
+    words = f"With all of this traffic the cheapest is {last}, {usd(bills[last][-1])} a month"
     first = next(i for i, name in enumerate(best) if best[i:] == [last] * len(best[i:]))
     if first == 0:
         return f"{words}; it is at every load."
