@@ -10,8 +10,10 @@ from planner.dashboard import (
     simulate_page,
     trust_page,
 )
+from planner.dashboard.process import warm_up
 
 st.set_page_config(page_title="moe-planner", page_icon="🧭", layout="wide")
+warm_up()
 PAGES = [
     st.Page(plan_page.show, title="Plan", icon=":material/target:", default=True),
     st.Page(

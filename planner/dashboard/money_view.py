@@ -7,10 +7,9 @@ from typing import Any
 import streamlit as st
 
 from planner import files
-from planner.dashboard import frame, jobs, scenario_form, state
-from planner.report.accounted import Accounted, accounted
-from planner.specs.scenario import Scenario
-from planner.study import break_even
+from planner.dashboard import frame, jobs, scenario_form, state, work
+from planner.dashboard.process import Work
+from planner.report.accounted import Accounted
 from planner.study.digest import digest, package_digest, plain
 
 FIRST = "r1-chat-ep16"
@@ -38,8 +37,8 @@ def show(view: str) -> None:
     state.publish({"view": view, "scenario": shared, "region": region, "used": used})
     question = source.load()
     key = digest("money", package_digest(), plain(question), region, used)
-    work = jobs.Work(run_job, (question, region, used / 100))
-    found: Accounted | None = jobs.ask(key, "Draw up the bill", work)
+    asked = Work(work.pay, (question, region, used / 100))
+    found: Accounted | None = jobs.ask(key, "Draw up the bill", asked)
     if found is None:
         return
     st.success(state.plain(found.headline))
@@ -65,8 +64,3 @@ def show(view: str) -> None:
 def _can_pay(data: Mapping[str, Any]) -> bool:
     deployment = data.get("deployment") or {}
     return bool(data.get("workload")) and bool(deployment) and "prefill" not in deployment
-
-
-def run_job(question: Scenario, region: str, utilisation: float) -> Accounted:
-    """Simulate the fleet and draw up its bill."""
-    return accounted(break_even(question, region=region, utilisation=utilisation))

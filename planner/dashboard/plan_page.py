@@ -6,14 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from planner import api, files, search
-from planner.dashboard import frame, jobs, scenario_form, state, wishes
-from planner.dashboard.desk import Desk
+from planner import files
+from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
 from planner.dashboard.frame import term
+from planner.dashboard.process import Work
 from planner.dashboard.scenario_form import Source
 from planner.dashboard.wishes import Wishes
-from planner.report.html import page as report_page
-from planner.report.planned import Planned, planned, screened
+from planner.report.planned import Planned
 from planner.specs.scenario import Scenario
 from planner.study.digest import digest, package_digest, plain
 
@@ -29,7 +28,7 @@ RISK = (
 def show() -> None:
     """Draw the page."""
     st.title("Plan", anchor=False)
-    st.caption("The cheapest fleet that keeps its promises, and why not the others.")
+    st.caption("moe-planner: the cheapest fleet that keeps its promises, and why not the others.")
     source = scenario_form.pick(_can_plan, FIRST)
     scenario = source.load()
     wanted = _form(source.name, scenario)
@@ -39,10 +38,10 @@ def show() -> None:
     question = source.load(changes)
     key = digest("plan", package_digest(), plain(question))
     place = st.container()
-    work = jobs.Work(run_job, (question,), desk=True)
+    asked = Work(work.plan, (question,), desk=True)
     with place:
         found: Planned | None = jobs.ask(
-            key, "Plan", work, at_once=not changes and source.name == FIRST, show=_answer
+            key, "Plan", asked, at_once=not changes and source.name == FIRST, show=_answer
         )
     if found is None:
         return
@@ -52,14 +51,6 @@ def show() -> None:
 
 def _can_plan(data: Mapping[str, Any]) -> bool:
     return bool(data.get("workload")) and bool(data.get("slo"))
-
-
-def run_job(desk: Desk, question: Scenario) -> Planned:
-    """Screen, tell what the closed form says, simulate the best."""
-    desk.tell(screened(search.plan(question, simulated=0, probed=0)))
-    report = api.plan(question)
-    (desk.folder / "report.html").write_text(report_page(report), "utf-8")
-    return planned(report)
 
 
 def _form(name: str, scenario: Scenario) -> Wishes:
@@ -92,11 +83,11 @@ def _form(name: str, scenario: Scenario) -> Wishes:
             money, power, nodes = st.columns(3)
             budget = money.number_input(
                 "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
-                placeholder="none",
+                placeholder="none", format="%g",
             )  # fmt: skip
             kw = power.number_input(
                 "Power, kW", 0.01, 1e6, key=seeds.number("max_rated_w", 1e-3), placeholder="none",
-                help="Of all servers as rated.",
+                format="%g", help="Of all servers as rated.",
             )  # fmt: skip
             most = nodes.number_input("Most nodes", 1, 100_000, key=seeds.number("max_nodes", 1))
     return Wishes(
@@ -115,7 +106,7 @@ def _promise(seeds: "_Seeds", latency: str, word: str) -> tuple[str, float] | No
     )
     limit_ms = limit.number_input(
         f"{word} at most, ms", 0.1, 1e7, key=limit_key, disabled=percentile == wishes.NONE,
-        placeholder="no promise",
+        placeholder="no promise", format="%g",
     )  # fmt: skip
     if percentile == wishes.NONE or limit_ms is None:
         return None

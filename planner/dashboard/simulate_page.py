@@ -9,16 +9,14 @@ from typing import Any
 
 import streamlit as st
 
-from planner import api, files
-from planner.dashboard import frame, jobs, run_knobs, scenario_form, state, uploads
-from planner.dashboard.desk import Desk
+from planner import files
+from planner.dashboard import frame, jobs, run_knobs, scenario_form, state, uploads, work
 from planner.dashboard.frame import term
+from planner.dashboard.process import Work
 from planner.dashboard.run_knobs import RunKnobs
 from planner.dashboard.scenario_form import Source
 from planner.errors import PlannerError
-from planner.report.html import page as report_page
-from planner.report.request_log import best_formats, write_requests
-from planner.report.simulated import Simulated, simulated
+from planner.report.simulated import Simulated
 from planner.report.trace_preview import arrivals_figure, lengths_figure
 from planner.report.workload import sentence, workload_tables
 from planner.serving import WorkloadReport, describe_workload
@@ -64,7 +62,7 @@ def show() -> None:
         recorded.sha if recorded else "",
     )  # fmt: skip
     found: Simulated | None = jobs.ask(
-        key, "Simulate", jobs.Work(run_job, (question, wanted.replications), desk=True)
+        key, "Simulate", Work(work.simulate, (question, wanted.replications), desk=True)
     )
     if found is None:
         return
@@ -74,15 +72,6 @@ def show() -> None:
 
 def _can_run(data: Mapping[str, Any]) -> bool:
     return bool(data.get("deployment")) and bool(data.get("workload"))
-
-
-def run_job(desk: Desk, question: Scenario, replications: int) -> Simulated:
-    """Simulate; leave every request and the report as files on the desk."""
-    report = api.simulate(question, replications=replications, watch=desk.watching(replications))
-    for name in best_formats(len(report.records.arrival_s)):
-        write_requests(report.records, desk.folder / name)
-    (desk.folder / "report.html").write_text(report_page(report), "utf-8")
-    return simulated(report)
 
 
 def _examples() -> None:

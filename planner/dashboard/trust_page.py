@@ -7,19 +7,19 @@ from typing import Any
 import streamlit as st
 
 from planner import files
-from planner.calibrate.check import Record, check, check_rows
+from planner.calibrate.check import Record, check
 from planner.calibrate.goals import meets_goal
-from planner.dashboard import frame, jobs, state, uploads
+from planner.dashboard import frame, jobs, state, work
+from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.report import trust_figures
 from planner.report.calibration import errors_table
 from planner.report.words import number
 from planner.study.digest import digest, package_digest
-from planner.validation.published import FAR, Verdict, check_published, summary
+from planner.validation.published import FAR, Verdict, summary
 
 FIRST = "h200-sxm"
 VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows")
-LARGEST_ROWS_BYTES = 32 * 2**20
 
 
 @frame.guarded
@@ -83,9 +83,7 @@ def _published() -> None:
         "process of its own; the answer is kept."
     )
     key = digest("published", package_digest())
-    verdicts: list[Verdict] | None = jobs.ask(
-        key, "Predict them", jobs.Work(check_published, ((),))
-    )
+    verdicts: list[Verdict] | None = jobs.ask(key, "Predict them", Work(work.published, ()))
     if verdicts is None:
         return
     items = []
@@ -143,7 +141,7 @@ def _own_rows() -> None:
         records: list[Record] | None = jobs.ask(
             digest("rows", package_digest(), hashlib.sha256(content).hexdigest()),
             "Fit and check",
-            jobs.Work(fit_upload, (content,)),
+            Work(work.fit_rows, (content,)),
         )
     except PlannerError as error:
         frame.refuse(error)
@@ -152,15 +150,3 @@ def _own_rows() -> None:
         _errors(records, "errors.csv")
     elif records is not None:
         st.warning("The file is sound, but too small to hold anything out.")
-
-
-def fit_upload(content: bytes) -> list[Record]:
-    """Fit uploaded rows and hold the fit to those it did not see.
-
-    Raises
-    ------
-    InputError
-        The file is too large, not sound, or holds too little.
-    """
-    with uploads.stored(content, ".jsonl", LARGEST_ROWS_BYTES, "your rows") as path:
-        return check_rows(path)

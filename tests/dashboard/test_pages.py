@@ -137,10 +137,10 @@ def test_trust_shows_the_stored_errors_of_a_part():
 def test_a_job_answers_refuses_and_is_cancelled():
     import time
 
-    from planner.dashboard.jobs import Job
-    from planner.dashboard.trust_page import fit_upload
+    from planner.dashboard.process import Job
+    from planner.dashboard.work import fit_rows
 
-    job = Job(fit_upload, (b"not rows\n",))
+    job = Job(fit_rows, (b"not rows\n",))
     for _ in range(600):
         if job.done():
             break
