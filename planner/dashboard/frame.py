@@ -49,7 +49,7 @@ def guarded(page: Callable[[], None]) -> Callable[[], None]:
 
 def refuse(error: PlannerError) -> None:
     """Explain a refusal where it happened."""
-    st.error(plain(str(error)), icon="⛔")
+    st.error(plain(str(error)), icon=":material/block:")
 
 
 def draw(figure: "Figure", key: str) -> None:

@@ -67,6 +67,10 @@ def ask(
         if show is not None and job.told is not None:
             show(job.told)
         return None
+    if job.broken:
+        st.session_state["jobs:stopped"] = key
+        jobs.pop(key, None)
+        job.forget()
     return job.result()
 
 

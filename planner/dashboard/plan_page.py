@@ -56,40 +56,36 @@ def _can_plan(data: Mapping[str, Any]) -> bool:
 def _form(name: str, scenario: Scenario) -> Wishes:
     own = wishes.wished(scenario)
     seeds = _Seeds(name, own)
-    with st.container(border=True):
-        left, middle, right = st.columns(3)
-        with left:
-            models = sorted({*files.model_names(), own.model})
-            model = st.selectbox("Model", models, key=seeds("model", models))
-            systems = sorted({*files.system_names(), *own.systems})
-            chosen = st.multiselect(
-                "Systems to choose from", systems, key=seeds.several("systems", systems),
-                max_selections=10,
-            )  # fmt: skip
-        with middle:
-            promised = [
-                _promise(seeds, latency, word)
-                for latency, word in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
-            ]
-        with right:
-            formats, caches = st.columns(2)
-            weights = formats.multiselect(
-                "Weights", wishes.WEIGHTS, key=seeds.several("weights", wishes.WEIGHTS),
-                placeholder="as published",
-            )  # fmt: skip
-            kv = caches.multiselect(
-                "KV cache", wishes.KV, key=seeds.several("kv", wishes.KV), help=term("KV cache")
-            )
-            money, power, nodes = st.columns(3)
-            budget = money.number_input(
-                "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
-                placeholder="none", format="%g",
-            )  # fmt: skip
-            kw = power.number_input(
-                "Power, kW", 0.01, 1e6, key=seeds.number("max_rated_w", 1e-3), placeholder="none",
-                format="%g", help="Of all servers as rated.",
-            )  # fmt: skip
-            most = nodes.number_input("Most nodes", 1, 100_000, key=seeds.number("max_nodes", 1))
+    models = sorted({*files.model_names(), own.model})
+    systems = sorted({*files.system_names(), *own.systems})
+    with st.sidebar:
+        st.subheader("Wishes", anchor=False)
+        model = st.selectbox("Model", models, key=seeds("model", models))
+        chosen = st.multiselect(
+            "Systems to choose from", systems, key=seeds.several("systems", systems),
+            max_selections=10,
+        )  # fmt: skip
+        promised = [
+            _promise(seeds, latency, word)
+            for latency, word in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
+        ]
+        left, right = st.columns(2)
+        weights = left.multiselect(
+            "Weights", wishes.WEIGHTS, key=seeds.several("weights", wishes.WEIGHTS),
+            placeholder="as published",
+        )  # fmt: skip
+        kv = right.multiselect(
+            "KV cache", wishes.KV, key=seeds.several("kv", wishes.KV), help=term("KV cache")
+        )
+        budget = left.number_input(
+            "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
+            placeholder="none", format="%g",
+        )  # fmt: skip
+        kw = right.number_input(
+            "Power, kW", 0.01, 1e6, key=seeds.number("max_rated_w", 1e-3), placeholder="none",
+            format="%g", help="Of all servers as rated.",
+        )  # fmt: skip
+        most = left.number_input("Most nodes", 1, 100_000, key=seeds.number("max_nodes", 1))
     return Wishes(
         model, tuple(chosen) or own.systems, tuple(weights) or own.weights, tuple(kv) or own.kv,
         promised[0], promised[1], promised[2], budget, None if kw is None else kw * 1e3,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from planner.errors import InputError, PlannerError
 
 log = logging.getLogger(__name__)
 GONE = "the work ended without an answer; ask again"
+FAULT = "a fault of the program; the server's log has the details"
 NEEDED = ("planner.dashboard.work", "planner.report.figures", "plotly.graph_objects")
 
 
@@ -40,6 +42,25 @@ def warm_up() -> None:
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
+
+
+_STARTING = threading.Lock()
+
+
+def _start(process: Any) -> None:
+    """Start a process that does not run the page again as its own main module.
+
+    Streamlit puts the page in the place of ``__main__``, which a new process would import.
+    """
+    with _STARTING:
+        whole = spawn.get_preparation_data
+        spawn.get_preparation_data = lambda name: {
+            key: value for key, value in whole(name).items() if not key.startswith("init_main")
+        }
+        try:
+            process.start()
+        finally:
+            spawn.get_preparation_data = whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +86,12 @@ class Job:
         self._process = context.Process(
             target=_work, args=(sender, function, args, self.folder), daemon=True
         )
-        self._process.start()
+        _start(self._process)
         sender.close()
         self._looking = threading.Lock()
         self._outcome: tuple[Any, PlannerError | None] | None = None
+        self.broken = False
+        """Whether it ended by a fault, so that asking again may help."""
         self.told: Any = None
         """What the work last told of itself; None before it did."""
         self._started_s = time.monotonic()
@@ -90,11 +113,13 @@ class Job:
         try:
             ended, content = self._receiver.recv()
         except (EOFError, OSError):
-            ended, content = True, (None, InputError("", "", GONE))
+            ended, content = True, (None, GONE)
         if not ended:
             self.told = content
             return
-        self._outcome = content
+        value, refusal = content
+        self.broken = isinstance(refusal, str)
+        self._outcome = (value, InputError("", "", refusal) if self.broken else refusal)
         self._process.join(timeout=1.0)
 
     def result(self) -> Any:
@@ -134,5 +159,4 @@ def _work(
         send(True, (None, error))
     except Exception:
         log.exception("job %s", function.__name__)
-        fault = InputError("", "", "a fault of the program; the server's log has the details")
-        send(True, (None, fault))
+        send(True, (None, FAULT))
