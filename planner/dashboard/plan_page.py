@@ -69,14 +69,14 @@ def _form(name: str, scenario: Scenario) -> Wishes:
             _promise(seeds, latency, word)
             for latency, word in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
         ]
-        left, right = st.columns(2)
-        weights = left.multiselect(
+        weights = st.multiselect(
             "Weights", wishes.WEIGHTS, key=seeds.several("weights", wishes.WEIGHTS),
             placeholder="as published",
         )  # fmt: skip
-        kv = right.multiselect(
+        kv = st.multiselect(
             "KV cache", wishes.KV, key=seeds.several("kv", wishes.KV), help=term("KV cache")
         )
+        left, right = st.columns(2)
         budget = left.number_input(
             "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
             placeholder="none", format="%g",

@@ -14,12 +14,13 @@ from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.report import trust_figures
 from planner.report.calibration import errors_table
+from planner.report.runs_checked import QUANTITIES, RunsChecked
 from planner.report.words import number
 from planner.study.digest import digest, package_digest
 from planner.validation.published import FAR, Verdict, summary
 
 FIRST = "h200-sxm"
-VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows")
+VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows", "Your own runs")
 
 
 @frame.guarded
@@ -38,9 +39,12 @@ def show() -> None:
         case "Sources":
             state.publish({"view": view})
             _sources()
-        case _:
+        case "Your own rows":
             state.publish({"view": view})
             _own_rows()
+        case _:
+            state.publish({"view": view})
+            _own_runs()
 
 
 def _kernels() -> None:
@@ -150,3 +154,40 @@ def _own_rows() -> None:
         _errors(records, "errors.csv")
     elif records is not None:
         st.warning("The file is sound, but too small to hold anything out.")
+
+
+def _own_runs() -> None:
+    st.markdown(
+        "Benchmark results of your own, a JSON object a line (`docs/runs.md`, "
+        "`docs/run.schema.json`): each is simulated by its protocol and set beside what you "
+        "measured."
+    )
+    given = st.file_uploader(
+        "Benchmark runs (JSON lines)", type=["jsonl"], key="trust:runs", max_upload_size=32
+    )
+    if given is None:
+        return
+    content = given.getvalue()
+    try:
+        found: RunsChecked | None = jobs.ask(
+            digest("runs", package_digest(), hashlib.sha256(content).hexdigest()),
+            "Predict them",
+            Work(work.check_runs, (content,)),
+        )
+    except PlannerError as error:
+        frame.refuse(error)
+        return
+    if found is None:
+        return
+    for line, name, problem in found.refused:
+        st.warning(state.plain(f"line {line} {name}: {problem}"))
+    frame.tiles(
+        [
+            (f"Median error, {QUANTITIES[quantity]}", f"{100 * error:.1f} %", "either way", "")
+            for quantity, error in found.median_abs_errors.items()
+        ]
+    )
+    frame.draw(found.figure, "runs:parity")
+    frame.table(found.table, "runs:table")
+    rows = [dataclasses.asdict(row) for row in found.rows]
+    st.download_button("runs.csv", frame.csv_text(rows), "runs.csv", on_click="ignore")

@@ -4,16 +4,22 @@ from planner import api, search
 from planner.calibrate.check import Record, check_rows
 from planner.dashboard.desk import Desk
 from planner.dashboard.uploads import stored
+from planner.errors import InputError
+from planner.files.overheads import load_overheads
+from planner.files.runs import read_runs
 from planner.report.accounted import Accounted, accounted
 from planner.report.html import page
 from planner.report.planned import Planned, planned, screened
 from planner.report.request_log import best_formats, write_requests
+from planner.report.runs_checked import RunsChecked, runs_checked
 from planner.report.simulated import Simulated, simulated
 from planner.specs.scenario import Scenario
 from planner.study import break_even
+from planner.validation.predict import predict_runs
 from planner.validation.published import Verdict, check_published
 
 LARGEST_ROWS_BYTES = 32 * 2**20
+MOST_RUNS = 500
 
 
 def simulate(desk: Desk, question: Scenario, replications: int) -> Simulated:
@@ -53,3 +59,21 @@ def fit_rows(content: bytes) -> list[Record]:
     """
     with stored(content, ".jsonl", LARGEST_ROWS_BYTES, "your rows") as path:
         return check_rows(path)
+
+
+def check_runs(content: bytes) -> RunsChecked:
+    """Predict uploaded benchmark runs and set both side by side.
+
+    Raises
+    ------
+    InputError
+        The file is too large, holds no run, or too many.
+    """
+    with stored(content, ".jsonl", LARGEST_ROWS_BYTES, "your runs") as path:
+        runs, refused = read_runs(path)
+    if not runs:
+        bad = refused[0]
+        raise InputError(f"your runs:{bad.line}", bad.id, bad.problem)
+    if len(runs) > MOST_RUNS:
+        raise InputError("your runs", "", f"{len(runs):,} runs; at most {MOST_RUNS} here")
+    return runs_checked(runs, predict_runs(runs, load_overheads(), workers=1), refused)
