@@ -81,14 +81,16 @@ def component(name: str) -> str:
 def usd(value: float | None) -> str:
     """Write dollars with the digits that matter.
 
-    >>> usd(8524.8), usd(355.2), usd(1.5609), usd(0.0229)
-    ('$8,525', '$355', '$1.56', '$0.0229')
+    >>> usd(8524.8), usd(355.2), usd(-1.5609), usd(0.0229)
+    ('$8,525', '$355', '-$1.56', '$0.0229')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if abs(value) >= 100:
+    if value < 0:
+        return f"-{usd(-value)}"
+    if value >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if abs(value) >= 0.1 or not value else f"${value:.3g}"
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.3g}"
 
 
 def seconds(value: float | None) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from planner.cost.payback import usd_per_month
+from planner.specs.hardware import Price
 from planner.study.money import ELASTIC, Account
 
 RENTS = 3
@@ -20,12 +21,10 @@ def bills_by_load(found: Account, shares: Sequence[float]) -> dict[str, list[flo
     if found.own is not None:
         month = usd_per_month(found.own.usd_per_hour * devices)
         bills["own"] = [month for _ in shares]
-    for price, _, usd in sorted(found.useful, key=lambda each: each[2])[:RENTS]:
+    for price, _, usd in _cheapest(found):
         month = usd_per_month(usd * devices)
         elastic = price.term in ELASTIC
-        bills[f"rent: {price.provider}, {price.term}"] = [
-            month * (share if elastic else 1.0) for share in shares
-        ]
+        bills[_rent(price)] = [month * (share if elastic else 1.0) for share in shares]
     for offer in found.apis:
         if offer.margins:
             month = offer.margins[0][1].income_usd / found.utilisation
@@ -51,6 +50,18 @@ def spent_by_month(found: Account, months: Sequence[float]) -> dict[str, list[fl
     capex = own.capex_usd * found.result.devices
     running = found.paybacks[0].running_usd_per_month
     spent = {"own": [capex + worth(running, month) for month in months]}
-    for each in found.paybacks:
-        spent[each.alternative] = [worth(each.alternative_usd_per_month, m) for m in months]
+    bills = {each.alternative: each.alternative_usd_per_month for each in found.paybacks}
+    shown = [_rent(price) for price, _, _ in _cheapest(found)]
+    shown += [f"API: {offer.api.name}" for offer in found.apis]
+    for name in shown:
+        if name in bills:
+            spent[name] = [worth(bills[name], month) for month in months]
     return spent
+
+
+def _cheapest(found: Account) -> list[tuple[Price, float, float]]:
+    return sorted(found.useful, key=lambda each: each[2])[:RENTS]
+
+
+def _rent(price: Price) -> str:
+    return f"rent: {price.provider}, {price.term}"
