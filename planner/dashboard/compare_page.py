@@ -97,7 +97,10 @@ def _side_by_side(columns: dict[str, dict[str, str]]) -> None:
         if differs or not only:
             mark = {"differs": "●" if differs else ""}
             rows.append({"": label, **mark, **dict(zip(columns, values, strict=True))})
-    st.dataframe(rows, hide_index=True, key="side_by_side", height="content")
+    marked = [bool(row["differs"]) for row in rows]
+    st.dataframe(
+        frame.highlighted(rows, marked), hide_index=True, key="side_by_side", height="content"
+    )
     st.download_button(
         "comparison.csv", frame.csv_text(rows), "comparison.csv", on_click="ignore",
         icon=":material/download:",

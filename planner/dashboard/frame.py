@@ -94,6 +94,15 @@ def table(found: Table, key: str) -> None:
         st.caption(plain(found.note))
 
 
+def highlighted(rows: Sequence[dict[str, Any]], marked: Sequence[bool]) -> Any:
+    """Rows as a table in which the marked ones stand out, on light and on dark."""
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows))
+    look = ["background-color: rgba(230, 159, 0, 0.16)" if mark else "" for mark in marked]
+    return table.style.apply(lambda column: look, axis=0)
+
+
 def csv_text(rows: Iterable[dict[str, Any]]) -> str:
     """Rows as CSV; a cell that a spreadsheet would compute is marked as text."""
     import csv

@@ -76,6 +76,7 @@ def _can_run(data: Mapping[str, Any]) -> bool:
 
 def _examples() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Examples:", width="content")
         for label, link in EXAMPLES.items():
             st.button(label, on_click=_open, args=(link,), type="tertiary")
 
