@@ -1,8 +1,8 @@
 """Around every page: one boundary for errors, and the pieces that all pages draw alike."""
 
-import copy
 import html
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 """Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
+TITLED = "title of the page"
+"""Where a figure keeps the title that was taken out of it."""
+_PREPARING = threading.Lock()
 HEADING = 66
 """Pixels that figures leave for their title."""
 BLANK = "\N{NO-BREAK SPACE}"
@@ -54,16 +57,23 @@ def refuse(error: PlannerError) -> None:
 
 def draw(figure: "Figure", key: str) -> None:
     """A figure over the width there is; its title is text of the page, which wraps on a phone."""
-    figure = copy.deepcopy(figure)
-    title = figure.layout.title
-    st.markdown(f"**{_heading(title.text)}**")
-    if title.subtitle.text:
-        st.caption(_heading(title.subtitle.text))
-    margin = figure.layout.margin
+    with _PREPARING:  # an answer's figures are shared by all who look at it
+        if not (figure.layout.meta and TITLED in figure.layout.meta):
+            _take_title(figure)
+    title, subtitle = figure.layout.meta[TITLED]
+    st.markdown(f"**{title}**")
+    if subtitle:
+        st.caption(subtitle)
+    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+
+
+def _take_title(figure: "Figure") -> None:
+    """Move the title out of the picture, once."""
+    title, margin = figure.layout.title, figure.layout.margin
+    words = (_heading(title.text), _heading(title.subtitle.text or ""))
     top = 12 if margin.t <= HEADING else margin.t - HEADING
     height = figure.layout.height - (margin.t - top)
-    figure.update_layout(title=None, margin={"t": top}, height=height)
-    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+    figure.update_layout(title=None, margin={"t": top}, height=height, meta={TITLED: words})
 
 
 def _heading(text: str) -> str:
