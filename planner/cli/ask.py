@@ -1,6 +1,7 @@
 """Commands that answer a scenario."""
 
 import os
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -33,13 +34,33 @@ def plan(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) 
 @click.command()
 @scenario_options
 @html_option
-def simulate(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None) -> None:
+@click.option(
+    "--records",
+    type=click.Path(dir_okay=False),
+    help="Write every request, a row each (.csv, .csv.gz or .parquet).",
+)
+@click.option(
+    "--replications",
+    type=click.IntRange(1, 1000),
+    default=1,
+    help="Independent runs, with seeds spawned from the scenario's, for confidence intervals.",
+)
+def simulate(
+    scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None,
+    records: str | None, replications: int,
+) -> None:  # fmt: skip
     """Simulate the scenario's own deployment, request by request."""
     from planner.evaluation import evaluate
     from planner.files import load_scenario
+    from planner.report.request_log import check_name, write_requests
 
+    if records is not None:
+        check_name(Path(records))
     with placed(scenario):
-        result = evaluate(load_scenario(scenario, overrides(sets)))
+        question = load_scenario(scenario, overrides(sets))
+        result = evaluate(question, replications=replications)
+    if records is not None:
+        write_or_refuse("--records", records, lambda: write_requests(result.records, records))
     write_html(result, html)
     show(result.to_dict, as_json, "print_result", result)
 

@@ -12,6 +12,7 @@ from planner.evaluation.experts import (
 )
 from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
+from planner.evaluation.replications import Interval, Replications
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
 from planner.evaluation.timeline import TimelineResult, timeline
@@ -23,9 +24,11 @@ __all__ = [
     "Energy",
     "ExpertReport",
     "FleetPool",
+    "Interval",
     "PoolUse",
     "Question",
     "Replica",
+    "Replications",
     "Result",
     "Served",
     "Setting",

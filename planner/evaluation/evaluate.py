@@ -29,11 +29,13 @@ from planner.evaluation.pools import (
 )
 from planner.evaluation.reach import out_of_reach
 from planner.evaluation.replica import Replica
+from planner.evaluation.replications import gather, require_chance, seeds_of
 from planner.evaluation.result import Day, Energy, Result
 from planner.serving import (
     Cluster,
     Metrics,
     Records,
+    Watch,
     generate,
     simulate_cluster,
     summarise,
@@ -45,13 +47,19 @@ from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
 
-def evaluate(scenario: Scenario) -> Result:
+def evaluate(scenario: Scenario, *, replications: int = 1, watch: Watch | None = None) -> Result:
     """Simulate the deployment of ``scenario`` under its workload.
+
+    Parameters
+    ----------
+    replications : independent runs; the result is that of the first, which has the scenario's own
+        seed, and holds what all of them say of its percentiles.
+    watch : is given, before each run, a function that tells how far the run is.
 
     Raises
     ------
     InputError
-        The scenario has no deployment or no workload.
+        The scenario has no deployment or no workload; replications of it would all be alike.
     InfeasibleError
         The deployment cannot run.
     """
@@ -62,6 +70,8 @@ def evaluate(scenario: Scenario) -> Result:
             "--set deployment='{parallelism: {attention_tp: 8, moe_tp: 8}, weights: fp8}'",
         )  # fmt: skip
     workload = need_workload(scenario)
+    if replications != 1:
+        require_chance(workload, replications)
     pools = fleet_of(scenario, scenario.deployment)
     traffic = measured_traffic(workload, scenario.run)
     run = resolve_run(workload, scenario.run)
@@ -69,9 +79,17 @@ def evaluate(scenario: Scenario) -> Result:
     cluster = cluster_of(
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )
-    found = _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    served = _serve(scenario, workload, cluster, watch=watch)
+    found = _result(scenario, workload, pools, served)
     broken = found.metrics.broken
-    return replace(found, out_of_reach=out_of_reach(cluster, found.records, broken))
+    found = replace(found, out_of_reach=out_of_reach(cluster, found.records, broken))
+    if replications == 1:
+        return found
+    seeds, runs = seeds_of(scenario.run.seed, replications), [found.metrics]
+    for seed in seeds[1:]:
+        again = scenario.model_copy(update={"run": scenario.run.model_copy(update={"seed": seed})})
+        runs.append(_serve(again, workload, cluster, watch=watch)[1])
+    return replace(found, replications=gather(seeds, runs))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -96,13 +114,15 @@ def serve(
 
 
 def _serve(
-    scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
-) -> Served:
+    scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None,
+    watch: Watch | None = None,
+) -> Served:  # fmt: skip
     start_s = time.perf_counter()
     horizon_s = horizon_s or scenario.run.horizon_s
     stream = generate(workload, resolve_run(workload, scenario.run))
-    stops = horizon_s is None
-    records = simulate_cluster(stream, cluster, horizon_s=horizon_s, stop_overload=stops)
+    records = simulate_cluster(
+        stream, cluster, horizon_s=horizon_s, stop_overload=horizon_s is None, watch=watch
+    )
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
 

@@ -9,11 +9,16 @@ from planner.evaluation.assumptions import Assumption
 from planner.evaluation.operations_report import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
-from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.evaluation.replications import Replications
+from planner.serving import Metrics, Percentiles, Promise, Records, Series, series
 from planner.serving.overload import Overload
+from planner.serving.series import BINS
 from planner.specs.scenario import Scenario
 from planner.step import Step
 from planner.workloads import Traffic
+
+SERIES_BINS = 60
+"""Bins of the series in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,12 @@ class Result:
     wall_s: float
     out_of_reach: tuple[Promise, ...] = ()
     """Promises that no load keeps; the value is that of a request alone on the fleet."""
+    replications: Replications | None = None
+    """None: one run."""
+
+    def series(self, bins: int = BINS) -> Series:
+        """The run over time, in bins of equal width."""
+        return series(self.records, bins)
 
     @property
     def devices(self) -> int:
@@ -103,6 +114,7 @@ class Result:
             "pools": [use.to_dict() for use in self.pools],
             "wall_s": self.wall_s,
             "requests": len(self.records.arrival_s),
+            "warmup": warmup(self.records),
             "counted_requests": m.arrived,
             "finished": m.finished,
             "rejected": m.rejected,
@@ -137,7 +149,16 @@ class Result:
             "operations": self.operations.to_dict() if self.operations else None,
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
+            "series": self.series(SERIES_BINS).to_dict(),
+            "replications": self.replications.to_dict() if self.replications else None,
         }
+
+
+def warmup(records: Records) -> dict[str, Any]:
+    """What was served before counting began, and when it did."""
+    counted = records.counted
+    from_s = float(records.arrival_s[counted][0]) if counted.any() else None
+    return {"requests_not_counted": int((~counted).sum()), "counted_from_s": from_s}
 
 
 def percentiles(p: Percentiles) -> dict[str, Any]:

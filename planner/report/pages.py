@@ -58,7 +58,7 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
 
 
 def _fleet_blocks(r: Result) -> list[Block]:
-    latency = [tables.latency(r)]
+    latency = [tables.latency(r), *_replicated(r)]
     if r.metrics.promises:
         latency = [tables.promises(r), *latency]
     found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
@@ -73,6 +73,7 @@ def _fleet_blocks(r: Result) -> list[Block]:
             (tables.load(r), *((happened,) if happened else ()),
              *((tables.pools(r),) if r.apart else ())),
         ),
+        Block("How did the run go?", ("tokens", "use", "late"), how=HOW["series"]),
         Block(
             "What limits it?", ("step", "memory"),
             notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",
@@ -84,6 +85,10 @@ def _fleet_blocks(r: Result) -> list[Block]:
     if hot is not None and hot.load is not None:
         found.append(Block("Where is the expert load?", ("rank_load",), how=HOW["experts"]))
     return found
+
+
+def _replicated(r: Result) -> tuple[Table, ...]:
+    return (tables.replications(r.replications),) if r.replications else ()
 
 
 def _kv_line(pool: FleetPool, apart: bool) -> str:

@@ -154,6 +154,8 @@ def _body(page: Page, result: Result) -> None:
     if result.metrics.promises:
         page.table(tables.promises(result))
     page.table(tables.latency(result))
+    if result.replications:
+        page.table(tables.replications(result.replications))
     page.table(tables.load(result))
     happened = operations(result)
     if happened:

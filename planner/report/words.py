@@ -43,6 +43,8 @@ HOW = {
     "latency": "planner.serving.metrics.summarise",
     "confidence": "planner.serving.metrics.HalfWidths",
     "load": "planner.serving.metrics.Metrics",
+    "series": "planner.serving.series.series",
+    "replications": "planner.evaluation.replications",
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
@@ -80,14 +82,16 @@ def component(name: str) -> str:
 def usd(value: float | None) -> str:
     """Write dollars with the digits that matter.
 
-    >>> usd(8524.8), usd(355.2), usd(1.5609), usd(0.0229)
-    ('$8,525', '$355', '$1.56', '$0.0229')
+    >>> usd(8524.8), usd(355.2), usd(-1.5609), usd(0.0229)
+    ('$8,525', '$355', '-$1.56', '$0.0229')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if abs(value) >= 100:
+    if value < 0:
+        return f"-{usd(-value)}"
+    if value >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if abs(value) >= 0.1 or not value else f"${value:.3g}"
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.3g}"
 
 
 def seconds(value: float | None) -> str:

@@ -105,6 +105,18 @@ class Ledger:
     """Times a request began anew after its replica failed, where it did."""
     lost_s: dict[int, float] = field(default_factory=dict)
     """When a request was lost, where it was. [s]"""
+    handed: "array[int]" = field(default_factory=_counts)
+    """Requests whose prompt a pool of its own computed, in the order they were done."""
+    sender: "array[int]" = field(default_factory=_counts)
+    """Which of its replicas did."""
+    prompt_end_s: "array[float]" = field(default_factory=_times)
+    """When."""
+
+    def hand_over(self, request: int, sender: int, now_s: float) -> None:
+        """Note that a prompt is done and its cache leaves for another pool."""
+        self.handed.append(request)
+        self.sender.append(sender)
+        self.prompt_end_s.append(now_s)
 
     def expect(self, count: int) -> None:
         """Make room for the times of ``count`` more requests."""

@@ -1,7 +1,7 @@
 """What a simulation leaves behind: a row a request, and sums over the replicas' steps."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +72,12 @@ class Records:
     """When a request was lost; ``nan`` where it was not.  None: none was. [s]"""
     fleet: FleetHistory | None = None
     """What happened to replicas; None: every one served all the time."""
+    handed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Requests whose prompt a pool of its own computed; the two columns below are theirs."""
+    sender: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Replica that computed the prompt."""
+    prompt_end_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """When the prompt was done and its KV cache left. [s]"""
 
     @property
     def rejected(self) -> Mask:
@@ -282,4 +288,7 @@ def collect(
         retries=rare(ledger.retried),
         prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
         lost_s=lost_s,
+        handed=np.array(ledger.handed, np.int64),
+        sender=np.array(ledger.sender, np.int64),
+        prompt_end_s=np.array(ledger.prompt_end_s, np.float64),
     )

@@ -14,6 +14,7 @@ from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica, ReplicaEngine, Site
 from planner.serving.overload import overload
+from planner.serving.progress import Progress, Watch, progress
 from planner.serving.records import Records, collect
 from planner.serving.sources import source
 from planner.serving.timing import Timing
@@ -63,6 +64,7 @@ def simulate_cluster(
     horizon_s: float | None = None,
     stop_overload: bool = False,
     engine: EngineFactory = Replica,
+    watch: Watch | None = None,
 ) -> Records:
     """Serve a stream of requests until the last is answered or the horizon is reached.
 
@@ -71,6 +73,7 @@ def simulate_cluster(
     stop_overload : stop at the last arrival of an open-loop stream if the queue grows without
         bound by then, see :func:`~planner.serving.overload.overload`.
     engine : makes a replica; another one than the default only in tests.
+    watch : is given, before the run, a function that tells how far it is, for any thread to call.
 
     Returns
     -------
@@ -89,6 +92,8 @@ def simulate_cluster(
     else:
         front = Front(stream, cluster, engine)
     front.stops_overload = stop_overload
+    if watch is not None:
+        watch(front.progress)
     return front.run(horizon_s)
 
 
@@ -141,6 +146,12 @@ class Front:
             cluster=self.cluster,
             warmup=(self._stream.warmup_s, self._stream.warmup_requests),
         )
+
+    def progress(self) -> Progress:
+        """How far the run is; may be asked while it runs, and costs it nothing."""
+        outstanding = sum(pool.outstanding for pool in self._pools)
+        arrived = len(self.ledger.replica)
+        return progress(self._stream, arrived, arrived - outstanding, self.clock.now)
 
     def _close(self, event: simpy.Event) -> None:
         self.open = False
@@ -228,6 +239,7 @@ class Front:
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
+        self.ledger.hand_over(request, sender, now_s)
         self._pass_on(sender, request, now_s)
 
     def _pass_on(self, sender: int, request: int, now_s: float) -> None:
