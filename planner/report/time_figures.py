@@ -10,10 +10,13 @@ from planner.report.style import base, time_unit
 from planner.report.words import seconds
 from planner.serving import Series
 from planner.serving.metrics import request_limits
+from planner.serving.series import BINS, FEWEST
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+FEWEST_BINS = 6
+"""Of the figure of percentiles, whose bins must hold some requests each."""
 POOL_COLOURS = {
     "both": ("blue", "orange"), "prefill": ("sky", "yellow"), "decode": ("blue", "orange"),
 }  # fmt: skip
@@ -22,7 +25,9 @@ POOL_COLOURS = {
 def time_figures(result: Result) -> "dict[str, Figure]":
     """Every figure over time, by name: load, tokens, use, late."""
     over = _Over(result, result.series())
-    return {"load": load(over), "tokens": tokens(over), "use": use(over), "late": late(over)}
+    bins = max(FEWEST_BINS, len(result.records.arrival_s) // (3 * FEWEST))
+    coarse = over if bins >= BINS else _Over(result, result.series(bins))
+    return {"load": load(over), "tokens": tokens(over), "use": use(over), "late": late(coarse)}
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Screen:
 
     def __init__(self, browser: Any, address: str, **view: Any) -> None:
         self.page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **view})
+        self.page.set_default_timeout(WAIT_MS)
         self.address, self.said, self.asked = address, [], []
         self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
