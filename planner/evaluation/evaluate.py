@@ -33,6 +33,7 @@ from planner.serving import (
     simulate_cluster,
     summarise,
 )
+from planner.specs.deployment import Disaggregated
 from planner.specs.scenario import Scenario
 from planner.specs.workload import CurveArrivals, Workload
 from planner.step import Step
@@ -61,7 +62,7 @@ def evaluate(scenario: Scenario) -> Result:
     cluster = cluster_of(
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens
     )
-    return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    return result_of(scenario, workload, pools, _serve(scenario, workload, cluster))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -85,6 +86,16 @@ def serve(
     return _serve(scenario, workload, cluster, horizon_s)
 
 
+def serve_apart(
+    scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...],
+    deployment: Disaggregated, horizon_s: float | None = None,
+) -> Served:  # fmt: skip
+    """Run the requests through a prefill and a decode pool."""
+    traffic = measured_traffic(workload, scenario.run)
+    cluster = cluster_of(pools, workload.cached_input_share, deployment, traffic.input_tokens)
+    return _serve(scenario, workload, cluster, horizon_s)
+
+
 def _serve(
     scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
 ) -> Served:
@@ -99,12 +110,13 @@ def result(
     scenario: Scenario, workload: Workload, replica: Replica, replicas: int, served: Served
 ) -> Result:
     """Add up cost, energy and where the time goes of a simulated fleet."""
-    return _result(scenario, workload, (FleetPool("both", replica, replicas),), served)
+    return result_of(scenario, workload, (FleetPool("both", replica, replicas),), served)
 
 
-def _result(
+def result_of(
     scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
 ) -> Result:
+    """Add up cost, energy and where the time goes of simulated pools, prefill first."""
     records, metrics, wall_s = served
     bill = prefill_bill_share(pools)
     flow = Flow(
