@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from planner.evaluation import Result
+from planner.report.risk import basis_sentence
 from planner.report.words import (
     HOW,
     fleet,
@@ -48,7 +49,9 @@ def headline(answer: Plan | Result | Comparison) -> str:
     if isinstance(answer, Comparison):
         return _comparison_headline(answer)
     if isinstance(answer, Plan):
-        return _result_headline(answer.best) if answer.best else _no_fleet(answer)
+        if answer.best is None:
+            return _no_fleet(answer)
+        return " ".join(filter(None, (_result_headline(answer.best), basis_sentence(answer))))
     return _result_headline(answer)
 
 

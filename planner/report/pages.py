@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
 from planner.report import answer, bars, plan_tables, tables
+from planner.report import risk as risk_of
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
 from planner.search import Comparison, Plan
@@ -53,7 +54,11 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
     search = _search_blocks(subject) if isinstance(subject, Plan) else []
     if best is None:
         return search
-    return [*_fleet_blocks(best)[:1], *search, *_fleet_blocks(best)[1:]]
+    fleet = _fleet_blocks(best)
+    if not isinstance(subject, Plan):
+        return fleet
+    risk = Block("How sure is it, and what else would do?", bullets=risk_of.decisions(subject))
+    return [*fleet[:2], risk, *search, *fleet[2:]]
 
 
 def _fleet_blocks(r: Result) -> list[Block]:
@@ -92,14 +97,22 @@ def _search_blocks(plan: Plan) -> list[Block]:
     groups = plan_tables.refusal_groups(plan)
     return [
         Block(
-            "What else would do, and why not the others?",
+            "Which fleets do, and why not the others?",
             ("frontier",),
             (plan_tables.options(plan),),
-            (f"{plural(plan.layouts, 'layout')} looked at in {seconds(plan.wall_s)}.",),
+            (_searched(plan),),
             tuple((reason, "; ".join(labels)) for reason, labels in groups),
             HOW["refusals"],
         )
     ]
+
+
+def _searched(plan: Plan) -> str:
+    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
+    return (
+        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened, "
+        f"{plural(plan.simulated, 'run')} simulated, in {seconds(plan.wall_s)}."
+    )
 
 
 def binds_line(step: Step) -> str:

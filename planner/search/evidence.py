@@ -52,7 +52,9 @@ def _of(replica: Replica) -> Evidence:
     basis: Basis = "transferred" if origin else "measured"
     if assumed or made is None or origin == FROM_PRINT:
         basis = "assumed"
-    return Evidence(basis, calibration.name, origin, assumed or ("every share",))
+    if basis == "assumed" and not assumed:
+        assumed = ("every share",)
+    return Evidence(basis, calibration.name, origin, assumed)
 
 
 def _used(replica: Replica, calibration: CalibrationSpec) -> list[tuple[str, Achieved]]:

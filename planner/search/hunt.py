@@ -9,6 +9,7 @@ from planner.errors import InfeasibleError, InputError
 from planner.evaluation import Replica, Result, build
 from planner.search.candidates import candidates
 from planner.search.caps import above, usd_per_hour
+from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
 from planner.search.layout import Counts, Layout, Side
 from planner.search.pair_fleet import PairFleet
@@ -34,6 +35,10 @@ class Effort:
     than the best; one that keeps its promises there goes on to its own smallest fleet."""
     pairs: int = 4
     """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper."""
+
+
+SECOND = Effort(in_full=1, probed=3, pairs=1)
+"""For the best answer that rests on measurements, where the best of all does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Search:
     pairs: Pairs = field(default_factory=lambda: Pairs((), 0, ()))
     rejections: list[Rejection] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
+    """Cheapest first once :meth:`simulate` is done."""
     screened: int = 0
     layouts: int = 0
     runs: int = 0
@@ -100,6 +106,10 @@ class Search:
                     self._together(label, replica)
                 if "apart" in self.scenario.space.pools:
                     self._apart(label, replica)
+        self.pair()
+
+    def pair(self) -> None:
+        """Screen all pairs of a prefill and a decode layout."""
         if self.prefills and self.decodes:
             self.pairs = pair_up(
                 [s for s in self.prefills if math.isfinite(s.guess.devices)],
@@ -177,6 +187,26 @@ class Search:
                 self._refuse_dearer(layout, alone)
         if self.pairs.refused:
             self.rejections += left_out(self.pairs, self._best_cost(), self.unit)
+        self.choices.sort(
+            key=lambda c: (self.cost(c.layout, c.counts), c.result.metrics.tpot_s.p95)
+        )
+
+    def measured(self) -> "Search | None":
+        """The same search among layouts whose parts were measured themselves; None without any.
+
+        The answer of the whole search may rest on assumptions; this is the one that does not.
+        """
+        together, prefills, decodes = (
+            [s for s in group if evidence(s.replica).basis == "measured"]
+            for group in (self.together, self.prefills, self.decodes)
+        )
+        if not together and not decodes:
+            return None
+        other = Search(self.scenario, self.workload, SECOND, together, prefills, decodes)
+        other.pair()
+        other.simulate()
+        self.runs += other.runs
+        return other
 
     def _estimate(self, layout: Layout) -> float:
         if not math.isfinite(sum(side.guess.devices for side in layout.sides)):

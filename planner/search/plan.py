@@ -39,6 +39,8 @@ class Plan:
     """Layouts looked at, whatever their batch limits."""
     pairs: int = 0
     """Pairs of a prefill and a decode layout whose cost was worked out, beside ``screened``."""
+    best_measured: Result | None = None
+    """The cheapest fleet found whose parts were measured themselves: the best one, or beside it."""
     settled: tuple[Kept, ...] = ()
     """The best fleet's promises over all its runs."""
     spares: tuple[int, ...] = ()
@@ -55,11 +57,6 @@ class Plan:
     def basis(self) -> Evidence | None:
         """What the best fleet's speed rests on."""
         return basis_of(self.best) if self.best else None
-
-    @property
-    def best_measured(self) -> Result | None:
-        """The cheapest fleet whose parts were measured themselves."""
-        return next((r for r in self.options if basis_of(r).basis == "measured"), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -155,10 +152,18 @@ def plan(scenario: Scenario, *, effort: Effort | None = None) -> Plan:
         raise clash
     screen_s = time.perf_counter() - start_s
     search.simulate()
-    search.choices.sort(
-        key=lambda c: (search.cost(c.layout, c.counts), c.result.metrics.tpot_s.p95)
-    )
     return _answer(scenario, search, (start_s, screen_s))
+
+
+def _measured(search: Search) -> Result | None:
+    """Return the cheapest fleet on measured parts, looked for where the best is none."""
+    if not search.choices:
+        return None
+    best = search.choices[0].result
+    if basis_of(best).basis == "measured":
+        return best
+    other = search.measured()
+    return other.choices[0].result if other and other.choices else None
 
 
 def offered(scenario: Scenario) -> Scenario:
@@ -189,6 +194,7 @@ def offered(scenario: Scenario) -> Scenario:
 def _answer(scenario: Scenario, search: Search, times: tuple[float, float]) -> Plan:
     start_s, screen_s = times
     best = search.choices[0] if search.choices else None
+    measured = _measured(search)
     points = frontier(
         search.traffic,
         [(side.replica, side.label, line) for side, line in search.lines],
@@ -202,6 +208,7 @@ def _answer(scenario: Scenario, search: Search, times: tuple[float, float]) -> P
         scenario=scenario,
         best=best.result if best else None,
         options=tuple(choice.result for choice in search.choices),
+        best_measured=measured,
         rejections=tuple(search.rejections),
         estimates=tuple(
             (f"{s.replica.hardware.system.name}: {s.label}" if several else s.label, s.guess)
