@@ -44,14 +44,15 @@ def title(answer: Plan | Result | Comparison) -> str:
     return answer.scenario.title or answer.scenario.name
 
 
-def headline(answer: Plan | Result | Comparison) -> str:
-    """The answer in one sentence or two."""
+def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
+    """The answer in one sentence or two; ``warned``: with what it rests on, if nobody measured."""
     if isinstance(answer, Comparison):
         return _comparison_headline(answer)
     if isinstance(answer, Plan):
         if answer.best is None:
             return _no_fleet(answer)
-        return " ".join(filter(None, (_result_headline(answer.best), basis_sentence(answer))))
+        warning = basis_sentence(answer) if warned else ""
+        return " ".join(filter(None, (_result_headline(answer.best), warning)))
     return _result_headline(answer)
 
 

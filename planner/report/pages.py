@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, held_out, plan_tables, tables
 from planner.report import risk as risk_of
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
@@ -135,6 +135,11 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
         found.append(
             Block(f"Assumptions: {count}{len(stated)} taken for granted", (), (table,),
                   bullets=stated, how=HOW["assumptions"])
+        )  # fmt: skip
+    if best:
+        found.append(
+            Block("How far the shares used are from measurements", (), held_out.tables(best),
+                  held_out.notes(best))
         )  # fmt: skip
     if isinstance(subject, Plan):
         table = plan_tables.refusals(subject)

@@ -42,6 +42,13 @@ def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [(f"How sure: {promise_name(k.name)}", sure(k)) for k in plan.settled]
     if any(plan.spares):
         found.append(("Spares", _spares(plan)))
+    if plan.scenario.space.owned and plan.rented_usd_per_hour is not None:
+        there = ", ".join(f"{n} of {name}" for name, n in plan.scenario.space.owned.items())
+        found.append((
+            "Owned already",
+            f"{there} devices: what is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
+            "costs above are of the whole fleet.",
+        ))  # fmt: skip
     others = [r for r in plan.options if r is not best][:2]
     found += [("Next best", f"{fleet(r)}, {layout(r)}{_price(r, best)}.") for r in others]
     near = [c for c in plan.changes if c.excess is not None and c.stage == "simulation"][:2]

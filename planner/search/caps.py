@@ -1,7 +1,7 @@
 """What a fleet costs and draws, and the caps on that which a plan must keep."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from planner.errors import InputError
 from planner.search.layout import Counts, Layout, Side
@@ -16,12 +16,23 @@ Caps = list[tuple[str, float, str, Total]]
 SECONDS_PER_HOUR = 3600.0
 
 
-def usd_per_hour(layout: Layout, counts: Counts) -> float:
-    """Headline price of all devices; infinite without one. [USD/h]"""
+def rented(layout: Layout, counts: Counts, owned: Mapping[str, int]) -> list[int]:
+    """Devices of every side beyond those of its system that are owned already."""
+    left, found = dict(owned), []
+    for side, n in zip(layout.sides, counts, strict=True):
+        name, devices = side.replica.hardware.system.name, n * side.replica.devices
+        own = min(left.get(name, 0), devices)
+        left[name] = left.get(name, 0) - own
+        found.append(devices - own)
+    return found
+
+
+def usd_per_hour(layout: Layout, counts: Counts, owned: Mapping[str, int]) -> float:
+    """Headline price of all devices that are not owned; infinite without one. [USD/h]"""
+    devices = rented(layout, counts, owned)
     if layout.prices is None:
-        return math.inf
-    rows = zip(layout.sides, counts, layout.prices, strict=True)
-    return sum(n * side.replica.devices * price for side, n, price in rows)
+        return math.inf if any(devices) else 0.0
+    return sum(n * price for n, price in zip(devices, layout.prices, strict=True))
 
 
 def rated_w(layout: Layout, counts: Counts) -> float:
@@ -41,12 +52,15 @@ def caps(scenario: Scenario, traffic: Traffic) -> Caps:
     space = scenario.space
     tokens_per_s = traffic.requests_per_s * (traffic.input_tokens + traffic.output_tokens)
 
+    def hourly(layout: Layout, counts: Counts) -> float:
+        return usd_per_hour(layout, counts, space.owned)
+
     def usd_per_million(layout: Layout, counts: Counts) -> float:
-        return usd_per_hour(layout, counts) / SECONDS_PER_HOUR / tokens_per_s * 1e6
+        return hourly(layout, counts) / SECONDS_PER_HOUR / tokens_per_s * 1e6
 
     found: Caps = []
     if space.max_usd_per_hour is not None:
-        found.append(("space.max_usd_per_hour", space.max_usd_per_hour, "usd", usd_per_hour))
+        found.append(("space.max_usd_per_hour", space.max_usd_per_hour, "usd", hourly))
     if space.max_usd_per_million_tokens is not None and math.isfinite(tokens_per_s):
         cap = space.max_usd_per_million_tokens
         found.append(("space.max_usd_per_million_tokens", cap, "usd", usd_per_million))

@@ -1,6 +1,7 @@
 """The search itself: layouts are screened, the cheapest simulated, the rest refused by name."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from planner.errors import InfeasibleError, InputError
 from planner.evaluation import Replica, Result, build
 from planner.search.candidates import candidates
-from planner.search.caps import above, usd_per_hour
+from planner.search.caps import above, rented, usd_per_hour
 from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
 from planner.search.layout import Counts, Layout, Side
@@ -37,6 +38,8 @@ class Effort:
     """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper."""
 
 
+ALTERNATIVES = 3
+"""Fleets that keep every promise, the best among them, after which only better ones are sized."""
 SECOND = Effort(in_full=1, probed=3, pairs=1)
 """For the best answer that rests on measurements, where the best of all does not."""
 
@@ -95,7 +98,10 @@ class Search:
 
     def cost(self, layout: Layout, counts: Counts) -> float:
         """What ranks fleets: USD an hour, or devices; infinite without a price among prices."""
-        return usd_per_hour(layout, counts) if self.priced else layout.devices(counts)
+        owned = self.scenario.space.owned
+        if self.priced:
+            return usd_per_hour(layout, counts, owned)
+        return sum(rented(layout, counts, owned))
 
     def screen(self) -> None:
         """Build and screen every layout on every system in every role that is asked for."""
@@ -177,7 +183,7 @@ class Search:
             elif layout.apart and pairs > 0:
                 pairs -= 1
                 self._pair(layout)
-            elif not layout.apart and full > 0:
+            elif not layout.apart and full > 0 and self._worth(layout):
                 full -= 1
                 self._in_full(layout)
             elif not layout.apart and probes > 0:
@@ -190,6 +196,10 @@ class Search:
         self.choices.sort(
             key=lambda c: (self.cost(c.layout, c.counts), c.result.metrics.tpot_s.p95)
         )
+
+    def _worth(self, layout: Layout) -> bool:
+        """Whether a layout's own smallest fleet is of interest: cheaper, or among alternatives."""
+        return len(self.choices) < ALTERNATIVES or self._estimate(layout) < self._best_cost()
 
     def measured(self) -> "Search | None":
         """The same search among layouts whose parts were measured themselves; None without any.
@@ -232,8 +242,8 @@ class Search:
     def _probe(self, layout: Layout) -> None:
         """Ask once, at the most replicas that would still be cheaper than the best."""
         fleet, most = Fleet(self.scenario, self.workload, layout), self._most(layout)
-        best, each = self._best_cost(), self.cost(layout, (1,))
-        count = most if math.isinf(best) else max(1, min(most, math.ceil(best / each) - 1))
+        best = self._best_cost()
+        count = max(1, bisect_left(range(1, most + 1), best, key=lambda n: self.cost(layout, (n,))))
         found = fleet.fewest((count,), 0)
         self._take(fleet, found)
         if found is None:

@@ -9,6 +9,8 @@ from planner.search.layout import Counts
 
 STEPS = 10
 """Times a pool is made larger before a pair is given up."""
+HELPS = 0.95
+"""What a larger pool must bring the broken promise to, of its value before, to be enlarged on."""
 PREFILL, DECODE = 0, 1
 
 
@@ -17,7 +19,8 @@ class PairFleet(Fleet):
     """Trial runs of two pools at different sizes, with common random numbers.
 
     A late first token asks for more prefill replicas, a slow one after it for more of the decode
-    pool; both are then made smaller as far as the promises hold, the dearer pool first.
+    pool, and where that does not help for more of the other; then both are made smaller as far as
+    the promises hold, the dearer pool first.
     """
 
     def cheapest(self, allowed: Callable[[Counts], bool]) -> tuple[Counts | None, Counts]:
@@ -35,10 +38,18 @@ class PairFleet(Fleet):
         counts = self._start(allowed)
         if counts is None:
             return None, self.layout.least
+        side, before_s = PREFILL, math.inf
         for _ in range(STEPS):
             if self.keeps(counts):
                 return self._smaller(counts), counts
-            larger = self._larger(counts)
+            worst = self.worst(counts)
+            if worst.value_s > HELPS * before_s:
+                # a full decode pool makes prompts wait too, and the other way round
+                side = DECODE if side == PREFILL else PREFILL
+            else:
+                side = self._bottleneck(counts)
+            before_s = worst.value_s
+            larger = _with(counts, side, max(counts[side] + 1, math.ceil(counts[side] * 1.1)))
             if not allowed(larger):
                 return None, counts
             counts = larger
@@ -55,16 +66,13 @@ class PairFleet(Fleet):
             counts = _with(counts, side, counts[side] - 1)
         return counts
 
-    def _larger(self, counts: Counts) -> Counts:
-        """Enlarge the pool that the promise broken by most depends on."""
+    def _bottleneck(self, counts: Counts) -> int:
+        """Return the pool that the promise broken by most depends on."""
         name = self.worst(counts).name
-        side = DECODE if name.startswith("tpot") else PREFILL
-        if name.startswith("e2e"):
-            busy = self.runs[counts][0].busy_s
-            first = counts[PREFILL]
-            side = PREFILL if busy[:first].mean() > busy[first:].mean() else DECODE
-        more = max(counts[side] + 1, math.ceil(counts[side] * 1.1))
-        return _with(counts, side, more)
+        if not name.startswith("e2e"):
+            return DECODE if name.startswith("tpot") else PREFILL
+        busy, first = self.runs[counts][0].busy_s, counts[PREFILL]
+        return PREFILL if busy[:first].mean() > busy[first:].mean() else DECODE
 
     def _smaller(self, counts: Counts) -> Counts:
         sides = self.layout.sides

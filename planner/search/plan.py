@@ -43,6 +43,8 @@ class Plan:
     """The cheapest fleet found whose parts were measured themselves: the best one, or beside it."""
     settled: tuple[Kept, ...] = ()
     """The best fleet's promises over all its runs."""
+    rented_usd_per_hour: float | None = None
+    """Headline price of the best fleet's devices that are not owned; None without a price."""
     spares: tuple[int, ...] = ()
     """Replicas of the best fleet beyond those that the load needs, pool by pool."""
     simulated: int = 0
@@ -72,6 +74,7 @@ class Plan:
             "pairs": self.pairs,
             "settled": [kept.to_dict() for kept in self.settled],
             "spares": list(self.spares),
+            "rented_usd_per_hour": self.rented_usd_per_hour,
             "basis": self.basis.to_dict() if self.basis else None,
             "best_measured": _option(self.best_measured) if self.best_measured else None,
             "simulated": self.simulated,
@@ -223,4 +226,7 @@ def _answer(scenario: Scenario, search: Search, times: tuple[float, float]) -> P
         pairs=search.pairs.screened,
         settled=best.settled if best else (),
         spares=spare or (),
+        rented_usd_per_hour=search.cost(best.layout, best.counts)
+        if best and search.priced
+        else None,
     )

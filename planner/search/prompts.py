@@ -69,8 +69,7 @@ def _step_s(
     factor = float(step.overheads.prefill_factor)
     experts, hideable = step.experts(group_tokens, prefill=True)
     exposed = 0.0 if step.scheduled else 1 - step.overlap_share
-    core = np.array([core_s(replica, t, t * pairs / prompt, t * capped / prompt)
-                     for t in rank_tokens.tolist()])  # fmt: skip
+    core = core_s(replica, rank_tokens, rank_tokens * pairs / prompt, rank_tokens * capped / prompt)
     work = step.tokens(rank_tokens).time_s + step.prompts(rank_tokens).time_s + core
     work = work + experts.time_s + exposed * np.asarray(hideable)
     host_s = step.overhead_s + float(step.overheads.prefill_step_host_s)

@@ -119,17 +119,21 @@ def _times(
     exposed = 0.0 if step.scheduled else 1 - step.overlap_share
     after = factor * (_like(later.time_s, 2 * n) + exposed * _like(later_hideable, 2 * n))
     before = work.time_s + exposed * hideable
-    core = core_s(replica, prompt, pairs, capped)
+    core = float(core_s(replica, prompt, pairs, capped))
     own = factor * (tokens[n:] - tokens[:n] + core + step.prompts(prompt).time_s)
     alone = np.maximum(own + after[:n] - before, 0.0)
     together = np.maximum(own + after[n:] - before, 0.0) / ranks
     return _like(step_s, n), _like(alone, n), _like(together, n)
 
 
-def core_s(replica: Replica, prompt: float, pairs: float, capped: float) -> float:
+def core_s(
+    replica: Replica, prompt: FloatArray | float, pairs: FloatArray | float,
+    capped: FloatArray | float,
+) -> FloatArray:  # fmt: skip
     """Attention of prompts, the faster way where layers pick their keys. [s]"""
     ways = (replica.step.prefill_attention(prompt, pairs, capped, way) for way in (True, False))
-    return min(float(sum(c.time_s for c in cores)) for cores in ways)
+    times = [np.asarray(sum(c.time_s for c in cores), dtype=float) for cores in ways]
+    return np.asarray(np.minimum(*times), dtype=float)
 
 
 def _like(values: object, n: int) -> FloatArray:

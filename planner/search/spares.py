@@ -1,11 +1,11 @@
 """Replicas beyond those that the load needs, for the hours in which some are down."""
 
-from math import comb
+from math import exp, lgamma, log, log1p
 
 from planner.errors import InputError
 from planner.specs.scenario import Reliability
 
-MOST = 10_000
+MOST = 300
 """Spares after which the search is given up."""
 
 
@@ -26,13 +26,18 @@ def up_share(wish: Reliability, nodes: float) -> float:
 def at_least(needed: int, total: int, up: float) -> float:
     r"""Probability that ``needed`` of ``total`` independent replicas are up.
 
-    .. math:: \sum_{i \ge n} \binom{N}{i} a^i (1 - a)^{N - i}
+    .. math:: \sum_{j \le N - n} \binom{N}{j} (1 - a)^j a^{N - j}
 
     References
     ----------
     .. [1] As :func:`up_share`, chapter 2 (k out of n).
     """
-    return sum(comb(total, i) * up**i * (1 - up) ** (total - i) for i in range(needed, total + 1))
+    logs = (
+        lgamma(total + 1) - lgamma(down + 1) - lgamma(total - down + 1)
+        + down * log1p(-up) + (total - down) * log(up)
+        for down in range(total - needed + 1)
+    )  # fmt: skip
+    return min(1.0, sum(map(exp, logs)))
 
 
 def spares(wish: Reliability | None, needed: int, nodes: float) -> int:

@@ -77,6 +77,8 @@ class Space(Spec):
     """Limits to choose from.  Empty: ``limits`` alone."""
     reliability: Reliability | None = None
     """Spare replicas are bought for it; none without."""
+    owned: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """System -> devices that are there already: only what a fleet needs beyond them is paid."""
     providers: tuple[str, ...] = ()
     """Providers to rent from.  Empty: any."""
     redundant_per_rank: tuple[Annotated[int, Field(ge=0)], ...] = (0,)

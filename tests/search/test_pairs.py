@@ -20,31 +20,6 @@ from planner.search.settle import settle
 from planner.workloads import measured_traffic
 
 
-def problem(seed, **changes):
-    """A small dense model whose prompts or answers are long, on one node of a random system."""
-    rng = np.random.default_rng(seed)
-    prompt, answer, rate = [(3000, 60, 16.0), (300, 250, 60.0)][seed % 2]
-    return files.load_scenario(
-        "r1-vs-llama-405b",
-        {
-            "model": "qwen3-8b",
-            "systems": [str(rng.choice(["hgx-h100", "l40s-8gpu"]))],
-            "workload": {
-                "arrivals": {"kind": "poisson", "requests_per_s": rate * rng.uniform(0.7, 1.4)},
-                "lengths": [
-                    {"input": {"kind": "fixed", "tokens": prompt},
-                     "output": {"kind": "fixed", "tokens": answer}},
-                ],
-            },
-            "run.duration_s": 30.0, "run.warmup_s": 5.0, "run.seed": seed,
-            "slo.ttft_p95_s": 1.5, "slo.tpot_p95_s": 0.03,
-            "space.weights": ["bf16"], "space.max_nodes": 1, "space.max_nodes_per_replica": 1,
-            "space.limits.max_sequences": 32, "space.limits.max_step_tokens": 2048,
-            "space.pools": ["together", "apart"], **changes,
-        },
-    )  # fmt: skip
-
-
 def layouts(scenario):
     """Every layout that fits, of one pool and of two."""
     search = Search(scenario, need_workload(scenario), Effort())
@@ -66,7 +41,7 @@ def good(scenario, layout, counts):
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
 @pytest.mark.parametrize("pools", [["apart"], ["together", "apart"]])
-def test_no_fleet_of_any_pair_of_layouts_is_cheaper_than_the_one_chosen(seed, pools):
+def test_no_fleet_of_any_pair_of_layouts_is_cheaper_than_the_one_chosen(problem, seed, pools):
     scenario = problem(seed, **{"space.pools": pools})
     best = plan(scenario).best
     assert best is not None
@@ -77,7 +52,7 @@ def test_no_fleet_of_any_pair_of_layouts_is_cheaper_than_the_one_chosen(seed, po
 
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
-def test_no_pool_that_simulation_accepts_is_below_the_closed_form_least(seed):
+def test_no_pool_that_simulation_accepts_is_below_the_closed_form_least(problem, seed):
     scenario, refused = problem(seed), 0
     for layout in layouts(scenario):
         for counts in sizes(layout, 4):
@@ -88,7 +63,7 @@ def test_no_pool_that_simulation_accepts_is_below_the_closed_form_least(seed):
     assert refused or seed != 2  # the bound says something where prompts are long
 
 
-def test_a_plan_of_pools_apart_is_what_simulating_its_deployment_gives():
+def test_a_plan_of_pools_apart_is_what_simulating_its_deployment_gives(problem):
     scenario = problem(2, **{"space.pools": ["apart"]})
     best = plan(scenario).best
     assert best.apart
@@ -98,7 +73,7 @@ def test_a_plan_of_pools_apart_is_what_simulating_its_deployment_gives():
     assert again.devices == best.devices
 
 
-def test_two_systems_may_share_a_fleet_only_where_one_provider_prices_both():
+def test_two_systems_may_share_a_fleet_only_where_one_provider_prices_both(problem):
     scenario = problem(2)
     here, there = scenario.hardware[0], files.load_hardware("hgx-h200")
     guess = Estimate(1.0, 0.0, 0.1, 1, 1.0, least_devices=1.0)
@@ -124,7 +99,7 @@ def test_two_systems_may_share_a_fleet_only_where_one_provider_prices_both():
     assert not alone.layouts
 
 
-def test_a_cheaper_prefill_layout_beside_a_cheaper_decode_layout_is_the_cheapest_pair():
+def test_a_cheaper_prefill_layout_beside_a_cheaper_decode_layout_is_the_cheapest_pair(problem):
     scenario = problem(2)
     pool = next(iter(candidates(scenario))).pool
     replica = build(scenario.model, scenario.hardware[0], pool)
@@ -141,7 +116,7 @@ def test_a_cheaper_prefill_layout_beside_a_cheaper_decode_layout_is_the_cheapest
     assert found.layouts[0].label == "prefill prefill 2; decode decode 4"
 
 
-def test_a_step_twice_as_full_never_computes_prompts_slower_by_the_sum_of_its_parts():
+def test_a_step_twice_as_full_never_computes_prompts_slower_by_the_sum_of_its_parts(problem):
     scenario = problem(1)
     replica = build(scenario.model, scenario.hardware[0], next(iter(candidates(scenario))).pool)
     line = screen_prompts(measured_traffic(scenario.workload, scenario.run), 0.0, replica)
@@ -184,13 +159,13 @@ def test_an_engine_or_a_profile_that_is_not_known_is_refused_by_name():
         files.load_scenario("deepseek-r1-slo", {"space.speculative": [wish]})
 
 
-def test_more_effort_never_finds_a_dearer_fleet():
+def test_more_effort_never_finds_a_dearer_fleet(problem):
     scenario = problem(4)
     little = plan(scenario, effort=Effort(1, 0, 1)).best
     much = plan(scenario, effort=Effort(8, 16, 8)).best
     assert much.devices <= little.devices
 
 
-def test_a_model_that_fits_nowhere_says_what_it_lacks():
+def test_a_model_that_fits_nowhere_says_what_it_lacks(problem):
     with pytest.raises(InfeasibleError, match="no layout fits"):
         plan(problem(1, model="deepseek-r1"))
