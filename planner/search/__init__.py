@@ -5,6 +5,7 @@ from planner.search.compare import Comparison, Row, compare
 from planner.search.evidence import Evidence, evidence
 from planner.search.frontier import Point
 from planner.search.hunt import Effort
+from planner.search.models import ModelAnswer, ModelPlans, plan_models
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
 from planner.search.settle import Kept
@@ -15,6 +16,8 @@ __all__ = [
     "Effort",
     "Evidence",
     "Kept",
+    "ModelAnswer",
+    "ModelPlans",
     "Plan",
     "Point",
     "Rejection",
@@ -24,4 +27,5 @@ __all__ = [
     "compare",
     "evidence",
     "plan",
+    "plan_models",
 ]

@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from planner import files
+from planner.cli import main
 from planner.errors import InputError
 from planner.evaluation import build
 from planner.report import risk
-from planner.search import Kept, evidence, plan
+from planner.search import Kept, evidence, plan, plan_models
 from planner.search.settle import settle
 from planner.search.spares import at_least, spares, up_share
 from planner.specs.deployment import Parallelism, Pool
@@ -182,3 +184,35 @@ def test_devices_that_are_there_already_are_used_first_and_cost_nothing(problem)
     whole = plan(problem(4, **{"space.pools": ["apart"]}))
     assert some.rented_usd_per_hour < whole.rented_usd_per_hour
     assert any(head == "Owned already" for head, _ in risk.decisions(some))
+
+
+def test_the_cheapest_model_that_is_good_enough_wins(problem):
+    small, large = (files.load_model(n) for n in ("qwen3-8b", "olmoe-1b-7b"))
+    models = {"qwen3-8b": (small, 60.0), "olmoe-1b-7b": (large, 40.0)}
+    found = plan_models(problem(4), models, 50.0)
+    assert found.best.model.name == "qwen3-8b"
+    assert "below 50" in found.answers[-1].refusal
+    either = plan_models(problem(4), models, 30.0)
+    assert either.best.usd_per_hour <= found.best.usd_per_hour
+    with pytest.raises(InputError, match=r"70 is reached by no model; the nearest is qwen3-8b"):
+        plan_models(problem(4), models, 70.0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--min-quality", "3"],
+        ["--model", "qwen3-8b=3"],
+        ["--model", "qwen3-8b", "--min-quality", "3"],
+        ["--model", "qwen3-8c=3", "--min-quality", "3"],
+    ],
+)
+def test_a_choice_of_models_needs_names_qualities_and_a_floor(more):
+    outcome = CliRunner().invoke(main, ["plan", "r1-chat", *more])
+    assert outcome.exit_code != 0
+    assert "Traceback" not in outcome.output
+    assert (
+        "--model" in outcome.output
+        or "--min-quality" in outcome.output
+        or "qwen3-8c" in (outcome.output)
+    )
