@@ -1,6 +1,9 @@
 """Commands that answer a scenario."""
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -39,10 +42,22 @@ def plan(
     if models or min_quality is not None:
         _plan_models(question, models, min_quality, as_json)
         return
-    with placed(scenario):
-        found = search.plan(question)
+    with placed(scenario), _second_core(len(question.hardware)) as executor:
+        found = search.plan(question, executor=executor)
     write_html(found, html)
     show(found.to_dict, as_json, "print_plan", found)
+
+
+@contextmanager
+def _second_core(systems: int) -> Iterator[Executor | None]:
+    """One process beside this one, where several systems make it worth its start."""
+    if systems == 1 or (os.cpu_count() or 1) == 1:
+        yield None
+        return
+    from loky import get_reusable_executor
+
+    with get_reusable_executor(max_workers=1) as executor:
+        yield executor
 
 
 def _plan_models(

@@ -14,6 +14,10 @@ from planner.step import Step
 from planner.units import human
 
 
+LISTED = 20
+"""Layouts named for one reason of refusal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One part of a page."""
@@ -101,10 +105,16 @@ def _search_blocks(plan: Plan) -> list[Block]:
             ("frontier",),
             (plan_tables.options(plan),),
             (_searched(plan),),
-            tuple((reason, "; ".join(labels)) for reason, labels in groups),
+            tuple((reason, _listed(labels)) for reason, labels in groups),
             HOW["refusals"],
         )
     ]
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """The first of many; the table of every refused layout has them all."""
+    text = "; ".join(labels[:LISTED])
+    return f"{text}; and {len(labels) - LISTED:,} more" if len(labels) > LISTED else text
 
 
 def _searched(plan: Plan) -> str:

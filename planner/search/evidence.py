@@ -57,6 +57,12 @@ def _of(replica: Replica) -> Evidence:
     return Evidence(basis, calibration.name, origin, assumed)
 
 
+def calibrated(calibration: CalibrationSpec) -> bool:
+    """Whether a part's shares were fitted to its own measurements."""
+    made = calibration.provenance
+    return made is not None and not made.transferred_from
+
+
 def _used(replica: Replica, calibration: CalibrationSpec) -> list[tuple[str, Achieved]]:
     """Shares of matrices and attention in the format of the weights."""
     # a mixture's experts are stored in fewer bits and multiplied as the rest is

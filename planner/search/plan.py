@@ -1,15 +1,16 @@
 """plan(Scenario) -> Plan: the cheapest fleet that keeps its promises, and why not the others."""
 
 import time
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import InputError
 from planner.evaluation import Result, need_workload
 from planner.search.caps import contradiction
-from planner.search.evidence import Evidence, evidence
+from planner.search.evidence import Evidence, calibrated, evidence
 from planner.search.frontier import Point, frontier
-from planner.search.hunt import Effort, Search
+from planner.search.hunt import SECOND, Effort, Search
 from planner.search.rejection import Change, Rejection, changes, nothing_fits
 from planner.search.screen import Estimate, tpot_limit
 from planner.search.settle import Kept
@@ -116,7 +117,9 @@ def basis_of(result: Result) -> Evidence:
     return evidence(*(use.pool.replica for use in result.pools))
 
 
-def plan(scenario: Scenario, *, effort: Effort | None = None) -> Plan:
+def plan(
+    scenario: Scenario, *, effort: Effort | None = None, executor: Executor | None = None
+) -> Plan:
     """Find the cheapest fleet, on any of the scenario's systems, that keeps the SLO.
 
     Every layout that fits is screened in closed form at every batch limit, in every role that
@@ -131,6 +134,8 @@ def plan(scenario: Scenario, *, effort: Effort | None = None) -> Plan:
     Parameters
     ----------
     effort : how many layouts are simulated.
+    executor : looks for the best fleet on measured parts at the same time (any
+        ``concurrent.futures.Executor``); after the rest without it.
 
     Raises
     ------
@@ -145,6 +150,7 @@ def plan(scenario: Scenario, *, effort: Effort | None = None) -> Plan:
     if all(limit is None for _, limit in scenario.slo):
         raise InputError(scenario.name, "slo", "promises nothing; give e.g. ttft_p95_s")
     search = Search(offered(scenario), workload, effort or Effort())
+    ahead = _ahead(search.scenario, executor)
     search.screen()
     if not search.together and not search.decodes:
         if not search.rejections:
@@ -155,16 +161,41 @@ def plan(scenario: Scenario, *, effort: Effort | None = None) -> Plan:
         raise clash
     screen_s = time.perf_counter() - start_s
     search.simulate()
-    return _answer(scenario, search, (start_s, screen_s))
+    measured = _measured(search, ahead)
+    return _answer(scenario, search, measured, (start_s, screen_s))
 
 
-def _measured(search: Search) -> Result | None:
+def _measured(search: Search, ahead: Future[Result | None] | None) -> Result | None:
     """Return the cheapest fleet on measured parts, looked for where the best is none."""
     if not search.choices:
         return None
     best = search.choices[0].result
     if basis_of(best).basis == "measured":
         return best
+    if ahead is not None:
+        return ahead.result()
+    other = search.measured()
+    return other.choices[0].result if other and other.choices else None
+
+
+def _ahead(scenario: Scenario, executor: Executor | None) -> Future[Result | None] | None:
+    """Begin to look for the best measured fleet beside the whole search, if it may be asked for."""
+    known = tuple(h for h in scenario.hardware if calibrated(h.calibration))
+    if executor is None or not known or len(known) == len(scenario.hardware):
+        return None
+    return executor.submit(best_measured, scenario.model_copy(update={"hardware": known}))
+
+
+def best_measured(scenario: Scenario) -> Result | None:
+    """Find the cheapest fleet among layouts whose shares were measured; None without any.
+
+    Raises
+    ------
+    InputError
+        No workload.
+    """
+    search = Search(scenario, need_workload(scenario), SECOND)
+    search.screen()
     other = search.measured()
     return other.choices[0].result if other and other.choices else None
 
@@ -194,15 +225,17 @@ def offered(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"hardware": hardware})
 
 
-def _answer(scenario: Scenario, search: Search, times: tuple[float, float]) -> Plan:
+def _answer(
+    scenario: Scenario, search: Search, measured: Result | None, times: tuple[float, float]
+) -> Plan:
     start_s, screen_s = times
     best = search.choices[0] if search.choices else None
-    measured = _measured(search)
     points = frontier(
         search.traffic,
         [(side.replica, side.label, line) for side, line in search.lines],
         tpot_limit(scenario.slo),
         scenario.space.max_nodes,
+        search.pairs.layouts,
     )
     unfit = sum(r.stage == "fit" for r in search.rejections)
     spare = best and tuple(a - b for a, b in zip(best.counts, best.needed, strict=True))

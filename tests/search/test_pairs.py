@@ -169,3 +169,14 @@ def test_more_effort_never_finds_a_dearer_fleet(problem):
 def test_a_model_that_fits_nowhere_says_what_it_lacks(problem):
     with pytest.raises(InfeasibleError, match="no layout fits"):
         plan(problem(1, model="deepseek-r1"))
+
+
+def test_a_pair_stands_on_the_frontier_beside_layouts_of_one_pool(problem):
+    found = plan(problem(4))
+    pairs = [p for p in found.frontier if p.label.startswith("prefill ")]
+    assert pairs
+    for point in pairs:
+        assert not any(
+            other.devices <= point.devices and other.tpot_s < point.tpot_s
+            for other in found.frontier
+        )

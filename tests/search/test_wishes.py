@@ -1,6 +1,7 @@
 """Wishes beyond latency: money, power, availability, providers; and how sure an answer is."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -216,3 +217,19 @@ def test_a_choice_of_models_needs_names_qualities_and_a_floor(more):
         or "--min-quality" in outcome.output
         or "qwen3-8c" in (outcome.output)
     )
+
+
+def test_a_second_process_changes_nothing_but_the_time(problem):
+    scenario = problem(4)
+    strange = files.load_hardware("hgx-mi300x")
+    cheap = tuple(
+        p.model_copy(update={"usd_per_device_hour": p.usd_per_device_hour * 0.01})
+        for p in strange.prices
+    )
+    both = (strange.model_copy(update={"prices": cheap}), *scenario.hardware)
+    scenario = scenario.model_copy(update={"hardware": both})
+    alone = plan(scenario)
+    with ThreadPoolExecutor(1) as executor:
+        beside = plan(scenario, executor=executor)
+    for one, other in ((alone.best, beside.best), (alone.best_measured, beside.best_measured)):
+        assert one.metrics == other.metrics
