@@ -41,8 +41,14 @@ def notes(result: Result) -> tuple[str, ...]:
     for use in result.pools:
         replica = use.pool.replica
         calibration = replica.hardware.calibration
-        if calibration.provenance is None or not calibration.provenance.held_out:
+        made = calibration.provenance
+        if made is None or not made.held_out:
             found.append(f"{calibration.name}: nothing measured to compare its shares with.")
+        elif made.transferred_from:
+            found.append(
+                f"{calibration.name}: shares are from {made.transferred_from}; no point above is "
+                "of this part.  They say how far such shares were on parts that were measured."
+            )
         error = expected_error(replica.pool, replica.hardware.accelerator.name, replica.model.name)
         if error is not None:
             found.append(

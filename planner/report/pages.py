@@ -13,7 +13,6 @@ from planner.specs.hardware import Reference
 from planner.step import Step
 from planner.units import human
 
-
 LISTED = 20
 """Layouts named for one reason of refusal."""
 
