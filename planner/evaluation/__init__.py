@@ -1,7 +1,15 @@
 """From a scenario to a result: the functions that join everything."""
 
 from planner.evaluation.assumptions import Assumption, assumptions, sources
-from planner.evaluation.evaluate import Served, evaluate, need_workload, result, serve
+from planner.evaluation.evaluate import (
+    Served,
+    evaluate,
+    need_workload,
+    result,
+    result_of,
+    serve,
+    serve_apart,
+)
 from planner.evaluation.experts import (
     ExpertReport,
     Question,
@@ -42,7 +50,9 @@ __all__ = [
     "experts_of",
     "need_workload",
     "result",
+    "result_of",
     "serve",
+    "serve_apart",
     "sources",
     "steady",
     "timeline",

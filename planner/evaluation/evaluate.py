@@ -40,6 +40,7 @@ from planner.serving import (
     simulate_cluster,
     summarise,
 )
+from planner.specs.deployment import Disaggregated
 from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
 from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Run, Workload
@@ -80,7 +81,7 @@ def evaluate(scenario: Scenario, *, replications: int = 1, watch: Watch | None =
         pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )
     served = _serve(scenario, workload, cluster, watch=watch)
-    found = _result(scenario, workload, pools, served)
+    found = result_of(scenario, workload, pools, served)
     broken = found.metrics.broken
     found = replace(found, out_of_reach=out_of_reach(cluster, found.records, broken))
     if replications == 1:
@@ -113,6 +114,16 @@ def serve(
     return _serve(scenario, workload, cluster, horizon_s)
 
 
+def serve_apart(
+    scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...],
+    deployment: Disaggregated, horizon_s: float | None = None,
+) -> Served:  # fmt: skip
+    """Run the requests through a prefill and a decode pool."""
+    traffic = measured_traffic(workload, scenario.run)
+    cluster = cluster_of(pools, workload.cached_input_share, deployment, traffic.input_tokens)
+    return _serve(scenario, workload, cluster, horizon_s)
+
+
 def _serve(
     scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None,
     watch: Watch | None = None,
@@ -131,12 +142,13 @@ def result(
     scenario: Scenario, workload: Workload, replica: Replica, replicas: int, served: Served
 ) -> Result:
     """Add up cost, energy and where the time goes of a simulated fleet."""
-    return _result(scenario, workload, (FleetPool("both", replica, replicas),), served)
+    return result_of(scenario, workload, (FleetPool("both", replica, replicas),), served)
 
 
-def _result(
+def result_of(
     scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
 ) -> Result:
+    """Add up cost, energy and where the time goes of simulated pools, prefill first."""
     records, metrics, wall_s = served
     closed = isinstance(workload.arrivals, ClosedLoopArrivals)
     overload = None if closed else records.overload()

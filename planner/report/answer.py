@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.evaluation import Result
 from planner.report.operation_tables import sentence
+from planner.report.risk import basis_sentence
 from planner.report.words import (
     HOW,
     fleet,
@@ -44,12 +45,15 @@ def title(answer: Plan | Result | Comparison) -> str:
     return answer.scenario.title or answer.scenario.name
 
 
-def headline(answer: Plan | Result | Comparison) -> str:
-    """The answer in one sentence or two."""
+def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
+    """The answer in one sentence or two; ``warned``: with what it rests on, if nobody measured."""
     if isinstance(answer, Comparison):
         return _comparison_headline(answer)
     if isinstance(answer, Plan):
-        return _result_headline(answer.best) if answer.best else _no_fleet(answer)
+        if answer.best is None:
+            return _no_fleet(answer)
+        warning = basis_sentence(answer) if warned else ""
+        return " ".join(filter(None, (_result_headline(answer.best), warning)))
     return _result_headline(answer)
 
 

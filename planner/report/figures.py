@@ -291,7 +291,16 @@ def frontier(plan: Plan) -> "Figure":
         figure.update_xaxes(range=ends)
     figure.update_xaxes(title="time per output token (ms)")
     figure.update_yaxes(title="nodes", rangemode="tozero")
+    if plan.options:
+        # estimates many times as large would press the fleets that do into one line
+        most = SHOWN * max(r.devices for r in plan.options) / node
+        if max((e.devices / node for _, e in guesses), default=0.0) > most:
+            figure.update_yaxes(range=[0.0, most])
     return figure
+
+
+SHOWN = 3
+"""The frontier is drawn up to so many times the largest fleet that keeps its promises."""
 
 
 def _side(result: Result, options: tuple[Result, ...]) -> str:

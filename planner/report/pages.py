@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, held_out, plan_tables, tables
+from planner.report import risk as risk_of
 from planner.report.operation_tables import operations
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
@@ -12,6 +13,9 @@ from planner.search import Comparison, Plan
 from planner.specs.hardware import Reference
 from planner.step import Step
 from planner.units import human
+
+LISTED = 20
+"""Layouts named for one reason of refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,11 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
     search = _search_blocks(subject) if isinstance(subject, Plan) else []
     if best is None:
         return search
-    return [*_fleet_blocks(best)[:1], *search, *_fleet_blocks(best)[1:]]
+    fleet = _fleet_blocks(best)
+    if not isinstance(subject, Plan):
+        return fleet
+    risk = Block("How sure is it, and what else would do?", bullets=risk_of.decisions(subject))
+    return [*fleet[:2], risk, *search, *fleet[2:]]
 
 
 def _fleet_blocks(r: Result) -> list[Block]:
@@ -100,14 +108,28 @@ def _search_blocks(plan: Plan) -> list[Block]:
     groups = plan_tables.refusal_groups(plan)
     return [
         Block(
-            "What else would do, and why not the others?",
+            "Which fleets do, and why not the others?",
             ("frontier",),
             (plan_tables.options(plan),),
-            (f"{plural(plan.layouts, 'layout')} looked at in {seconds(plan.wall_s)}.",),
-            tuple((reason, "; ".join(labels)) for reason, labels in groups),
+            (_searched(plan),),
+            tuple((reason, _listed(labels)) for reason, labels in groups),
             HOW["refusals"],
         )
     ]
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """The first of many; the table of every refused layout has them all."""
+    text = "; ".join(labels[:LISTED])
+    return f"{text}; and {len(labels) - LISTED:,} more" if len(labels) > LISTED else text
+
+
+def _searched(plan: Plan) -> str:
+    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
+    return (
+        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened, "
+        f"{plural(plan.simulated, 'run')} simulated, in {seconds(plan.wall_s)}."
+    )
 
 
 def binds_line(step: Step) -> str:
@@ -130,6 +152,11 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
         found.append(
             Block(f"Assumptions: {count}{len(stated)} taken for granted", (), (table,),
                   bullets=stated, how=HOW["assumptions"])
+        )  # fmt: skip
+    if best:
+        found.append(
+            Block("How far the shares used are from measurements", (), held_out.tables(best),
+                  held_out.notes(best))
         )  # fmt: skip
     if isinstance(subject, Plan):
         table = plan_tables.refusals(subject)

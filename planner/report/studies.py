@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from planner.cost import OwnCost, Payback
 from planner.report.table import Column, Table, key, text
-from planner.report.words import share, usd
+from planner.report.words import fleet, layout, share, usd
+from planner.search import ModelPlans
 from planner.study import Account, Sensitivity, Sizing
 from planner.study import Table as Cases
 from planner.study.row import Row
@@ -246,3 +247,20 @@ def _margin_table(found: Account) -> Table:
         Column("cost/month", min_width=90), Column("markup"), Column("equal at load"),
     )  # fmt: skip
     return Table("Selling, or buying, these tokens at an API's price", heads, lines)
+
+
+def print_models(found: ModelPlans, page: "Page") -> None:
+    """Print models side by side, the cheapest that is good enough first."""
+    best = found.best
+    sentence = "No model that is good enough has a fleet that keeps the promises."
+    if best and best.plan and best.plan.best:
+        sentence = f"{best.model.title}: {fleet(best.plan.best)}, {layout(best.plan.best)}."
+    page.headline(found.scenario.title or found.scenario.name, sentence, best is not None)
+    lines = tuple(
+        (a.model.title, f"{a.quality:g}",
+         fleet(a.plan.best) if a.plan and a.plan.best else a.refusal, usd(a.usd_per_hour))
+        for a in found.answers
+    )  # fmt: skip
+    heads = (text("model"), Column("quality"), text("fleet, or why none", 100), Column("$/h"))
+    note = f"Quality as given, at least {found.min_quality:g}; answers taken as equally long."
+    page.table(Table("Models", heads, lines, note, best=0 if best else None))

@@ -204,8 +204,19 @@ def plural(count: float, word: str) -> str:
 
 
 def layout(result: Result) -> str:
-    """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``."""
-    return _layout(result.replica)
+    """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``.
+
+    Of pools apart both, and how many: ``2 x TP8 for prompts + 3 x DP8 EP8 for answers, ...``.
+    """
+    if not result.apart:
+        return _layout(result.replica)
+    first, then = (use.pool for use in result.pools)
+    pool = then.replica.pool
+    return (
+        f"{first.replicas} x {first.replica.pool.parallelism.label()} for prompts + "
+        f"{then.replicas} x {pool.parallelism.label()} for answers, {pool.weights} weights, "
+        f"{pool.kv} KV"
+    )
 
 
 def _layout(replica: Replica) -> str:

@@ -99,5 +99,7 @@ class Slo(Spec):
     tpot_p90_s: Rate | None = None
     tpot_p95_s: Rate | None = None
     tpot_p99_s: Rate | None = None
+    e2e_p50_s: Rate | None = None
+    e2e_p90_s: Rate | None = None
     e2e_p95_s: Rate | None = None
     e2e_p99_s: Rate | None = None
