@@ -10,7 +10,7 @@ from planner.specs.workload import CurveArrivals
 
 NAMES = list(files.scenario_titles())
 SMALL = {
-    "thousandth-day": {"run.start_s": 64000, "run.duration_s": 5400},
+    "thousandth-day": {"run.start_s": 66600, "run.duration_s": 3600},
     "r1-chat-failures": {"run.duration_s": 900},
     "deepseek-production-day": {"run.start_s": 57600, "run.duration_s": 3.0, "run.warmup_s": 1.0},
     "deepseek-r1-day": {"run.window": 52, "run.warmup_s": 60.0, "space.max_nodes_per_replica": 1},
