@@ -51,7 +51,7 @@ def test_report_is_drawn_without_errors_or_requests(
     figures = page.locator("[data-figure]")
     names = [figures.nth(i).get_attribute("data-figure") for i in range(figures.count())]
     assert names == [
-        "latency", "frontier", "cost", "day", "load", "tokens", "use", "late", "step", "memory"
+        "latency", "cost", "frontier", "day", "load", "tokens", "use", "late", "step", "memory"
     ]  # fmt: skip
     for name in names:
         page.locator(f"#plot-{name} svg.main-svg").first.wait_for()

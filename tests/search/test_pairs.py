@@ -1,5 +1,6 @@
 """Pools apart against trying every pair, and the bounds that refuse them."""
 
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -13,10 +14,12 @@ from planner.search.candidates import candidates
 from planner.search.fleet import Fleet
 from planner.search.hunt import Effort, Search
 from planner.search.layout import Layout, Side
+from planner.search.pair_fleet import PairFleet
 from planner.search.pairs import pair_up
 from planner.search.prompts import screen_prompts
 from planner.search.screen import Estimate
 from planner.search.settle import settle
+from planner.serving import Promise
 from planner.workloads import measured_traffic
 
 
@@ -180,3 +183,32 @@ def test_a_pair_stands_on_the_frontier_beside_layouts_of_one_pool(problem):
             other.devices <= point.devices and other.tpot_s < point.tpot_s
             for other in found.frontier
         )
+
+
+@dataclass
+class Queue(PairFleet):
+    """A pair that keeps its promise from 2 prefill and 5 decode replicas on.
+
+    Short of decode replicas, prompts wait, and more prefill replicas change nothing.
+    """
+
+    def keeps(self, counts):
+        self.runs[counts] = None
+        return counts[0] >= 2 and counts[1] >= 5
+
+    def worst(self, counts):
+        late_s = 100.0 - 10 * min(counts[1], 5) if counts[1] < 5 else 10.0 / counts[0]
+        return Promise("ttft_p95_s", 4.0, late_s)
+
+
+def test_a_full_decode_pool_is_found_though_the_first_token_is_what_is_late(problem):
+    scenario = problem(4)
+    replica = build(scenario.model, scenario.hardware[0], next(iter(candidates(scenario))).pool)
+    sides = tuple(
+        Side(role, replica, role, Estimate(1.0, 0.0, 0.1, n, float(n), least_devices=1.0))
+        for role, n in (("prefill", 1), ("decode", 2))
+    )
+    fleet = Queue(scenario, need_workload(scenario), Layout(sides))
+    found, _ = fleet.cheapest(lambda counts: sum(counts) < 20)
+    assert found == (2, 5)
+    assert fleet.cheapest(lambda counts: sum(counts) < 6)[0] is None
