@@ -39,6 +39,8 @@ class RequestStream:
     warmup_requests: int = 0
     prefixes: PrefixBlocks | None = None
     """Ids of each request's KV blocks, where it is known which prompts start alike."""
+    priority: Integers | None = None
+    """Class of each request, 0 is served first; None: all alike."""
 
 
 @dataclass(frozen=True, eq=False)

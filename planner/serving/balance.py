@@ -1,7 +1,8 @@
 """Choosing among equals: which replica, and which rank in it, takes the next request."""
 
 import random
-from typing import Protocol, assert_never
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from planner.specs.deployment import RouterName
 
@@ -130,6 +131,93 @@ class Random:
         self._outstanding[member] -= 1
 
 
+class PrefixAware:
+    """The member with the longest match; the least loaded where none is long or load is uneven.
+
+    SGLang's rule with its default thresholds [1]_.  Of equals the one with fewest requests, then
+    the lowest number.  Routers of SGLang keep a tree of what they sent where; here they know what
+    is cached, as those do that listen to the engines' cache events.
+
+    Parameters
+    ----------
+    match_share : shortest match worth following, as a share of the prompt.
+    most_apart : requests between the fullest and the emptiest member above which load decides …
+    most_ratio : … if the fullest has also more than this many times the requests of the emptiest.
+
+    References
+    ----------
+    .. [1] SGLang model gateway (sglang_router), policy ``cache_aware``: ``cache_threshold`` 0.3,
+       ``balance_abs_threshold`` 64, ``balance_rel_threshold`` 1.5.
+    """
+
+    __slots__ = ("_match_share", "_most_apart", "_most_ratio", "outstanding")
+
+    def __init__(
+        self, members: int, match_share: float = 0.3, most_apart: int = 64, most_ratio: float = 1.5
+    ) -> None:
+        self.outstanding = [0] * members
+        """Requests each member has."""
+        self._match_share, self._most_apart = match_share, most_apart
+        self._most_ratio = most_ratio
+
+    def choose(self, matches: Sequence[int], tokens: int) -> int:
+        """Choose a member for a prompt of ``tokens`` and count it there."""
+        load = self.outstanding
+        least, most, best = min(load), max(load), max(matches)
+        uneven = most - least > self._most_apart and most > self._most_ratio * least
+        if uneven or best < self._match_share * tokens:
+            member = load.index(least)
+        else:
+            member = min(
+                (own, number)
+                for number, (match, own) in enumerate(zip(matches, load, strict=True))
+                if match == best
+            )[1]
+        load[member] += 1
+        return member
+
+    def take(self, tokens: int) -> int:
+        """Choose without knowing any cache: the least loaded."""
+        return self.choose([0] * len(self.outstanding), max(1, tokens))
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count one request less at a member."""
+        self.outstanding[member] -= 1
+
+
+class PrefixCost:
+    """The member where tokens to compute and tokens held are fewest together; the lowest of equals.
+
+    Dynamo's rule at temperature 0 and weight 1 [1]_: blocks of the prompt not cached there, and
+    blocks of the prompts it has; counted in tokens here, answers left out.
+
+    References
+    ----------
+    .. [1] NVIDIA Dynamo documentation, Router Design: cost = overlap weight x prefill blocks +
+       decode blocks.
+    """
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self, members: int) -> None:
+        self._tokens = [0] * members
+
+    def choose(self, matches: Sequence[int], tokens: int) -> int:
+        """Choose a member for a prompt of ``tokens`` and count it there."""
+        held = self._tokens
+        member = min(range(len(held)), key=lambda one: held[one] - matches[one])
+        held[member] += tokens
+        return member
+
+    def take(self, tokens: int) -> int:
+        """Choose without knowing any cache."""
+        return self.choose([0] * len(self._tokens), tokens)
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count a prompt less at a member."""
+        self._tokens[member] -= tokens
+
+
 class OnlyOne:
     """The single member."""
 
@@ -147,16 +235,15 @@ def balancer(name: RouterName, members: int, seed: int = 0) -> Balancer:
     """Return the balancer of a name."""
     if members == 1:
         return OnlyOne()
-    match name:
-        case "round_robin":
-            return RoundRobin(members)
-        case "least_requests":
-            return LeastRequests(members)
-        case "least_kv":
-            return LeastKv(members)
-        case "random":
-            return Random(members, 1, seed)
-        case "power_of_two":
-            return Random(members, 2, seed)
-        case _:
-            assert_never(name)
+    if name in ("random", "power_of_two"):
+        return Random(members, 1 if name == "random" else 2, seed)
+    return _DETERMINATE[name](members)
+
+
+_DETERMINATE: dict[str, Callable[[int], Balancer]] = {
+    "round_robin": RoundRobin,
+    "least_requests": LeastRequests,
+    "least_kv": LeastKv,
+    "prefix_aware": PrefixAware,
+    "prefix_cost": PrefixCost,
+}

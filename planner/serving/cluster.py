@@ -8,6 +8,9 @@ from planner.serving.decoding import NEVER
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
 
+BY_PREFIX = ("prefix_aware", "prefix_cost")
+"""Routers that ask what caches hold."""
+
 
 @dataclass(frozen=True)
 class PoolSetup:
@@ -60,6 +63,13 @@ class Cluster:
     """Of routers that draw."""
 
     def __post_init__(self) -> None:
+        for pool in self.pools:
+            if pool.router in BY_PREFIX and not pool.config.prefix_cache:
+                raise InputError(
+                    "", "router",
+                    f"{pool.router} needs a prefix cache to ask: give prefix_cache, or another "
+                    "router",
+                )  # fmt: skip
         roles = tuple(pool.config.role for pool in self.pools)
         if roles not in (("both",), ("prefill", "decode")):
             raise InputError(
@@ -70,6 +80,11 @@ class Cluster:
     def apart(self) -> bool:
         """Whether prompts and answers have pools of their own."""
         return len(self.pools) > 1
+
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether the pool that computes prompts has prefix caches."""
+        return self.pools[0].config.prefix_cache
 
     def refuses(self, input_tokens: int, output_tokens: int) -> bool:
         """Whether a request can never run."""

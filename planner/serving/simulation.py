@@ -7,12 +7,13 @@ import simpy
 
 from planner.errors import InfeasibleError
 from planner.serving.arrivals import Stream
-from planner.serving.balance import Balancer, balancer
+from planner.serving.balance import Balancer, PrefixAware, PrefixCost, balancer
 from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledger
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
-from planner.serving.engine import Replica, ReplicaEngine, Site
+from planner.serving.engine import Replica
 from planner.serving.records import Records, collect
+from planner.serving.site import ReplicaEngine, Site
 from planner.serving.sources import source
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
@@ -90,7 +91,7 @@ class Front:
         self.clock, self.ledger, self.cluster = Clock(), Ledger(), cluster
         self.open = True
         self._stream = stream
-        self._shares = cluster.pools[0].config.cached_input_share > 0
+        self._shares = cluster.pools[0].config.cached_input_share > 0 or cluster.keeps_prefixes
         if self._shares:
             self.ledger.cached = array("q")
         self._counting = False
@@ -158,7 +159,13 @@ class Front:
                 replica.meter.gaps_from_s = now_s
 
     def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
-        member = pool.balancer.take(self.ledger.prompts[request])
+        by = pool.balancer
+        if isinstance(by, PrefixAware | PrefixCost):
+            ours = self.replicas[pool.first : pool.first + pool.setup.replicas]
+            matches = [replica.match(request, now_s) for replica in ours]
+            member = by.choose(matches, self.ledger.prompts[request])
+        else:
+            member = by.take(self.ledger.prompts[request])
         pool.outstanding += 1
         number = pool.first + member
         self.replicas[number].submit(request, now_s)

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import simpy
 
+from planner.errors import InputError
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream
 from planner.serving.clock import ARRIVAL
+from planner.serving.prefix_ledger import PrefixLedger
+from planner.specs.requests import PrefixBlocks
 
 if TYPE_CHECKING:
     from planner.serving.simulation import Front
@@ -33,6 +36,17 @@ def source(stream: Stream, front: "Front") -> Source:
     return OpenLoop(stream, front) if isinstance(stream, RequestStream) else Clients(stream, front)
 
 
+def named(prefixes: PrefixBlocks | None) -> PrefixBlocks:
+    """Names of blocks, or an error that says where they could be from."""
+    if prefixes is None:
+        raise InputError(
+            "", "prefix_cache",
+            "has nothing to go by: this workload does not say which prompts start alike; use "
+            "sessions, a trace with hash_ids, or workload.cached_input_share instead",
+        )  # fmt: skip
+    return prefixes
+
+
 class OpenLoop:
     """Requests at times known beforehand: one event in the calendar, the next arrival."""
 
@@ -44,6 +58,11 @@ class OpenLoop:
             (ledger.output_tokens, stream.output_tokens),
         ):
             column.frombytes(np.ascontiguousarray(values, column.typecode).tobytes())
+        if front.cluster.keeps_prefixes:
+            ledger.prefixes = PrefixLedger(named(stream.prefixes), ledger.input_tokens)
+            ledger.prefixes.expect(range(count))
+        if stream.priority is not None:
+            ledger.priority = array("q", stream.priority.tolist())
         ledger.prompts, ledger.answers = ledger.input_tokens[:], ledger.output_tokens[:]
         ledger.expect(count)
         self._front, self._next, self._count = front, 0, count
@@ -80,6 +99,8 @@ class Clients:
     """Clients with one request in flight each; a rejected client goes on with its next one."""
 
     def __init__(self, stream: ClosedLoopStream, front: "Front") -> None:
+        if front.cluster.keeps_prefixes:
+            named(None)
         self._stream, self._front = stream, front
         self._draw = stream.drawer()
         self._delay_s = front.cluster.request_delay_s

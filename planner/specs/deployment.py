@@ -12,9 +12,14 @@ from planner.specs.speculative import Speculative
 
 KvFormat = Literal["bf16", "fp8"]
 
-RouterName = Literal["round_robin", "random", "least_requests", "least_kv", "power_of_two"]
+RouterName = Literal[
+    "round_robin", "random", "least_requests", "least_kv", "power_of_two", "prefix_aware",
+    "prefix_cost",
+]  # fmt: skip
 """Who gets the next request: ``least_requests`` counts outstanding requests, ``least_kv`` their
-prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random."""
+prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random, ``prefix_aware`` the
+one whose cache has most of the prompt unless load is too uneven, ``prefix_cost`` the one where
+prompt tokens to compute and tokens held are fewest together."""
 
 
 class Parallelism(Spec):

@@ -101,7 +101,8 @@ def _prefixes(raw: RawRows, block_tokens: int | None) -> PrefixBlocks | None:
     if (before[first][name] != before).any():
         raw.notes.append("hash ids name single blocks; joined with all that leads to each")
         ids = _chained(ids, offsets)
-    return PrefixBlocks(block_tokens, ids, offsets)
+    asked = -(-np.concatenate(raw.inputs) // block_tokens)
+    return PrefixBlocks(block_tokens, ids, offsets, bool((counts > asked).any()))
 
 
 def _chained(ids: Integers, offsets: Integers) -> Integers:

@@ -119,4 +119,4 @@ def _blocks(
         np.repeat(group, counts) * per_group + place,
         arrivals.groups * per_group + np.repeat(session, counts) * per_session + place,
     )
-    return PrefixBlocks(block, ids, offsets)
+    return PrefixBlocks(block, ids, offsets, covers_answers=True)

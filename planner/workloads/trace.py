@@ -7,12 +7,13 @@ low in copies.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from planner.errors import InputError
 from planner.specs.arrivals import TraceArrivals
-from planner.specs.requests import Floats, Integers, PrefixBlocks, RequestTable
+from planner.specs.requests import Floats, Integers, RequestTable
 from planner.specs.workload import PoissonArrivals, Run
 from planner.workloads.renewals import cut, renewals
 
@@ -166,7 +167,7 @@ def _joined(table: RequestTable, parts: list[Integers], times: list[Floats]) -> 
         names = int(prefixes.ids.max()) + 1
         take = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         ids = prefixes.ids + names * np.repeat(take, np.diff(prefixes.offsets))
-        prefixes = PrefixBlocks(prefixes.block_tokens, ids, prefixes.offsets)
+        prefixes = replace(prefixes, ids=ids)
     order = np.argsort(arrival_s, kind="stable")
     return RequestTable(
         arrival_s, joined.input_tokens, joined.output_tokens, prefixes

@@ -1,0 +1,39 @@
+"""The schedulers of a replica's ranks: prompts mixed in or apart, with a prefix cache or not."""
+
+from array import array
+from collections.abc import MutableSequence
+
+from planner.serving.caching import CachingScheduler, CachingSeparateScheduler
+from planner.serving.clock import Ledger
+from planner.serving.config import ReplicaConfig
+from planner.serving.scheduler import Scheduler
+from planner.serving.separate import SeparateScheduler
+
+
+class _Ones(array):  # type: ignore[type-arg]
+    """An answer of one token, whatever the request: what a prefill replica produces."""
+
+    def __getitem__(self, index: object) -> int:  # type: ignore[override]
+        return 1
+
+
+_ONES: MutableSequence[int] = _Ones("q")
+
+
+def ranks_of(config: ReplicaConfig, ledger: Ledger) -> list[Scheduler]:
+    """Return a scheduler for every attention rank of a replica."""
+    answers = _ONES if config.role == "prefill" else ledger.answers
+    if config.prefix_cache:
+        assert ledger.prefixes is not None
+        assert ledger.cached is not None
+        cached, kept = ledger.cached, ledger.prefixes
+        caching = CachingSeparateScheduler if config.separate else CachingScheduler
+        return [
+            caching(config, ledger.prompts, answers, cached, ledger.priority, kept)
+            for _ in range(config.ranks)
+        ]
+    kind = SeparateScheduler if config.separate else Scheduler
+    return [
+        kind(config, ledger.prompts, answers, ledger.cached, ledger.priority)
+        for _ in range(config.ranks)
+    ]
