@@ -26,7 +26,7 @@ from collections.abc import MutableSequence, Sequence
 from planner.serving.config import ReplicaConfig
 from planner.serving.decoding import Work
 from planner.serving.prefix_cache import PrefixCache
-from planner.serving.prefix_ledger import PrefixLedger
+from planner.serving.prefix_ledger import PrefixLedger, Store
 from planner.serving.scheduler import Scheduler
 from planner.serving.separate import SeparateScheduler
 
@@ -48,6 +48,8 @@ class CachingScheduler(Scheduler):
         self._hits = cached
         self._cache = PrefixCache(config.kv_capacity_tokens, self._block)
         prefixes.caches.append(self._cache)
+        self.store: Store | None = None
+        """Behind the cache; what is computed is written to it."""
         self._ids: dict[int, list[int]] = {}  # of requests that have been looked at and not ended
         self._held: dict[int, int] = {}  # shared blocks of each running request
         self._shared_tokens = 0  # B times their sum
@@ -202,6 +204,8 @@ class CachingScheduler(Scheduler):
             self._hold(request, max(full, self._held[request]))
             self._settle()
             self._cache.insert(ids[full:kept])
+            if self.store is not None:
+                self.store.insert(ids[:kept])
         return super()._end_prompts(finished)
 
     def _release(self, request: int) -> None:
@@ -210,7 +214,10 @@ class CachingScheduler(Scheduler):
         ids = self._ids.pop(request)
         context = self._prompts[request] + self._answers[request] - 1
         span = self._prefixes.span(request, context, ids)
-        self._cache.insert(ids[: self._prefixes.whole(span)])
+        left = ids[: self._prefixes.whole(span)]
+        self._cache.insert(left)
+        if self.store is not None:
+            self.store.insert(left)
 
 
 class CachingSeparateScheduler(CachingScheduler, SeparateScheduler):

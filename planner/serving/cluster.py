@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from planner.errors import InputError
 from planner.serving.config import ReplicaConfig
 from planner.serving.decoding import NEVER
+from planner.serving.prefix_tier import TierSetup
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
 
@@ -23,6 +24,8 @@ class PoolSetup:
     router: RouterName = "least_requests"
     """Who gets the next request; of equals the lowest number.  Within a replica it is always the
     rank with fewest outstanding requests."""
+    tier: TierSetup | None = None
+    """Store behind the replicas' prefix caches."""
     max_outstanding: int | None = None
     """Requests in the pool, a replica on average, beyond which arrivals are turned away."""
 

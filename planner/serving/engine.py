@@ -78,7 +78,7 @@ class Replica:
         self._several, self._poll = config.ranks > 1, config.poll_steps
         self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
         self._delivers = config.role != "prefill"
-        self._ranks = ranks_of(config, site.ledger)
+        self._ranks = ranks_of(config, site.ledger, number)
         self._loads = [rank.view for rank in self._ranks]
         self._balancer = balancer(config.rank_router, config.ranks)
         self._rank_of: dict[int, int] = {}

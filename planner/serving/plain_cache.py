@@ -2,7 +2,7 @@
 
 from planner.serving.config import ReplicaConfig
 from planner.serving.plain import PlainRank, PlainSequence, used_tokens
-from planner.serving.prefix_ledger import PrefixLedger
+from planner.serving.prefix_ledger import PrefixLedger, Store
 
 
 class PlainCache:
@@ -16,6 +16,7 @@ class PlainCache:
         self._rank, self._config, self._prefixes = rank, config, prefixes
         self._block = self.block_tokens = prefixes.block_tokens
         self._idle: list[int] = []
+        self.store: Store | None = None
         prefixes.caches.append(self)
         self.evicted_blocks = 0
 
@@ -63,6 +64,10 @@ class PlainCache:
             self.trim()
             self._keep(rest)
             self.trim()
+            if self.store is not None:
+                ids = self._prefixes.of(one.request)
+                span = self._prefixes.span(one.request, one.prompt, ids)
+                self.store.insert(ids[: self._prefixes.whole(span)])
         for one in [e for e in new if e in ended]:
             self._end(one)
 
@@ -83,6 +88,8 @@ class PlainCache:
         span = self._prefixes.span(one.request, one.prompt + one.answer - 1, ids)
         self._keep(ids[: self._prefixes.whole(span)])
         self.trim()
+        if self.store is not None:
+            self.store.insert(ids[: self._prefixes.whole(span)])
 
     def _computed(self, one: PlainSequence) -> list[int]:
         """A prompt is done: share its full blocks, return what else is to be kept."""

@@ -144,20 +144,18 @@ class SharedTier:
     Parameters
     ----------
     capacity_tokens, block_tokens : as for :class:`PrefixCache`.
-    kv_bytes_per_token : KV of all layers that a load moves. [bytes]
-    bytes_per_s : bandwidth of the link out of the store, one direction. [bytes/s]
+    s_per_token : time of one token's KV on the link out of the store. [s]
     latency_s : time a load takes beside its bytes. [s]
     """
 
-    __slots__ = ("_bytes_per_s", "_cache", "_free_s", "_kv_bytes", "_latency_s")
+    __slots__ = ("_cache", "_free_s", "_latency_s", "_s_per_token")
 
     def __init__(
         self, capacity_tokens: float, block_tokens: int, *,
-        kv_bytes_per_token: float, bytes_per_s: float, latency_s: float = 0.0,
+        s_per_token: float, latency_s: float = 0.0,
     ) -> None:  # fmt: skip
         self._cache = PrefixCache(capacity_tokens, block_tokens)
-        self._kv_bytes, self._bytes_per_s = kv_bytes_per_token, bytes_per_s
-        self._latency_s, self._free_s = latency_s, 0.0
+        self._s_per_token, self._latency_s, self._free_s = s_per_token, latency_s, 0.0
 
     @property
     def held_tokens(self) -> int:
@@ -174,12 +172,12 @@ class SharedTier:
 
     def load_s(self, tokens: int) -> float:
         """Time to load so many tokens over a free link. [s]"""
-        return self._latency_s + tokens * self._kv_bytes / self._bytes_per_s
+        return self._latency_s + tokens * self._s_per_token
 
     def load(self, now_s: float, tokens: int) -> float:
         """Start a load, behind those under way; return when it is there. [s]"""
         begin_s = max(now_s, self._free_s)
-        self._free_s = begin_s + tokens * self._kv_bytes / self._bytes_per_s
+        self._free_s = begin_s + tokens * self._s_per_token
         return self._free_s + self._latency_s
 
 

@@ -1,6 +1,7 @@
 """What is known of every request's prefix: the names of its blocks, and what caches gave it."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,14 @@ class Evicting(Protocol):
     evicted_blocks: int
 
 
+class Store(Protocol):
+    """Where a replica writes what it computed."""
+
+    def insert(self, ids: Sequence[int]) -> int:
+        """Keep blocks."""
+        ...
+
+
 class PrefixLedger:
     """Block names and hits by request number.
 
@@ -54,6 +63,7 @@ class PrefixLedger:
         "found_tokens",
         "load_s",
         "loaded_tokens",
+        "tiers",
         "waiting_tokens",
     )
 
@@ -71,6 +81,8 @@ class PrefixLedger:
         """Beyond them, loaded from the tier. [tokens]"""
         self.load_s = array("d")
         """Time of that load, queue on the link included. [s]"""
+        self.tiers: Sequence[Store] = ()
+        """The store behind each replica of the pool; empty without any."""
         self.waiting_tokens: dict[int, int] = {}
         """What a tier has sent to the replica of a request that is not admitted yet. [tokens]"""
 
@@ -84,6 +96,10 @@ class PrefixLedger:
     def of(self, request: int) -> list[int]:
         """Names of a request's blocks, from its first token on."""
         return self._blocks.of(self._rows[request])
+
+    def prompt_tokens(self, request: int) -> int:
+        """A request's prompt as it came. [tokens]"""
+        return self._input_tokens[request]
 
     def span(self, request: int, context_tokens: int, ids: list[int]) -> int:
         """How much of a context from its start on has a name. [tokens]"""

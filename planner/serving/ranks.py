@@ -20,18 +20,21 @@ class _Ones(array):  # type: ignore[type-arg]
 _ONES: MutableSequence[int] = _Ones("q")
 
 
-def ranks_of(config: ReplicaConfig, ledger: Ledger) -> list[Scheduler]:
-    """Return a scheduler for every attention rank of a replica."""
+def ranks_of(config: ReplicaConfig, ledger: Ledger, number: int) -> list[Scheduler]:
+    """Return a scheduler for every attention rank of a replica, by the replica's number."""
     answers = _ONES if config.role == "prefill" else ledger.answers
     if config.prefix_cache:
         assert ledger.prefixes is not None
         assert ledger.cached is not None
         cached, kept = ledger.cached, ledger.prefixes
         caching = CachingSeparateScheduler if config.separate else CachingScheduler
-        return [
+        ranks = [
             caching(config, ledger.prompts, answers, cached, ledger.priority, kept)
             for _ in range(config.ranks)
         ]
+        for rank in ranks if kept.tiers else ():
+            rank.store = kept.tiers[number]
+        return [*ranks]
     kind = SeparateScheduler if config.separate else Scheduler
     return [
         kind(config, ledger.prompts, answers, ledger.cached, ledger.priority)

@@ -105,6 +105,7 @@ class PlainReplica:
         if self._config.prefix_cache and prefixes is not None:
             for rank in ranks:
                 rank.cache = PlainCache(rank, self._config, prefixes)
+                rank.cache.store = prefixes.tiers[self._number] if prefixes.tiers else None
         return ranks
 
     def stop(self, now_s: float) -> None:

@@ -12,6 +12,7 @@ from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledge
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.engine import Replica
+from planner.serving.prefix_tier import TierReader
 from planner.serving.records import Records, collect
 from planner.serving.site import ReplicaEngine, Site
 from planner.serving.sources import source
@@ -99,6 +100,7 @@ class Front:
         self._apart = cluster.apart
         self._surely_tokens = cluster.surely_tokens()
         self._source = source(stream, self)
+        self._tier = self._tier_reader()
         self.replicas: list[ReplicaEngine] = []
         self._pools: list[_Pool] = []
         for setup in cluster.pools:
@@ -108,6 +110,15 @@ class Front:
             self._pools.append(pool)
         self._entry = self._pools[0]
         self._link = _Link(cluster.handover or Handover(0.0), len(self.replicas))
+
+    def _tier_reader(self) -> TierReader | None:
+        """Build the stores behind the caches, if any."""
+        setup, prefixes = self.cluster.pools[0], self.ledger.prefixes
+        if setup.tier is None or prefixes is None:
+            return None
+        tiers = setup.tier.build(setup.replicas, prefixes.block_tokens)
+        prefixes.tiers = tiers
+        return TierReader(tiers, prefixes)
 
     def run(self, horizon_s: float | None) -> Records:
         """Serve until all is answered or the horizon is reached."""
@@ -168,8 +179,19 @@ class Front:
             member = by.take(self.ledger.prompts[request])
         pool.outstanding += 1
         number = pool.first + member
+        if self._tier is not None:
+            local = self.replicas[number].match(request, now_s)
+            ready_s = self._tier.ready_s(request, number, local, now_s)
+            if ready_s > now_s:
+                self.clock.at(ready_s, ARRIVAL, lambda event: self._loaded(number, request))
+                return number
         self.replicas[number].submit(request, now_s)
         return number
+
+    def _loaded(self, number: int, request: int) -> None:
+        """The prefix of a request has come from the store behind the caches."""
+        if self.open:
+            self.replicas[number].submit(request, self.clock.now)
 
     def _done(self, number: int, request: int, now_s: float) -> None:
         """Hear from a replica that it is done with a request."""

@@ -7,6 +7,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from planner.serving import Cluster, PoolSetup, RequestStream, simulate_cluster
+from planner.serving.prefix_tier import TierSetup
 from planner.serving.reference import PlainReplica
 from planner.specs.requests import PrefixBlocks
 from tests.serving.test_engines_agree import (
@@ -75,11 +76,19 @@ def both(stream, cluster, horizon_s=None):
     return jump
 
 
+TIERS = st.builds(
+    TierSetup,
+    capacity_tokens=st.sampled_from([40, 400, 10_000]),
+    s_per_token=st.sampled_from([0.0, 1e-3, 0.03]),
+    latency_s=st.sampled_from([0.0, 0.05]),
+    common=st.booleans(),
+)
 CLUSTERS = st.fixed_dictionaries(
     {
         "router": ROUTERS,
         "rank_router": st.sampled_from(["least_requests", "prefix_aware"]),
         "replicas": st.integers(1, 3),
+        "tier": st.one_of(st.none(), TIERS),
         "horizon_s": st.one_of(st.none(), st.floats(0.1, 20)),
     }
 )
@@ -93,7 +102,7 @@ def test_every_policy_with_a_prefix_cache_jumps_to_where_steps_lead(
     config = dataclasses.replace(config, **rules, rank_router=cluster["rank_router"])
     if not some_fit(stream, config):
         return
-    pool = PoolSetup(timing, config, cluster["replicas"], cluster["router"])
+    pool = PoolSetup(timing, config, cluster["replicas"], cluster["router"], cluster["tier"])
     jump = both(stream, Cluster((pool,)), cluster["horizon_s"])
     assert jump.mean_kv_tokens() <= jump.kv_capacity_tokens
     event(f"{config.policy} {config.preemption} preempted {bool(jump.preemptions.any())}")
@@ -115,7 +124,7 @@ def test_a_prefill_pool_with_caches_jumps_to_where_steps_lead(
     if not some_fit(stream, prefill, decode):
         return
     pools = (
-        PoolSetup(timing, prefill, cluster["replicas"], cluster["router"]),
+        PoolSetup(timing, prefill, cluster["replicas"], cluster["router"], cluster["tier"]),
         PoolSetup(timing, decode, 2),
     )
     jump = both(stream, Cluster(pools, handover, request_delay_s=0.125), cluster["horizon_s"])

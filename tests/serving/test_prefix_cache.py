@@ -80,7 +80,7 @@ def test_a_restart_forgets():
 
 
 def test_loads_from_the_shared_tier_queue_on_its_link():
-    tier = SharedTier(100, BLOCK, kv_bytes_per_token=70_000, bytes_per_s=7e5, latency_s=0.5)
+    tier = SharedTier(100, BLOCK, s_per_token=0.1, latency_s=0.5)
     tier.insert([1, 2])
     assert (tier.match([1, 2, 3], 30), tier.held_tokens) == (20, 20)
     assert tier.load_s(20) == 0.5 + 2.0
