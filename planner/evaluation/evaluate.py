@@ -33,6 +33,7 @@ from planner.serving import (
     simulate_cluster,
     summarise,
 )
+from planner.serving.summaries import class_summaries, prefix_summary
 from planner.specs.scenario import Scenario
 from planner.specs.workload import CurveArrivals, Workload
 from planner.step import Step
@@ -106,12 +107,13 @@ def _result(
     scenario: Scenario, workload: Workload, pools: tuple[FleetPool, ...], served: Served
 ) -> Result:
     records, metrics, wall_s = served
+    prefix = prefix_summary(records)
     bill = prefill_bill_share(pools)
     flow = Flow(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
         metrics.steady.output_tokens_per_s,
-        workload.cached_input_share,
+        workload.cached_input_share if prefix is None else prefix.hit_token_share,
         metrics.prefill_share if bill is None else bill,
     )
     costs = costs_of(pools, flow)
@@ -133,6 +135,8 @@ def _result(
         assumptions=fleet_assumptions(pools, scenario.deployment),
         sources=_sources(workload, pools, costs),
         wall_s=wall_s,
+        prefix=prefix,
+        classes=class_summaries(records),
     )
 
 
@@ -196,7 +200,7 @@ def _day(
         whole.requests_per_s,
         whole.input_tokens_per_s,
         whole.output_tokens_per_s,
-        workload.cached_input_share,
+        peak.cached_input_share,
         peak.prefill_share,
     )
     day_costs = tuple(serving_cost(c.price, devices, flow) for c in costs)
@@ -204,7 +208,7 @@ def _day(
                        (whole.input_tokens_per_s, whole.output_tokens_per_s))  # fmt: skip
     own = day_costs[0].usd_per_day * whole.duration_s / 86400 if day_costs else math.nan
     apis = tuple(
-        ApiComparison(api, api_bill_usd(api, inputs, outputs, workload.cached_input_share), own)
+        ApiComparison(api, api_bill_usd(api, inputs, outputs, peak.cached_input_share), own)
         for api in scenario.api_prices
     )
     measured = measured_traffic(workload, scenario.run)

@@ -9,6 +9,7 @@ from planner.evaluation.assumptions import Assumption
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.serving.summaries import ClassSummary, PrefixSummary
 from planner.specs.scenario import Scenario
 from planner.step import Step
 from planner.workloads import Traffic
@@ -60,6 +61,17 @@ class Result:
     assumptions: tuple[Assumption, ...]
     sources: tuple[str, ...]
     wall_s: float
+    prefix: PrefixSummary | None = None
+    """What prefix caches gave; None without them."""
+    classes: tuple[ClassSummary, ...] = ()
+    """By priority class; empty where all requests are alike."""
+
+    @property
+    def cached_input_share(self) -> float:
+        """Share of prompt tokens that were not computed: as found, or as the workload states."""
+        if self.prefix is not None:
+            return self.prefix.hit_token_share
+        return self.scenario.workload.cached_input_share if self.scenario.workload else 0.0
 
     @property
     def devices(self) -> int:
@@ -123,6 +135,8 @@ class Result:
             "costs": [cost_dict(c) for c in self.costs],
             "energy": asdict(self.energy) if self.energy else None,
             "day": _day_dict(self.day) if self.day else None,
+            "prefix_cache": self.prefix.to_dict() if self.prefix else None,
+            "classes": [class_dict(c) for c in self.classes],
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
         }
@@ -140,6 +154,15 @@ def percentiles(p: Percentiles) -> dict[str, Any]:
     result["count"] = p.count
     result["half_width"] = {name: clean(v) for name, v in asdict(p.half_width).items()}
     return result
+
+
+def class_dict(c: ClassSummary) -> dict[str, Any]:
+    """One class and its latencies."""
+    return {
+        "priority": c.priority, "arrived": c.arrived, "finished": c.finished,
+        **{name: percentiles(getattr(c, name)) for name in ("ttft_s", "tpot_s", "e2e_s",
+                                                             "queue_s")},
+    }  # fmt: skip
 
 
 def promise(p: Promise) -> dict[str, Any]:

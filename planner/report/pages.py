@@ -68,7 +68,11 @@ def _fleet_blocks(r: Result) -> list[Block]:
     found += [
         Block(
             "What load is that?", ("day", "load"),
-            (tables.load(r), *((tables.pools(r),) if r.apart else ())),
+            (
+                *((tables.classes(r),) if r.classes else ()),
+                tables.load(r),
+                *((tables.pools(r),) if r.apart else ()),
+            ),
         ),
         Block(
             "What limits it?", ("step", "memory"),

@@ -153,6 +153,8 @@ def _body(page: Page, result: Result) -> None:
     if result.metrics.promises:
         page.table(tables.promises(result))
     page.table(tables.latency(result))
+    if result.classes:
+        page.table(tables.classes(result))
     page.table(tables.load(result))
     if result.apart:
         page.table(tables.pools(result))
