@@ -86,7 +86,7 @@ class PrefixLedger:
         self.waiting_tokens: dict[int, int] = {}
         """What a tier has sent to the replica of a request that is not admitted yet. [tokens]"""
 
-    def expect(self, rows: range) -> None:
+    def expect(self, rows: Sequence[int]) -> None:
         """Number the next requests: they have these rows."""
         self._rows.extend(rows)
         self.found_tokens.extend([-1] * len(rows))

@@ -202,7 +202,7 @@ class Front:
             pool.balancer.release(number, prompt)
             pool.outstanding -= 1
             ledger.finish_s[request] = now_s
-            self._source.answered(now_s)
+            self._source.answered(now_s, request)
             return
         pool = self._pools[0 if number < self._pools[1].first else 1]
         pool.balancer.release(number - pool.first, prompt)
@@ -213,7 +213,7 @@ class Front:
         if pool is self._entry:
             ledger.first_token_s[request] = now_s
         ledger.finish_s[request] = now_s
-        self._source.answered(now_s)
+        self._source.answered(now_s, request)
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""

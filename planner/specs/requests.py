@@ -60,6 +60,8 @@ class RequestTable:
     """What was read and how, to tell whether it must be read again."""
     notes: tuple[str, ...] = field(default=())
     """What was done to the rows on the way in."""
+    priority: Integers | None = None
+    """Class of each request, 0 is served first; None: all alike."""
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -85,4 +87,5 @@ class RequestTable:
             self.output_tokens[rows],
             self.prefixes.take(rows) if self.prefixes else None,
             self.timed, self.format, self.read_from, self.notes,
+            None if self.priority is None else self.priority[rows],
         )  # fmt: skip

@@ -91,7 +91,10 @@ def _chosen(arrivals: TraceArrivals, table: RequestTable) -> tuple[RequestTable,
 
 
 def _moved(table: RequestTable, arrival_s: Floats) -> RequestTable:
-    return RequestTable(arrival_s, table.input_tokens, table.output_tokens, table.prefixes)
+    return RequestTable(
+        arrival_s, table.input_tokens, table.output_tokens, table.prefixes,
+        priority=table.priority,
+    )  # fmt: skip
 
 
 def _scaled(
@@ -170,5 +173,5 @@ def _joined(table: RequestTable, parts: list[Integers], times: list[Floats]) -> 
         prefixes = replace(prefixes, ids=ids)
     order = np.argsort(arrival_s, kind="stable")
     return RequestTable(
-        arrival_s, joined.input_tokens, joined.output_tokens, prefixes
+        arrival_s, joined.input_tokens, joined.output_tokens, prefixes, priority=joined.priority
     ).take(order)  # fmt: skip
