@@ -33,6 +33,7 @@ class Replica:
     """
 
     __slots__ = (
+        "_alone",
         "_at",
         "_balancer",
         "_balances",
@@ -77,6 +78,7 @@ class Replica:
         self._at, self._segment_of = site.clock.at, site.timing.segment
         self._several, self._poll = config.ranks > 1, config.poll_steps
         self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
+        self._alone = not (self._several or self._balances)
         self._delivers = config.role != "prefill"
         self._ranks = ranks_of(config, site.ledger, number)
         self._loads = [rank.view for rank in self._ranks]
@@ -221,6 +223,8 @@ class Replica:
 
     def _plan(self, now_s: float) -> int:
         """Let every rank decide.  Return the steps that holds for, 0: there is nothing to do."""
+        if self._alone:
+            return self._plan_alone(now_s)
         left, prefill = NEVER, False
         sequences = held_tokens = 0
         loads = self._loads
@@ -247,6 +251,23 @@ class Replica:
         if held:
             left = min(left, held)
         return left if sequences else 0
+
+    def _plan_alone(self, now_s: float) -> int:
+        """Plan a replica of one rank: the same, without the sums."""
+        rank = self._ranks[0]
+        admitted = rank.plan()
+        if admitted:
+            self._admit(admitted, now_s)
+        if rank.preempted:
+            self._preempt(rank, now_s)
+        load = self._loads[0] = rank.view
+        sequences = self._sequences = load.sequences
+        self._held_tokens = rank.load.context_tokens + rank.held_prompt_tokens
+        if load.prefill_tokens:
+            self._polled = True
+            return 1
+        self._polled = False
+        return rank.left if sequences else 0
 
     def _hold(self, now_s: float) -> int:
         """Let ranks admit.  Return the steps for which prompts now wait for other ranks'."""

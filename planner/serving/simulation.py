@@ -92,7 +92,8 @@ class Front:
         self.clock, self.ledger, self.cluster = Clock(), Ledger(), cluster
         self.open = True
         self._stream = stream
-        self._shares = cluster.pools[0].config.cached_input_share > 0 or cluster.keeps_prefixes
+        self._keeps = cluster.keeps_prefixes
+        self._shares = cluster.pools[0].config.cached_input_share > 0 or self._keeps
         if self._shares:
             self.ledger.cached = array("q")
         self._counting = False
@@ -170,13 +171,22 @@ class Front:
                 replica.meter.gaps_from_s = now_s
 
     def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
-        by = pool.balancer
+        if self._keeps:
+            return self._submit_by_prefix(pool, request, now_s)
+        member = pool.balancer.take(self.ledger.prompts[request])
+        pool.outstanding += 1
+        number = pool.first + member
+        self.replicas[number].submit(request, now_s)
+        return number
+
+    def _submit_by_prefix(self, pool: "_Pool", request: int, now_s: float) -> int:
+        """Choose by what caches hold, and let what the store behind them has come first."""
+        by, prompt = pool.balancer, self.ledger.prompts[request]
         if isinstance(by, PrefixAware | PrefixCost):
             ours = self.replicas[pool.first : pool.first + pool.setup.replicas]
-            matches = [replica.match(request, now_s) for replica in ours]
-            member = by.choose(matches, self.ledger.prompts[request])
+            member = by.choose([replica.match(request, now_s) for replica in ours], prompt)
         else:
-            member = by.take(self.ledger.prompts[request])
+            member = by.take(prompt)
         pool.outstanding += 1
         number = pool.first + member
         if self._tier is not None:
