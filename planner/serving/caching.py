@@ -64,10 +64,7 @@ class CachingScheduler(Scheduler):
     def match(self, request: int, steps: int) -> int:
         """Prompt tokens that the cache holds of a request, ``steps`` into a stretch. [tokens]"""
         self._settle(self.load.sequences * steps)
-        found = self._find(request)
-        if request not in self._held:
-            self._ids.pop(request, None)
-        return found
+        return self._find(request, self._prefixes.of(request))
 
     def evict_all(self) -> list[int]:
         """Drop everything, running, waiting or kept.  Return the requests."""
@@ -90,9 +87,9 @@ class CachingScheduler(Scheduler):
             ids = self._ids[request] = self._prefixes.of(request)
         return ids
 
-    def _find(self, request: int) -> int:
+    def _find(self, request: int, ids: list[int]) -> int:
         """Prompt tokens in the cache; the last of a prompt is always computed. [tokens]"""
-        ids, prompt = self._names(request), self._prompts[request]
+        prompt = self._prompts[request]
         span = self._prefixes.span(request, prompt, ids)
         return max(0, min(self._cache.match(ids, span + 1), span, prompt - 1))
 
@@ -126,7 +123,7 @@ class CachingScheduler(Scheduler):
         if request in self._swapped:
             self._found = (request, 0, 0)
             return super()._fits(request)
-        local = self._find(request)
+        local = self._find(request, self._names(request))
         found = max(local, min(self._prefixes.waiting_tokens.get(request, 0),
                                self._prompts[request] - 1))  # fmt: skip
         self._found = (request, local, found)

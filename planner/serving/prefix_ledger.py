@@ -55,6 +55,8 @@ class PrefixLedger:
     __slots__ = (
         "_blocks",
         "_input_tokens",
+        "_last",
+        "_last_ids",
         "_rows",
         "block_tokens",
         "caches",
@@ -71,6 +73,7 @@ class PrefixLedger:
         self._blocks, self._input_tokens = blocks, input_tokens
         self.block_tokens, self.covers_answers = blocks.block_tokens, blocks.covers_answers
         self._rows = array("q")
+        self._last, self._last_ids = -1, [0]
         self.computed_tokens = 0
         """Over all replicas. [tokens]"""
         self.caches: list[Evicting] = []
@@ -95,7 +98,9 @@ class PrefixLedger:
 
     def of(self, request: int) -> list[int]:
         """Names of a request's blocks, from its first token on."""
-        return self._blocks.of(self._rows[request])
+        if self._last != request:  # a router asks every replica about the same request
+            self._last, self._last_ids = request, self._blocks.of(self._rows[request])
+        return self._last_ids
 
     def prompt_tokens(self, request: int) -> int:
         """A request's prompt as it came. [tokens]"""
