@@ -45,6 +45,22 @@ class TierReader:
     def __init__(self, tiers: list[SharedTier], prefixes: PrefixLedger) -> None:
         self._tiers, self._prefixes = tiers, prefixes
 
+    def matches(self, request: int, local_tokens: list[int]) -> list[int]:
+        """Prompt tokens that each replica holds, its own store included. [tokens]
+
+        What all replicas have in common is no reason to choose one of them.
+        """
+        if len(self._tiers) > 1 and self._tiers[0] is self._tiers[1]:
+            return local_tokens
+        return [
+            max(local, self._held(request, member)) for member, local in enumerate(local_tokens)
+        ]
+
+    def _held(self, request: int, member: int) -> int:
+        prefixes = self._prefixes
+        ids, prompt = prefixes.of(request), prefixes.prompt_tokens(request)
+        return min(self._tiers[member].match(ids, prompt), prefixes.span(request, prompt, ids))
+
     def ready_s(self, request: int, member: int, local_tokens: int, now_s: float) -> float:
         """When a replica can take a request: now, or when its load is there. [s]
 
@@ -53,9 +69,7 @@ class TierReader:
         local_tokens : of its prompt that the replica's cache holds. [tokens]
         """
         prefixes, tier = self._prefixes, self._tiers[member]
-        ids = prefixes.of(request)
-        prompt = prefixes.prompt_tokens(request)
-        there = min(tier.match(ids, prompt), prefixes.span(request, prompt, ids))
+        there = self._held(request, member)
         if there <= local_tokens:
             return now_s
         ready_s = tier.load(now_s, there - local_tokens)

@@ -184,7 +184,10 @@ class Front:
         by, prompt = pool.balancer, self.ledger.prompts[request]
         if isinstance(by, PrefixAware | PrefixCost):
             ours = self.replicas[pool.first : pool.first + pool.setup.replicas]
-            member = by.choose([replica.match(request, now_s) for replica in ours], prompt)
+            matches = [replica.match(request, now_s) for replica in ours]
+            if self._tier is not None:
+                matches = self._tier.matches(request, matches)
+            member = by.choose(matches, prompt)
         else:
             member = by.take(prompt)
         pool.outstanding += 1
