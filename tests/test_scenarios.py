@@ -11,6 +11,8 @@ from planner.specs.workload import CurveArrivals
 NAMES = list(files.scenario_titles())
 SMALL = {
     "chat-sessions": {"run.duration_s": 60.0, "run.warmup_s": 20.0},
+    "thousandth-day": {"run.start_s": 64000, "run.duration_s": 5400},
+    "r1-chat-failures": {"run.duration_s": 900},
     "deepseek-production-day": {"run.start_s": 57600, "run.duration_s": 3.0, "run.warmup_s": 1.0},
     "deepseek-r1-day": {"run.window": 52, "run.warmup_s": 60.0, "space.max_nodes_per_replica": 1},
     "prefix-tiers": {"workload.arrivals.to_s": 1920.0, "run.warmup_s": 30.0},

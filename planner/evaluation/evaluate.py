@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 from planner.cost import (
     ApiComparison,
@@ -13,6 +14,8 @@ from planner.cost import (
 )
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
+from planner.evaluation.operations import operations_of, operations_report, paid_devices
+from planner.evaluation.operations_assumptions import UNUSED_OPERATIONS, operations_assumptions
 from planner.evaluation.pools import (
     FleetPool,
     cluster_of,
@@ -23,6 +26,7 @@ from planner.evaluation.pools import (
     prefill_bill_share,
     uses,
 )
+from planner.evaluation.reach import out_of_reach
 from planner.evaluation.replica import Replica
 from planner.evaluation.result import Day, Energy, Result
 from planner.serving import (
@@ -34,8 +38,9 @@ from planner.serving import (
     summarise,
 )
 from planner.serving.summaries import class_summaries, prefix_summary
+from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
-from planner.specs.workload import CurveArrivals, Workload
+from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Workload
 from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
@@ -59,10 +64,14 @@ def evaluate(scenario: Scenario) -> Result:
     workload = need_workload(scenario)
     pools = fleet_of(scenario, scenario.deployment)
     traffic = measured_traffic(workload, scenario.run)
+    run = resolve_run(workload, scenario.run)
+    operations = operations_of(scenario.operations, pools, run, traffic)
     cluster = cluster_of(
-        pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens
+        pools, workload.cached_input_share, scenario.deployment, traffic.input_tokens, operations
     )
-    return _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    found = _result(scenario, workload, pools, _serve(scenario, workload, cluster))
+    broken = found.metrics.broken
+    return replace(found, out_of_reach=out_of_reach(cluster, found.records, broken))
 
 
 def need_workload(scenario: Scenario) -> Workload:
@@ -90,8 +99,10 @@ def _serve(
     scenario: Scenario, workload: Workload, cluster: Cluster, horizon_s: float | None = None
 ) -> Served:
     start_s = time.perf_counter()
+    horizon_s = horizon_s or scenario.run.horizon_s
     stream = generate(workload, resolve_run(workload, scenario.run))
-    records = simulate_cluster(stream, cluster, horizon_s=horizon_s)
+    stops = horizon_s is None
+    records = simulate_cluster(stream, cluster, horizon_s=horizon_s, stop_overload=stops)
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
 
@@ -108,7 +119,13 @@ def _result(
 ) -> Result:
     records, metrics, wall_s = served
     prefix = prefix_summary(records)
-    bill = prefill_bill_share(pools)
+    closed = isinstance(workload.arrivals, ClosedLoopArrivals)
+    overload = None if closed else records.overload()
+    if overload is not None:
+        metrics = metrics.overloaded()
+    spec = scenario.operations if records.fleet is not None else None
+    paid = paid_devices(spec, pools, records)
+    bill = prefill_bill_share(pools, paid)
     flow = Flow(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
@@ -116,7 +133,7 @@ def _result(
         workload.cached_input_share if prefix is None else prefix.hit_token_share,
         metrics.prefill_share if bill is None else bill,
     )
-    costs = costs_of(pools, flow)
+    costs = costs_of(pools, sum(paid), flow)
     main = pools[-1]
     decode, prefill = _typical_steps(pools, metrics, records)
     return Result(
@@ -127,13 +144,19 @@ def _result(
         traffic=measured_traffic(workload, scenario.run),
         metrics=metrics,
         records=records,
+        overload=overload,
         decode=decode,
         prefill=prefill,
         costs=costs,
         energy=_energy(fleet_w(pools, records), flow),
         day=_day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
-        assumptions=fleet_assumptions(pools, scenario.deployment),
-        sources=_sources(workload, pools, costs),
+        operations=operations_report(spec, pools, records, scenario.slo),
+        assumptions=(
+            *fleet_assumptions(pools, scenario.deployment),
+            *operations_assumptions(spec, scenario.run.seed),
+            *([UNUSED_OPERATIONS] if scenario.operations and not spec else []),
+        ),
+        sources=_sources(workload, pools, costs, spec),
         wall_s=wall_s,
         prefix=prefix,
         classes=class_summaries(records),
@@ -141,8 +164,9 @@ def _result(
 
 
 def _sources(
-    workload: Workload, pools: tuple[FleetPool, ...], costs: tuple[Cost, ...]
-) -> tuple[str, ...]:
+    workload: Workload, pools: tuple[FleetPool, ...], costs: tuple[Cost, ...],
+    spec: OperationsSpec | None,
+) -> tuple[str, ...]:  # fmt: skip
     """Where the facts of every pool are from, without repetition."""
     found = [
         *sources(
@@ -152,6 +176,7 @@ def _sources(
                 for spec in (hardware.accelerator, hardware.system, hardware.calibration)
             ),
             *(c.price for c in costs),
+            *([spec] if spec else []),
         ),
         pools[0].replica.model.source,
     ]

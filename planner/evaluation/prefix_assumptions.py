@@ -1,7 +1,7 @@
 """What an answer takes for granted of prefix caches."""
 
 from planner.evaluation.replica import Replica
-from planner.serving.cluster import BY_PREFIX
+from planner.serving.balance import BY_PREFIX
 from planner.units import human
 
 

@@ -13,7 +13,7 @@ from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig
-from planner.serving.cluster import BY_PREFIX
+from planner.serving.balance import BY_PREFIX
 from planner.serving.config import Role
 from planner.serving.prefix_tier import TierSetup
 from planner.shard import Shard, shard

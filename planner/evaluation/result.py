@@ -6,9 +6,11 @@ from typing import Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
+from planner.evaluation.operations import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.serving.overload import Overload
 from planner.serving.summaries import ClassSummary, PrefixSummary
 from planner.specs.scenario import Scenario
 from planner.step import Step
@@ -51,6 +53,8 @@ class Result:
     traffic: Traffic
     metrics: Metrics
     records: Records
+    overload: Overload | None
+    """The queue grows without bound; waits then have no percentiles."""
     decode: Step
     """A decode step at the mean load."""
     prefill: Step
@@ -58,9 +62,13 @@ class Result:
     costs: tuple[Cost, ...]
     energy: Energy | None
     day: Day | None
+    operations: OperationsReport | None
+    """Failures, scaling and maintenance; None: none could happen."""
     assumptions: tuple[Assumption, ...]
     sources: tuple[str, ...]
     wall_s: float
+    out_of_reach: tuple[Promise, ...] = ()
+    """Promises that no load keeps; the value is that of a request alone on the fleet."""
     prefix: PrefixSummary | None = None
     """What prefix caches gave; None without them."""
     classes: tuple[ClassSummary, ...] = ()
@@ -111,12 +119,15 @@ class Result:
             "finished": m.finished,
             "rejected": m.rejected,
             "unfinished": m.unfinished,
+            "lost": m.lost,
             "ttft_s": percentiles(m.ttft_s),
             "tpot_s": percentiles(m.tpot_s),
             "itl_s": percentiles(m.itl_s),
             "e2e_s": percentiles(m.e2e_s),
             "queue_s": percentiles(m.queue_s),
+            "overload": _overload_dict(self.overload) if self.overload else None,
             "slo_met": m.slo_met,
+            "out_of_reach": [promise(p) for p in self.out_of_reach],
             "promises": [promise(p) for p in m.promises],
             "good_share": m.good_share,
             "goodput_requests_per_s": m.goodput_requests_per_s,
@@ -137,6 +148,7 @@ class Result:
             "day": _day_dict(self.day) if self.day else None,
             "prefix_cache": self.prefix.to_dict() if self.prefix else None,
             "classes": [class_dict(c) for c in self.classes],
+            "operations": self.operations.to_dict() if self.operations else None,
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
         }
@@ -199,6 +211,11 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
         "retrieved": cost.price.retrieved,
         **values,
     }
+
+
+def _overload_dict(overload: Overload) -> dict[str, Any]:
+    load = overload.load_share
+    return asdict(overload) | {"load_share": load if math.isfinite(load) else None}
 
 
 def _day_dict(day: Day) -> dict[str, Any]:

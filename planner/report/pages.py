@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
 from planner.report import answer, bars, plan_tables, tables
+from planner.report.operation_tables import operations
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
 from planner.search import Comparison, Plan
@@ -65,12 +66,14 @@ def _fleet_blocks(r: Result) -> list[Block]:
         api = tables.apis(r)
         money = (*tables.cost(r, wide=True), *((api,) if api else ()))
         found.append(Block("What does it cost?", ("cost",), money))
+    happened = operations(r)
     found += [
         Block(
             "What load is that?", ("day", "load"),
             (
                 *((tables.classes(r),) if r.classes else ()),
                 tables.load(r),
+                *((happened,) if happened else ()),
                 *((tables.pools(r),) if r.apart else ()),
             ),
         ),

@@ -152,8 +152,9 @@ def load(result: Result) -> Table:
     ]
     if result.prefix:
         rows += _prefix_rows(result.prefix)
-    if m.rejected or m.unfinished:
-        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished"))
+    if m.rejected or m.unfinished or m.lost:
+        lost = f", {m.lost:,} lost" if m.lost else ""
+        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished{lost}"))
     if result.energy:
         e = result.energy
         rows.append(

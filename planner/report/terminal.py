@@ -7,6 +7,7 @@ from planner.memory import Memory
 from planner.report import answer, bars, plan_tables, tables
 from planner.report.expert_tables import print_experts
 from planner.report.ink import Page
+from planner.report.operation_tables import operations
 from planner.report.shelf import print_hardware, print_model, print_models, print_system
 from planner.report.verdicts import print_claims, print_steady, print_step_answer
 from planner.report.words import HOW, component, number, seconds, share
@@ -156,6 +157,9 @@ def _body(page: Page, result: Result) -> None:
     if result.classes:
         page.table(tables.classes(result))
     page.table(tables.load(result))
+    happened = operations(result)
+    if happened:
+        page.table(happened)
     if result.apart:
         page.table(tables.pools(result))
     for use in result.pools:

@@ -131,49 +131,76 @@ class Random:
         self._outstanding[member] -= 1
 
 
-class PrefixAware:
-    """The member with the longest match; the least loaded where none is long or load is uneven.
+BY_PREFIX = ("prefix_aware", "prefix_cost")
+"""Routers that ask what caches hold."""
 
-    SGLang's rule with its default thresholds [1]_.  Of equals the one with fewest requests, then
-    the lowest number.  Routers of SGLang keep a tree of what they sent where; here they know what
-    is cached, as those do that listen to the engines' cache events.
+MATCH_SHARE, MOST_APART, MOST_RATIO = 0.3, 64, 1.5
+"""Shortest match worth following, as a share of the prompt; requests between the fullest and the
+emptiest member above which load decides; how many times as many the fullest must have, too."""
+
+
+def longest_match(matches: Sequence[int], load: Sequence[int], tokens: int) -> int:
+    """Place of the member with the longest match, or of the least loaded [1]_.
+
+    Load decides where no match is long and where load is uneven.  Of equals the one with fewest
+    requests, then the first.
 
     Parameters
     ----------
-    match_share : shortest match worth following, as a share of the prompt.
-    most_apart : requests between the fullest and the emptiest member above which load decides …
-    most_ratio : … if the fullest has also more than this many times the requests of the emptiest.
+    matches, load : prompt tokens that each member holds, and requests it has.
+    tokens : the prompt.
 
     References
     ----------
     .. [1] SGLang model gateway (sglang_router), policy ``cache_aware``: ``cache_threshold`` 0.3,
        ``balance_abs_threshold`` 64, ``balance_rel_threshold`` 1.5.
     """
+    least, most, best = min(load), max(load), max(matches)
+    uneven = most - least > MOST_APART and most > MOST_RATIO * least
+    if uneven or best < MATCH_SHARE * tokens:
+        return load.index(least)
+    return min(
+        (own, place)
+        for place, (match, own) in enumerate(zip(matches, load, strict=True))
+        if match == best
+    )[1]
 
-    __slots__ = ("_match_share", "_most_apart", "_most_ratio", "outstanding")
 
-    def __init__(
-        self, members: int, match_share: float = 0.3, most_apart: int = 64, most_ratio: float = 1.5
-    ) -> None:
+def least_cost(matches: Sequence[int], held: Sequence[int]) -> int:
+    """Place of the member where tokens to compute and tokens held are fewest; the first of equals.
+
+    Dynamo's rule at temperature 0 and weight 1 [1]_: blocks of the prompt that are not cached
+    there, and blocks of what it runs; in tokens here, and answers left out.
+
+    Parameters
+    ----------
+    matches, held : prompt tokens that each member holds of this request, and of those it has.
+
+    References
+    ----------
+    .. [1] NVIDIA Dynamo documentation, Router Design: cost = overlap weight x prefill blocks +
+       decode blocks.
+    """
+    return min(range(len(held)), key=lambda one: held[one] - matches[one])
+
+
+class PrefixAware:
+    """The member with the longest match, see :func:`longest_match`.
+
+    Routers of SGLang keep a tree of what they sent where; here they know what is cached, as those
+    do that listen to the engines' cache events.
+    """
+
+    __slots__ = ("outstanding",)
+
+    def __init__(self, members: int) -> None:
         self.outstanding = [0] * members
         """Requests each member has."""
-        self._match_share, self._most_apart = match_share, most_apart
-        self._most_ratio = most_ratio
 
     def choose(self, matches: Sequence[int], tokens: int) -> int:
         """Choose a member for a prompt of ``tokens`` and count it there."""
-        load = self.outstanding
-        least, most, best = min(load), max(load), max(matches)
-        uneven = most - least > self._most_apart and most > self._most_ratio * least
-        if uneven or best < self._match_share * tokens:
-            member = load.index(least)
-        else:
-            member = min(
-                (own, number)
-                for number, (match, own) in enumerate(zip(matches, load, strict=True))
-                if match == best
-            )[1]
-        load[member] += 1
+        member = longest_match(matches, self.outstanding, tokens)
+        self.outstanding[member] += 1
         return member
 
     def take(self, tokens: int) -> int:
@@ -186,16 +213,7 @@ class PrefixAware:
 
 
 class PrefixCost:
-    """The member where tokens to compute and tokens held are fewest together; the lowest of equals.
-
-    Dynamo's rule at temperature 0 and weight 1 [1]_: blocks of the prompt not cached there, and
-    blocks of the prompts it has; counted in tokens here, answers left out.
-
-    References
-    ----------
-    .. [1] NVIDIA Dynamo documentation, Router Design: cost = overlap weight x prefill blocks +
-       decode blocks.
-    """
+    """The member where tokens to compute and tokens held are fewest, see :func:`least_cost`."""
 
     __slots__ = ("_tokens",)
 
@@ -204,9 +222,8 @@ class PrefixCost:
 
     def choose(self, matches: Sequence[int], tokens: int) -> int:
         """Choose a member for a prompt of ``tokens`` and count it there."""
-        held = self._tokens
-        member = min(range(len(held)), key=lambda one: held[one] - matches[one])
-        held[member] += tokens
+        member = least_cost(matches, self._tokens)
+        self._tokens[member] += tokens
         return member
 
     def take(self, tokens: int) -> int:

@@ -34,6 +34,11 @@ class Clock(simpy.Environment):
         heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
         return alarm
 
+    @property
+    def pending(self) -> int:
+        """Events in the calendar."""
+        return len(self._queue)
+
     def run_out(self) -> None:
         """Handle events until there is none, as :meth:`simpy.Environment.run` does.
 
@@ -72,8 +77,9 @@ def _counts() -> "array[int]":
     return array("q")
 
 
-TOO_LONG, SHED, LOST = -1, -2, -3
-"""In place of a replica's number: never to be run; turned away; lost with a failed replica."""
+TOO_LONG, SHED, LOST, ROUTER = -1, -2, -3, -4
+"""In place of a replica's number: never to be run; turned away; lost with a failed replica; still
+at the router, for no replica is up."""
 
 
 @dataclass(slots=True)
@@ -102,6 +108,8 @@ class Ledger:
     """Times a request was preempted, where it was."""
     retried: dict[int, int] = field(default_factory=dict)
     """Times a request began anew after its replica failed, where it did."""
+    lost_s: dict[int, float] = field(default_factory=dict)
+    """When a request was lost, where it was. [s]"""
 
     def expect(self, count: int) -> None:
         """Make room for the times of ``count`` more requests."""

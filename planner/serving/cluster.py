@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 from planner.errors import InputError
+from planner.serving.balance import BY_PREFIX
 from planner.serving.config import ReplicaConfig
 from planner.serving.decoding import NEVER
+from planner.serving.operations import Operations
 from planner.serving.prefix_tier import TierSetup
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
-
-BY_PREFIX = ("prefix_aware", "prefix_cost")
-"""Routers that ask what caches hold."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Cluster:
     """From a client's send to the router: front end, tokeniser, transport. [s]"""
     seed: int = 0
     """Of routers that draw."""
+    operations: Operations | None = None
+    """None: every replica serves all the time."""
 
     def __post_init__(self) -> None:
         for pool in self.pools:
@@ -73,6 +74,8 @@ class Cluster:
                     f"{pool.router} needs a prefix cache to ask: give prefix_cache, or another "
                     "router",
                 )  # fmt: skip
+        if self.operations is not None:
+            self.operations.check([pool.replicas for pool in self.pools])
         roles = tuple(pool.config.role for pool in self.pools)
         if roles not in (("both",), ("prefill", "decode")):
             raise InputError(

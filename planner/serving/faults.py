@@ -1,8 +1,8 @@
 """When things break and when they are back: devices, nodes and links as alternating renewals.
 
 A component is up for a time of mean MTBF, down for a time of mean MTTR, and so on; components are
-independent.  Nothing here knows a clock or a request: a simulation asks for the outages of a run
-beforehand, so the same seed breaks the same things whatever is served.
+independent.  Nothing here knows a clock or a request, and each component has a random stream of its
+own, so the same seed breaks the same things whatever is served.
 
 References
 ----------
@@ -11,7 +11,7 @@ References
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,25 +106,28 @@ def _alternate(
 ) -> tuple[Floats, Floats]:
     """Begins and ends of one component's outages."""
     begins, ends = [], []
+    for begin_s, end_s in alternating(failing, rng):
+        if begin_s >= duration_s:
+            break
+        begins.append(begin_s)
+        ends.append(end_s)
+    return np.array(begins), np.array(ends)
+
+
+def alternating(failing: Failing, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
+    """Outages of one component one after the other, without end: (begin, end). [s]
+
+    It may be down at time 0 already, with what is left of a repair.
+    """
+    drawn = failing.repair == "exponential"
     now_s = 0.0
-    if rng.random() >= failing.availability:  # down at the start: what is left of a repair
-        left_s = (
-            rng.exponential(failing.mttr_s)
-            if failing.repair == "exponential"
-            else rng.uniform(0, failing.mttr_s)
-        )
-        begins.append(0.0)
-        ends.append(left_s)
-        now_s = left_s
+    if rng.random() >= failing.availability:
+        now_s = rng.exponential(failing.mttr_s) if drawn else rng.uniform(0, failing.mttr_s)
+        yield 0.0, now_s
     while True:
-        now_s += rng.exponential(failing.mtbf_s)
-        if now_s >= duration_s:
-            return np.array(begins), np.array(ends)
-        begins.append(now_s)
-        now_s += (
-            rng.exponential(failing.mttr_s) if failing.repair == "exponential" else failing.mttr_s
-        )
-        ends.append(now_s)
+        begin_s = now_s + rng.exponential(failing.mtbf_s)
+        now_s = begin_s + (rng.exponential(failing.mttr_s) if drawn else failing.mttr_s)
+        yield begin_s, now_s
 
 
 def group_outages(outages: Outages, per_group: int) -> Outages:

@@ -1,5 +1,6 @@
 """Stores behind the caches of a pool: what is loaded from them, and when it is there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.errors import InputError
@@ -45,15 +46,16 @@ class TierReader:
     def __init__(self, tiers: list[SharedTier], prefixes: PrefixLedger) -> None:
         self._tiers, self._prefixes = tiers, prefixes
 
-    def matches(self, request: int, local_tokens: list[int]) -> list[int]:
-        """Prompt tokens that each replica holds, its own store included. [tokens]
+    def matches(self, request: int, members: Sequence[int], local_tokens: list[int]) -> list[int]:
+        """Prompt tokens that replicas hold, stores of their own included. [tokens]
 
         What all replicas have in common is no reason to choose one of them.
         """
         if len(self._tiers) > 1 and self._tiers[0] is self._tiers[1]:
             return local_tokens
         return [
-            max(local, self._held(request, member)) for member, local in enumerate(local_tokens)
+            max(local, self._held(request, member))
+            for member, local in zip(members, local_tokens, strict=True)
         ]
 
     def _held(self, request: int, member: int) -> int:
@@ -69,6 +71,7 @@ class TierReader:
         local_tokens : of its prompt that the replica's cache holds. [tokens]
         """
         prefixes, tier = self._prefixes, self._tiers[member]
+        prefixes.waiting_tokens.pop(request, None)  # of a replica that failed
         there = self._held(request, member)
         if there <= local_tokens:
             return now_s

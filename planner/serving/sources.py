@@ -8,7 +8,7 @@ import simpy
 
 from planner.errors import InputError
 from planner.serving.arrivals import ClosedLoopStream, RequestStream, SessionStream, Stream
-from planner.serving.clock import ARRIVAL
+from planner.serving.clock import ARRIVAL, TOO_LONG
 from planner.serving.prefix_ledger import PrefixLedger
 from planner.specs.requests import PrefixBlocks
 
@@ -101,6 +101,8 @@ class OpenLoop:
         if following < self._count:
             front.clock.at(self._times_s[following] + self._delay_s, ARRIVAL, self._arrive)
         front.arrive(request, front.clock.now)
+        if following == self._count:
+            front.all_sent()
 
 
 class Clients:
@@ -157,7 +159,8 @@ class Clients:
         if front.arrive(request, front.clock.now):
             self._rejected_in_row = 0
             return
-        self._rejected_in_row += 1
+        if ledger.replica[request] == TOO_LONG or not self._stream.think_s:
+            self._rejected_in_row += 1
         if self._rejected_in_row >= HOPELESS:
             raise front.too_long(input_tokens + output_tokens)
         self.answered(front.clock.now)

@@ -1,13 +1,14 @@
 """The whole question: as it is written in a file, and with every name resolved."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
 from planner.specs.deployment import Deployment, Disaggregated, KvFormat, Limits, Pool
 from planner.specs.hardware import AcceleratorSpec, ApiPrice, CalibrationSpec, Price, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
+from planner.specs.operations import OperationsSpec
 from planner.specs.routing import Routing
 from planner.specs.workload import Run, Slo, Workload
 
@@ -82,6 +83,8 @@ class _Common(Spec):
     title: str = ""
     deployment: Deployment | None = None
     """For `simulate` and `step`: exactly this runs."""
+    operations: OperationsSpec | None = None
+    """Failures, scaling and maintenance; None: every replica serves all the time."""
     steady: Steady | None = None
     run: Run = Run()
     slo: Slo = Slo()
@@ -89,6 +92,17 @@ class _Common(Spec):
     claims: tuple[Claim, ...] = ()
     training: Training | None = None
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _pools_of_operations(self) -> Self:
+        if self.operations and not isinstance(self.deployment, Disaggregated):
+            for role in ("prefill", "decode"):
+                if getattr(self.operations, role) is not None:
+                    raise ValueError(
+                        f"operations.{role}: the deployment has no {role} pool; "
+                        "write its fields under operations itself"
+                    )
+        return self
 
 
 class ScenarioFile(_Common):

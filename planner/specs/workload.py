@@ -82,6 +82,9 @@ class Run(Spec):
     """Stop arrivals after this many requests."""
     duration_s: Rate | None = None
     """Stop arrivals after this time."""
+    horizon_s: Rate | None = None
+    """Stop serving at this time, whatever is unanswered; None: serve to the last answer, or of an
+    open loop to the last arrival if the queue grows without bound by then."""
     window: Literal["peak_output", "peak_requests"] | Annotated[int, Field(ge=0)] | None = None
     """Measure one window of a curve: by its number, or the busiest by output tokens or requests.
     Its predecessors of ``warmup_s`` run before it."""

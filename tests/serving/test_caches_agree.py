@@ -7,6 +7,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from planner.serving import Cluster, PoolSetup, RequestStream, simulate_cluster
+from planner.serving.operations import Operations
 from planner.serving.prefix_tier import TierSetup
 from planner.serving.reference import PlainReplica
 from planner.specs.requests import PrefixBlocks
@@ -19,6 +20,11 @@ from tests.serving.test_engines_agree import (
     same_requests,
     some_fit,
     sums_agree,
+)
+from tests.serving.test_operated_engines_agree import (
+    RULES_OF_FAILURE,
+    operated_agree,
+    operated_pools,
 )
 
 BLOCK = 5
@@ -129,3 +135,14 @@ def test_a_prefill_pool_with_caches_jumps_to_where_steps_lead(
     )
     jump = both(stream, Cluster(pools, handover, request_delay_s=0.125), cluster["horizon_s"])
     event(f"hits {bool(jump.prefix.found_tokens.any())}")
+
+
+@settings(max_examples=150, deadline=None)
+@given(sharing_streams(), TIMINGS, CACHING, CLUSTERS, RULES_OF_FAILURE, st.data())
+def test_a_fleet_with_caches_that_fails_jumps_to_where_steps_lead(
+    stream, timing, config, cluster, failure, data
+):
+    config = dataclasses.replace(config, **data.draw(RULES), rank_router=cluster["rank_router"])
+    pool = PoolSetup(timing, config, cluster["replicas"], cluster["router"], cluster["tier"])
+    operations = Operations((data.draw(operated_pools(pool.replicas)),), **failure)
+    operated_agree(stream, Cluster((pool,), operations=operations), cluster["horizon_s"])
