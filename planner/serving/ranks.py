@@ -36,7 +36,9 @@ def ranks_of(config: ReplicaConfig, ledger: Ledger, number: int) -> list[Schedul
             rank.store = kept.tiers[number]
         return [*ranks]
     kind = SeparateScheduler if config.separate else Scheduler
+    # what the prefill pool's caches gave is not in a decode pool that computes a prompt again
+    cached = ledger.cached if ledger.prefixes is None else None
     return [
-        kind(config, ledger.prompts, answers, ledger.cached, ledger.priority)
+        kind(config, ledger.prompts, answers, cached, ledger.priority)
         for _ in range(config.ranks)
     ]
