@@ -37,8 +37,7 @@ def ranks_of(config: ReplicaConfig, ledger: Ledger, number: int) -> list[Schedul
         return [*ranks]
     kind = SeparateScheduler if config.separate else Scheduler
     # what the prefill pool's caches gave is not in a decode pool that computes a prompt again
-    cached = ledger.cached if ledger.prefixes is None else None
+    stated = ledger.cached if ledger.prefixes is None else None
     return [
-        kind(config, ledger.prompts, answers, cached, ledger.priority)
-        for _ in range(config.ranks)
+        kind(config, ledger.prompts, answers, stated, ledger.priority) for _ in range(config.ranks)
     ]
