@@ -1,12 +1,25 @@
 """From work to time: the roofline with achieved shares."""
 
-from dataclasses import dataclass
+import math
+from bisect import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from planner.errors import InputError
 from planner.ops import AttentionDecode, AttentionPrefill, Gemm, GroupedGemm, Op, Real
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve
+from planner.specs.hardware import (
+    AcceleratorSpec,
+    Achieved,
+    AttentionVariant,
+    CalibrationSpec,
+    Curve,
+)
+
+SHARED: dict[AttentionVariant, AttentionVariant] = {"mha": "gqa", "mha_fp8_cache": "gqa_fp8_cache"}
+"""Kernel of heads that share no keys -> of those that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +33,16 @@ class OpTime:
     time_s: Real
     compute_s: Real
     memory_s: Real
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """The part of a law that says what a kernel makes of a call (``Achieved``)."""
+
+    tile_rows: int | None = None
+    split_depth: int | None = None
+    fill_depth: int | None = None
+    score_flop: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,12 @@ class Call:
     """Queries and results of decode attention at the stated bandwidth."""
     lines: bool = False
     """Whether time is straight between the knots of ``memory_curve`` (decode attention)."""
+    rows: Real = 1.0
+    """Rows of a product's result."""
+    step_s: Real = 0.0
+    """Operands of one step of the inner dimension at the stated bandwidth."""
+    scores_s: Real = 0.0
+    """One FLOP a score (pair of query and key, head) at the stated peak."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -51,27 +80,59 @@ class Call:
            + \frac{t_q}{\eta_q} + d\,\tau + t_0
 
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
-        over the call's size), depth ``d``, time a step of it ``tau`` and floor ``t_0``.
+        over the call's size), depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the
+        call that the kernel makes of it (:meth:`shaped`).
 
         References
         ----------
         .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
         """
+        call = self.shaped(law)
         compute: Real = law.compute_share
         memory: Real = law.memory_share
         if law.compute_curve is not None:
-            compute = share_at(law.compute_curve, self.size)
+            compute = share_at(law.compute_curve, call.size)
         if law.memory_curve is not None:
             share = streamed_share if self.lines else share_at
             memory = share(law.memory_curve, self.moved_bytes)
         query_s = self.query_s
-        memory_s = self.memory_s
+        memory_s = call.memory_s
         if law.query_share is None:
             memory_s, query_s = memory_s + query_s, 0.0
         else:
             query_s = query_s / law.query_share
-        busy = blended(self.compute_s / compute, memory_s / memory, law.blend)
-        return busy + query_s + self.depth * (law.depth_s or 0.0) + law.floor_s
+        busy = blended(call.compute_s / compute, memory_s / memory, law.blend)
+        return busy + query_s + call.depth * (law.depth_s or 0.0) + law.floor_s
+
+    def shaped(self, law: "Achieved | Shaping") -> "Call":
+        """Return the call with what tiles, pipelines and exponentials add to it.
+
+        * ``tile_rows``: no fewer rows are computed, and units are busy as by that many.
+        * ``fill_depth``: so many steps more of the inner dimension.
+        * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
+        * ``score_flop``: exponentials beside the products.
+
+        References
+        ----------
+        .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023 (tiles, split-K).
+        .. [2] J. Shah et al., "FlashAttention-3", arXiv:2407.08608, section 3 (exponentials take
+           as long as products at small head dimensions).
+        """
+        if not (law.tile_rows or law.fill_depth or law.split_depth or law.score_flop):
+            return self
+        compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
+        if law.tile_rows:
+            padded = np.maximum(1.0, law.tile_rows / np.maximum(self.rows, 1e-30))
+            compute_s, size = compute_s * padded, size * padded
+        if law.fill_depth:
+            compute_s = compute_s * (1 + law.fill_depth / depth)
+            memory_s = memory_s + law.fill_depth * self.step_s
+        if law.split_depth:
+            size = size * np.maximum(1.0, depth / law.split_depth)
+            depth = np.minimum(depth, law.split_depth)
+        if law.score_flop:
+            compute_s = compute_s + law.score_flop * self.scores_s
+        return replace(self, compute_s=compute_s, memory_s=memory_s, size=size, depth=depth)
 
 
 def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
@@ -87,11 +148,21 @@ def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
         return table[op.precision]
     if isinstance(op, AttentionDecode):
         decode, law = calibration.attention_decode_variants, calibration.attention_decode
-        return decode.get(op.variant, law) if op.variant else law
+        return _of_variant(decode, op.variant, law)
     if isinstance(op, AttentionPrefill):
         prefill, law = calibration.attention_prefill_variants, calibration.attention_prefill
-        return prefill.get(op.variant, law) if op.variant else law
+        return _of_variant(prefill, op.variant, law)
     return calibration.elementwise
+
+
+def _of_variant(
+    laws: Mapping[AttentionVariant, Achieved], variant: AttentionVariant | None, law: Achieved
+) -> Achieved:
+    """Shares of a kernel, else of its kin that shares keys, else of the family."""
+    if variant is None:
+        return law
+    shared = SHARED.get(variant, variant)
+    return laws.get(variant) or laws.get(shared) or law
 
 
 def share_at(curve: Curve, size: Real) -> Real:
@@ -101,9 +172,19 @@ def share_at(curve: Curve, size: Real) -> Real:
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (ceilings).
     """
-    logs = np.log(np.maximum(size, 1e-30))
-    shares: Real = np.exp(np.interp(logs, np.log(curve.sizes), np.log(curve.shares)))
-    return shares
+    sizes, shares = _logs(curve.sizes, curve.shares)
+    if isinstance(size, float):  # one case: fifteen times faster than through arrays
+        log = math.log(max(size, 1e-30))
+        i = min(max(bisect(sizes, log), 1), len(sizes) - 1)
+        reach = (log - sizes[i - 1]) / (sizes[i] - sizes[i - 1])
+        return math.exp(shares[i - 1] + min(max(reach, 0.0), 1.0) * (shares[i] - shares[i - 1]))
+    found: Real = np.exp(np.interp(np.log(np.maximum(size, 1e-30)), sizes, shares))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _logs(*values: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(math.log(x) for x in row) for row in values)
 
 
 def streamed_share(curve: Curve, size_bytes: Real) -> Real:
@@ -153,7 +234,7 @@ def work_depth(op: Op) -> Real:
     return 0.0
 
 
-def call_of(op: Op, part: AcceleratorSpec) -> Call:
+def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     """One call of ``op`` on ``part``; a sparse indexer multiplies in fp8 where the part can.
 
     Raises
@@ -165,7 +246,7 @@ def call_of(op: Op, part: AcceleratorSpec) -> Call:
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
-    peak = part.peak_flop_per_s(op.precision)
+    peak = part.peak_flop_per_s((law and law.multiplies) or op.precision)
     bandwidth = float(part.memory_bytes_per_s)
     compute_s: Real = 0.0
     if op.family != "elementwise":
@@ -179,7 +260,13 @@ def call_of(op: Op, part: AcceleratorSpec) -> Call:
             compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True
         )  # fmt: skip
     moved = op.hbm_bytes
-    return Call(compute_s, moved / bandwidth, work_size(op), moved, work_depth(op))
+    call = Call(compute_s, moved / bandwidth, work_size(op), moved, work_depth(op))
+    if isinstance(op, Gemm | GroupedGemm):
+        rows = op.m if isinstance(op, Gemm) else op.pairs
+        return replace(call, rows=rows, step_s=(moved - 2 * rows * op.n) / op.k / bandwidth)
+    if isinstance(op, AttentionPrefill):
+        return replace(call, scores_s=op.heads * op.capped_pairs / peak)
+    return call
 
 
 def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
@@ -195,7 +282,7 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
     if blend == "sum":
         return compute_s + memory_s
     a, b = compute_s * compute_s, memory_s * memory_s
-    return np.sqrt(a + b) if blend == "root2" else np.sqrt(np.sqrt(a * a + b * b))
+    return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
 
 
 def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTime:
@@ -210,7 +297,8 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
-    call = call_of(op, part)
-    time_s = call.time_s(achieved(op, calibration))
+    law = achieved(op, calibration)
+    call = call_of(op, part, law)
+    time_s = call.time_s(law)
     memory_s = call.memory_s + call.query_s
     return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)

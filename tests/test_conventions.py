@@ -38,7 +38,7 @@ UNITS = (
 )  # fmt: skip
 RATES = {"bf16", "fp8", "fp4", "int8"}
 """Fields of the table of peaks, which is itself called ``dense_flop_per_s``."""
-COUNTS = {"total_parameters", "active_parameters", "score"}
+COUNTS = {"multiprocessors", "total_parameters", "active_parameters", "score"}
 """Sourced numbers without a dimension: a count, and a published mark in percent."""
 
 

@@ -229,3 +229,22 @@ def test_a_bad_override_names_the_path_and_the_problem(path: str, value: Any, pr
 def test_an_override_into_an_absent_part_is_an_input_error() -> None:
     with pytest.raises(InputError, match="deployment"):
         files.apply_overrides(DAY, {"deployment.parallelism.attention_tp": 8})
+
+
+def test_kernels_of_another_part_replace_products_and_attention_and_nothing_else() -> None:
+    asked = {"kernels": "h800-sxm"}
+    own = files.load_scenario("published/sglang-h100-prefill", {"kernels": None})
+    other = files.load_scenario("published/sglang-h100-prefill", asked)
+    h800 = files.load_calibration("h800-sxm")
+    before, after = own.hardware[0].calibration, other.hardware[0].calibration
+    assert after.gemm == h800.gemm != before.gemm
+    assert after.grouped_gemm == h800.grouped_gemm
+    assert after.attention_prefill == h800.attention_prefill
+    assert (after.links, after.elementwise) == (before.links, before.elementwise)
+    assert after.kernels_of == "h800-sxm"
+    assert other.hardware[0].accelerator == own.hardware[0].accelerator
+
+
+def test_kernels_of_a_part_without_a_fit_are_refused() -> None:
+    with pytest.raises(InputError, match=r"kernels: nothing was fitted on 'h900'"):
+        files.load_scenario("published/sglang-h100-prefill", {"kernels": "h900"})

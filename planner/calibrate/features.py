@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
-from planner.roofline import Call
+from planner.roofline import SHARED, Call, Shaping
 from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
 
 PRECISION: dict[str, Precision] = {
@@ -39,6 +39,8 @@ class Peaks:
 
     flop_per_s: Mapping[str, float]
     bytes_per_s: float
+    cache_bytes: float = 0.0
+    """Last cache on the chip; 0: not stated."""
 
     def rate(self, dtype: str) -> float:
         """Peak for rows of ``dtype``. [FLOP/s]"""
@@ -52,7 +54,11 @@ class Peaks:
 def stated_peaks(part: AcceleratorSpec) -> Peaks:
     """Datasheet peaks of an accelerator."""
     rates = {name: float(value) for name, value in part.dense_flop_per_s if value is not None}
-    return Peaks(rates, float(part.memory_bytes_per_s))
+    return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0))
+
+
+MORE = ("rows", "step_s", "scores_s")
+"""What only some kernels have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,14 @@ class Work:
     """Queries and results of decode attention at the peak. [s]"""
     variant: str = ""
     """Kernel of attention (``AttentionVariant``); empty: MLA on a 16-bit cache."""
+    multiplies: Precision | None = None
+    """Format of the products where it is not the row's."""
+    rows: FloatArray | None = None
+    """Rows of a product's result."""
+    step_s: FloatArray | None = None
+    """Operands of one step of a product's inner dimension at the peak. [s]"""
+    scores_s: FloatArray | None = None
+    """One FLOP a score of prefill attention at the peak. [s]"""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -89,12 +103,25 @@ class Work:
         """The calls as the roofline sees them."""
         lines = self.family == "attention_decode"
         work = self.compute_s, self.memory_s, self.size, self.call_bytes, self.depth
-        return Call(*work, self.query_s, lines)
+        more = {n: v for n in MORE if (v := getattr(self, n)) is not None}
+        return Call(*work, self.query_s, lines, **more)
+
+    def shaped(self, how: Shaping) -> "Work":
+        """The work with what tiles, pipelines and exponentials add to it."""
+        call = self.call.shaped(how)
+        return replace(
+            self,
+            compute_s=np.asarray(call.compute_s),
+            memory_s=np.asarray(call.memory_s),
+            size=np.asarray(call.size),
+            depth=np.asarray(call.depth),
+        )
 
     def take(self, keep: Mask) -> "Work":
         """Rows where ``keep``."""
-        names = ("compute_s", "memory_s", "size", "call_bytes", "depth", "query_s")
-        return replace(self, **{name: getattr(self, name)[keep] for name in names})
+        names = ("compute_s", "memory_s", "size", "call_bytes", "depth", "query_s", *MORE)
+        kept = {n: v[keep] for n in names if (v := getattr(self, n)) is not None}
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +163,8 @@ def gemm(m: FloatArray, k: FloatArray, n: FloatArray, dtype: str, peaks: Peaks) 
     out = RESULT_BYTES.get(dtype, 2.0)
     moved = m * k * ACTIVATION_BYTES[dtype] + out * m * n + k * n * WEIGHT_BYTES[dtype]
     size = m if dtype in ROWS_DECIDE else m * n
-    return _work("gemm", dtype, peaks, _Amounts(2 * m * k * n, moved, size, k))
+    work = _work("gemm", dtype, peaks, _Amounts(2 * m * k * n, moved, size, k))
+    return replace(work, rows=m)
 
 
 def grouped_gemm(
@@ -146,7 +174,8 @@ def grouped_gemm(
     out = RESULT_BYTES.get(dtype, 2.0)
     moved = pairs * (k * ACTIVATION_BYTES[dtype] + out * n) + touched * k * n * WEIGHT_BYTES[dtype]
     rows = pairs / np.maximum(touched, 1e-30)
-    return _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
+    work = _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
+    return replace(work, step_s=(moved - out * pairs * n) / k / peaks.bytes_per_s)
 
 
 def touched(table: Table) -> FloatArray:
@@ -198,7 +227,9 @@ def variant_of(table: Table) -> str:
     """Kernel of attention rows, as calibrations name it; empty: MLA on a 16-bit cache."""
     kind = table.labels.get("variant", "gqa")
     fp8 = table.op == "attention_decode" and table.labels.get("kv_dtype") == "fp8"
-    return {"mla": "", "gqa": "gqa"}.get(kind, "gqa") if not fp8 else f"{kind}_fp8_cache"
+    if fp8:
+        return f"{kind}_fp8_cache"
+    return "" if kind == "mla" else kind
 
 
 def attention_decode(table: Table, peaks: Peaks) -> Work:
@@ -216,8 +247,11 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
     of = _Amounts(flop, moved, np.ones_like(flop), np.zeros_like(flop))
     query_s = size * sequences * asked / peaks.bytes_per_s
-    work = _work("attention_decode", table.dtype, peaks, of)
-    return replace(work, query_s=query_s, variant=variant_of(table))
+    eight = kv_size == 1.0 and "fp8" in peaks.flop_per_s
+    work = _work("attention_decode", "fp8_tensor" if eight else table.dtype, peaks, of)
+    return replace(
+        work, query_s=query_s, variant=variant_of(table), multiplies="fp8" if eight else None
+    )
 
 
 def attention_prefill(table: Table, peaks: Peaks) -> Work:
@@ -230,7 +264,9 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     flop = 2 * pair_count * heads * (qk + v)
     moved = 2 * size * tokens * heads * (qk + v)
     of = _Amounts(flop, moved, np.ones_like(flop), np.sqrt(2 * pair_count))
-    return replace(_work("attention_prefill", table.dtype, peaks, of), variant=variant_of(table))
+    work = _work("attention_prefill", table.dtype, peaks, of)
+    scores_s = pair_count * heads / peaks.rate(table.dtype)
+    return replace(work, variant=variant_of(table), scores_s=scores_s)
 
 
 def works(table: Table, peaks: Peaks) -> list[Work]:
@@ -283,7 +319,8 @@ def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
             )
         return found
     variants: dict[str, Achieved] = getattr(calibration, f"{family}_variants", {})
-    law: Achieved = variants.get(precision) or getattr(calibration, family)
+    shared = {str(own): other for own, other in SHARED.items()}.get(precision, precision)
+    law: Achieved = variants.get(precision) or variants.get(shared) or getattr(calibration, family)
     return law
 
 

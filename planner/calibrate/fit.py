@@ -1,7 +1,6 @@
 """Fit a part's achieved shares to measured times, with what it takes to judge them."""
 
 import datetime
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
 VARIANTS = {name: f"{name}_variants" for name in ("attention_decode", "attention_prefill")}
 FEWEST_CURVED = 16
 """Rows below which shares are fitted as constants."""
-MOST_SIGMA = 0.35
+MOST_SIGMA = 0.25
 """Spread of log(measured / predicted) above which rows are of several kernels, not of one law."""
 SPLITS: tuple[Split, ...] = ("interpolation", "shape", "ep_degree")
 
@@ -56,8 +55,7 @@ def fit_tables(
     Parameters
     ----------
     elementwise : shares of the kernels beside the products, taken as they are.
-    most_sigma : spread above which rows are refused as no one law's; infinite: all are fitted,
-        and grouped products may be better than single ones.
+    most_sigma : spread above which rows are refused as no one law's; infinite: all are fitted.
 
     References
     ----------
@@ -100,10 +98,6 @@ def _fit_one(
 ) -> bool:
     rows = sum(map(len, tables))
     limits, curved = Limits(), rows >= FEWEST_CURVED
-    product = found.fits.get(("gemm", key[1]))
-    if key[0] == "grouped_gemm" and product and math.isfinite(found.most_sigma):
-        law = product.law
-        limits = Limits(float(law.compute_share), float(law.memory_share))
     source = tables[0].origin.source
     converts = any(table.labels.get("includes") == "quantise" for table in tables)
     tries = []
@@ -191,7 +185,8 @@ def with_laws(
             update[family] = law
     gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
-        grouped[each] = _not_above(law, gemm[each])
+        if law.compute_curve is None and ("grouped_gemm", each) not in found.laws:
+            grouped[each] = _not_above(law, gemm[each])
     update["provenance"] = Provenance(
         fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
         rows=tuple(found.rows),

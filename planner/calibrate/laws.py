@@ -6,11 +6,12 @@ factor two weighs the same at a microsecond and at a second and a glitch weighs 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from planner.calibrate.features import Work, predict_s
+from planner.calibrate.forms import FORMS, SHAPED, Begin, Blend, Form, first_of, others
 from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
 from planner.roofline import blended
@@ -18,22 +19,11 @@ from planner.sourced import Sourced
 from planner.specs.hardware import Achieved, Curve
 
 Key = tuple[str, str]
-Blend = Literal["max", "root4", "root2", "sum"]
 
-KNOTS: dict[str, tuple[float, ...]] = {
-    "gemm": tuple(4.0**i * 128 * 128 for i in range(-1, 8)),
-    "grouped_gemm": (1.0, 16.0, 128.0, 1024.0),
-}
-"""Sizes at which the compute share of a family is free."""
-BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
-"""Bytes of one call at which the memory share is free."""
-CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
-"""Bytes of the cache read by one call of decode attention, the same."""
-CHAINS = (1e-10, 5e-8)
-"""A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
-BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
+CLEARLY = 1e-3
+"""Part of the cost that a change must save to be made."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
 EXTRA = {"depth": "depth_s", "query": "query_share"}
@@ -45,31 +35,6 @@ MOST_BELOW = 0.2
 MOST_ROWS = 4000
 """Rows of one fit; more are sampled."""
 FEWEST_ROWS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """Which parameters the law of a family has beside two shares and a floor."""
-
-    compute: tuple[float, ...] = ()
-    """Knots of the compute share; none: a constant."""
-    memory: tuple[float, ...] = ()
-    blends: tuple[Blend, ...] = ("max",)
-    depth: bool = False
-    depths: tuple[float, ...] = (1e-10,)
-    """First guesses of the time a step of depth; the best end is kept. [s]"""
-    query: bool = False
-    rising: bool = False
-    """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
-
-
-FORMS = {
-    "gemm": Form(KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True),
-    "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True),
-    "attention_decode": Form((), CACHE_KNOTS, query=True, rising=True),
-    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS),
-}
-"""Family -> form of its law; any other, or few rows: the plain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +113,17 @@ def fit_law(
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
     form = FORMS.get(key[0], Form()) if curved else Form()
     shape = _Shape(key, form, [w for s in samples for w in s.works if w.key == key])
-    tries = [
-        _solve(shape, (blend, depth), samples, fixed, limits)
-        for blend in form.blends
-        for depth in form.depths
-    ]
-    _, blend, x, jacobian = min(tries, key=lambda t: t[0])
-    law = shape.law(x, blend, source)
+    begin = first_of(form)
+    best = _solve(shape, begin, samples, fixed, limits)
+    for kind in others(form):
+        known = begin
+        for change in kind:
+            changed = change(known)
+            found = _solve(shape, changed, samples, fixed, limits)
+            if found[0] < best[0] * (1 - CLEARLY):
+                best, begin = found, changed
+    _, x, jacobian = best
+    law = shape.law(x, begin, source)
     errors = _log_errors(samples, {**fixed, key: law})
     sigma = float(np.diff(np.quantile(errors, [1 / 6, 5 / 6]))[0] / (2 * 0.9674))
     covariance = np.asarray(np.linalg.pinv(jacobian.T @ jacobian), float) * max(sigma, 1e-3) ** 2
@@ -170,6 +139,7 @@ class _Shape:
 
     def __init__(self, key: Key, form: Form, works: Sequence[Work] = ()) -> None:
         self.key, self.form = key, form
+        self.multiplies = works[0].multiplies if works else None
         self.sizes = _reaching(form.compute, [w.size for w in works])
         self.bytes = _reaching(form.memory, [w.call_bytes for w in works])
         self.compute = max(1, len(self.sizes))
@@ -181,11 +151,11 @@ class _Shape:
         self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
         self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
 
-    def start(self, times: FloatArray, depth_s: float) -> FloatArray:
+    def start(self, times: FloatArray, begin: Begin) -> FloatArray:
         """First guess, as logarithms."""
-        shares = [np.log(0.6)] * self.compute + [np.log(0.8)] * self.memory
+        shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
-        first = {"depth": float(np.log(depth_s)), "query": float(np.log(0.5))}
+        first = {"depth": float(np.log(begin.depth_s)), "query": float(np.log(0.5))}
         return np.array(shares + floor + [first[name] for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
@@ -201,7 +171,7 @@ class _Shape:
         """Parameter that a law may not have."""
         return float(np.exp(x[self.at[name]])) if name in self.at else None
 
-    def law(self, x: FloatArray, blend: Blend, source: str) -> Achieved:
+    def law(self, x: FloatArray, begin: Begin, source: str) -> Achieved:
         """Build the law of a parameter vector, its curves made monotone in time."""
         compute, memory = x[: self.compute], x[self.compute : self.compute + self.memory]
         floor, depth, query = (
@@ -226,7 +196,9 @@ class _Shape:
             floor_s=number(floor, "fitted"),
             compute_curve=ups,
             memory_curve=downs,
-            blend=blend,
+            blend=begin.blend,
+            multiplies=self.multiplies,
+            **{name: getattr(begin.shaping, name) for name in SHAPED},
             depth_s=None if depth is None else number(depth, "fitted"),
             query_share=None if query is None else number(query, "fitted"),
         )
@@ -271,21 +243,21 @@ def _no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
 
 def _solve(
     shape: _Shape,
-    begin: tuple[Blend, float],
+    begin: Begin,
     samples: Sequence[Sample],
     fixed: Mapping[Key, Achieved],
     limits: Limits,
-) -> tuple[float, Blend, FloatArray, FloatArray]:
-    """Cost, blend, parameters and Jacobian of the rows at the best point from one begin."""
+) -> tuple[float, FloatArray, FloatArray]:
+    """Cost, parameters and Jacobian of the rows at the best point from one begin."""
     from scipy.optimize import least_squares
 
-    key, (blend, depth_s) = shape.key, begin
-    plain = _Plain(shape, blend)
+    key = shape.key
+    plain = _Plain(shape, begin.blend)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
         for s in samples
     ]
-    own = [[w for w in s.works if w.key == key] for s in samples]
+    own = [[w.shaped(begin.shaping) for w in s.works if w.key == key] for s in samples]
     logs = [np.log(s.time_s) for s in samples]
 
     def errors(x: FloatArray) -> FloatArray:
@@ -300,12 +272,12 @@ def _solve(
 
     low, high = shape.bounds(limits)
     start = np.clip(
-        shape.start(np.concatenate([s.time_s for s in samples]), depth_s), low + 1e-6, high - 1e-6
+        shape.start(np.concatenate([s.time_s for s in samples]), begin), low + 1e-6, high - 1e-6
     )
     found: Any = least_squares(
         residual, start, bounds=(low, high), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60
     )
-    return float(found.cost), blend, np.asarray(found.x), np.asarray(found.jac)
+    return float(found.cost), np.asarray(found.x), np.asarray(found.jac)
 
 
 class _Plain:

@@ -1,12 +1,20 @@
 """Which measured rows are refused, by rule, and how many by each."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.calibrate.features import BESIDE, Peaks, bound_s, pairs, touched, works
+from planner.calibrate.features import (
+    BESIDE,
+    ROWS_DECIDE,
+    Peaks,
+    bound_s,
+    pairs,
+    touched,
+    works,
+)
 from planner.calibrate.rows import FloatArray, Mask, Table
 
 BAD_SHARE = 0.05
@@ -25,6 +33,9 @@ CLEAR_OF_FLOOR = 6.0
 """Times a table's shortest: where launch and routing no longer decide."""
 BEHIND = 1.15
 """A row may take this much longer than one with more work."""
+FROM_CHIP = 0.25
+"""Share of a row's time that reading its operands from memory would take at least, from which it
+matters that they stayed on chip."""
 CHUNK_ROWS = 256
 """Rows compared at once with all others."""
 FAR_FROM_BOUND = {"attention_decode": 0.2, "attention_prefill": 0.2, "moe_layer": 0.35}
@@ -50,8 +61,10 @@ def screen(table: Table, peaks: Peaks) -> Screened:
       did not touch the experts it should have; then those models' rows.
     * ``ranks_repeat_one_device``: rows of an expert-parallel degree that take far longer than
       that part of the whole layer on one device does (routing that collapses onto few experts).
-    * ``slower_than_more_work``: a MoE layer that takes over 15 % longer than one of the same
-      kernel with at least as many pairs, experts, rows and columns: not the kernel's best tiling.
+    * ``slower_than_more_work``: a MoE layer or a product that takes over 15 % longer than one of
+      the same kernel with at least as many pairs, experts, rows and columns, or attention of the
+      same sequences and contexts that takes over 15 % longer than with at least as many heads, of
+      at least that width: not the kernel's best tiling.
     * ``far_from_roofline``: a shape whose best rows stay far below the bound.
     """
     refused: Counter[str] = Counter()
@@ -66,16 +79,10 @@ def screen(table: Table, peaks: Peaks) -> Screened:
         refused["beats_roofline"] = int(np.sum(~keep & ~bad))
     else:
         refused["beats_roofline"] = int(np.sum(~keep))
-    if table.op == "moe_layer":
-        slow = _slow_ranks(table)
-        refused["ranks_repeat_one_device"] = int(np.sum(slow & keep))
-        keep = keep & ~slow
-        behind = _behind(table)
-        refused["slower_than_more_work"] = int(np.sum(behind & keep))
-        keep = keep & ~behind
-    far = _far(table, share)
-    refused["far_from_roofline"] = int(np.sum(far & keep))
-    keep = keep & ~far
+    for rule, find in RULES:
+        bad = find(table, peaks, keep) & keep
+        refused[rule] += int(np.sum(bad))
+        keep = keep & ~bad
     return Screened(table.take(keep), {rule: n for rule, n in refused.items() if n})
 
 
@@ -108,9 +115,20 @@ def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
     return None
 
 
-def _slow_ranks(table: Table) -> Mask:
+def _resident(table: Table, peaks: Peaks, _: Mask) -> Mask:
+    """Rows of decode attention that read one cache again from the chip: serving never does."""
+    if table.labels.get("operands") != "again":
+        return np.zeros(len(table), bool)
+    work = works(table, peaks)[0]
+    fits = work.call_bytes <= peaks.cache_bytes
+    return np.asarray(fits & (work.memory_s > FROM_CHIP * table.time_s))
+
+
+def _slow_ranks(table: Table, _: Peaks, __: Mask) -> Mask:
     """Rows of the degrees whose ranks take longer than their part of one device's time."""
     bad = np.zeros(len(table), bool)
+    if table.op != "moe_layer":
+        return bad
     degree = table["experts"] / table["local_experts"]
     names = ("group_tokens", "experts", "top_k", "hidden", "intermediate")
     keys = list(zip(*(table[name].tolist() for name in names), strict=True))
@@ -124,8 +142,53 @@ def _slow_ranks(table: Table) -> Mask:
     return bad
 
 
-def _behind(table: Table) -> Mask:
-    """Rows that a row of more work, whatever way it is counted, leaves behind."""
+def _behind(table: Table, _: Peaks, keep: Mask) -> Mask:
+    """Rows that a believed row of more work, whatever way it is counted, leaves behind."""
+    table = replace(table, time_s=np.where(keep, table.time_s, np.inf))
+    if table.op == "moe_layer":
+        return _behind_layer(table)
+    if table.op == "gemm" and table.dtype not in ROWS_DECIDE:
+        return _behind_product(table)
+    if table.op in ALIKE:
+        return _behind_heads(table)
+    return np.zeros(len(table), bool)
+
+
+def _behind_product(table: Table) -> Mask:
+    """The same of products, over the grid of their sides."""
+    at, grid = [], []
+    for name in ("m", "k", "n"):
+        values, place = np.unique(table[name], return_inverse=True)
+        at.append(place)
+        grid.append(len(values))
+    best = np.full(grid, np.inf)
+    np.minimum.at(best, tuple(at), table.time_s)
+    for axis in range(3):
+        best = np.flip(np.minimum.accumulate(np.flip(best, axis), axis), axis)
+    return np.asarray(table.time_s > BEHIND * best[tuple(at)])
+
+
+def _behind_heads(table: Table) -> Mask:
+    """Rows of attention that more or wider heads on the same sequences leave behind.
+
+    Not longer contexts: where kernels switch, measured time falls, and that is residual.
+    """
+    loads = [
+        table[name] for name in ("sequences", "context_tokens", "tokens") if name in table.columns
+    ]
+    heads = np.stack([table[n] for n in ("heads", "kv_heads", "head_dim") if n in table.columns])
+    _, load = np.unique(np.stack(loads), axis=1, return_inverse=True)
+    bad = np.zeros(len(table), bool)
+    order = np.argsort(load, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(load[order])) + 1):
+        own, times = heads[:, rows], table.time_s[rows]
+        larger = np.all(own[:, None, :] >= own[:, :, None], axis=0)
+        bad[rows] = times > BEHIND * np.min(np.where(larger, times, np.inf), axis=1)
+    return bad
+
+
+def _behind_layer(table: Table) -> Mask:
+    """The same of MoE layers."""
     sizes = np.stack([pairs(table), touched(table), table["hidden"], table["intermediate"]])
     bad = np.zeros(len(table), bool)
     for start in range(0, len(table), CHUNK_ROWS):
@@ -144,8 +207,9 @@ ALIKE = {
 """Columns whose values together tell a group of rows that some size should bring near the bound."""
 
 
-def _far(table: Table, share: FloatArray) -> Mask:
+def _far(table: Table, peaks: Peaks, _: Mask) -> Mask:
     """Rows of the groups that never come near the bound."""
+    share = bound_s(table, peaks) / table.time_s
     bad = np.zeros(len(table), bool)
     names = [name for name in ALIKE.get(table.op, ()) if name in table.columns]
     if not names:
@@ -156,3 +220,12 @@ def _far(table: Table, share: FloatArray) -> Mask:
         if rows.sum() >= 20 and np.quantile(share[rows], 0.95) < FAR_FROM_BOUND[table.op]:
             bad |= rows
     return bad
+
+
+RULES: tuple[tuple[str, Callable[[Table, Peaks, Mask], Mask]], ...] = (
+    ("cache_resident", _resident),
+    ("ranks_repeat_one_device", _slow_ranks),
+    ("far_from_roofline", _far),
+    ("slower_than_more_work", _behind),
+)
+"""Rules for rows that do not beat the roofline, each of what those before it left."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planner import files
+from planner.calibrate.carried import carried
 from planner.calibrate.fit import fit_part, transfer, transfer_errors
 from planner.calibrate.write import write_calibration
-from planner.specs.hardware import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, CalibrationSpec
 from planner.specs.provenance import HeldOut
 
 MEASURED = {
@@ -51,11 +52,11 @@ def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
             continue
         part, base = files.load_accelerator(name), files.load_calibration(name)
         if name in STARTS_FROM:
-            base = transfer(base, name, (name,), _of(STARTS_FROM[name], made))
+            base = transfer(base, name, (name,), _carried(STARTS_FROM[name], made, part))
         spec, found = fit_part(part, base)
         provenance = spec.provenance
         if provenance and sibling:
-            held = (*provenance.held_out, *transfer_errors(part, _of(sibling, made)))
+            held = (*provenance.held_out, *transfer_errors(part, _carried(sibling, made, part)))
             update = {"held_out": held, "transferred_from": STARTS_FROM.get(name, "")}
             spec = spec.model_copy(update={"provenance": provenance.model_copy(update=update)})
         made[name] = spec
@@ -87,6 +88,10 @@ def estimate_errors(calibration: CalibrationSpec) -> list[HeldOut]:
         errors = transfer_errors(part, calibration)
         found += [e.model_copy(update={"source": f"{name}: {e.source}"}) for e in errors]
     return found
+
+
+def _carried(name: str, made: dict[str, CalibrationSpec], part: AcceleratorSpec) -> CalibrationSpec:
+    return carried(_of(name, made), files.load_accelerator(name), part)
 
 
 def _of(name: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:

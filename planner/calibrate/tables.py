@@ -38,6 +38,9 @@ SHORTEST_CONTEXT = 128
 LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
 """Head dimensions of multi-head latent attention in every table of it."""
 
+AGAIN = {"operands": "again"}
+"""Repeats read the same cache again."""
+
 Columns = dict[str, Any]
 
 
@@ -167,14 +170,18 @@ def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
             "heads": _number(rows["num_heads"]), "kv_lora_rank": LATENT * ones,
             "rope_dim": ROPE * ones,
         }  # fmt: skip
-        labels = {"variant": "mla", "kv_dtype": "fp8" if cache == "fp8" else "bf16"}
+        labels = {"variant": "mla", "kv_dtype": "fp8" if cache == "fp8" else "bf16", **AGAIN}
         times = _number(rows["latency"]) / 1e3
         table = Table("attention_decode", "bf16", kernel, origin, columns, times, labels)
         yield table.take(context >= SHORTEST_CONTEXT)
 
 
 def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
-    for (kernel, cache), rows in _groups(_unwindowed(data), "kernel_source", "kv_cache_dtype"):
+    """Heads that share keys apart from those that do not: engines have a kernel for each."""
+    data = _unwindowed(data)
+    alone = _number(data["num_heads"]) == _number(data["num_key_value_heads"])
+    data = {**data, "kind": np.where(alone, "mha", "gqa")}
+    for (kernel, cache, kind), rows in _groups(data, "kernel_source", "kv_cache_dtype", "kind"):
         sequences, context = (
             _number(rows["batch_size"]),
             _number(rows["isl"]) + _number(rows["step"]),
@@ -184,7 +191,7 @@ def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
             "heads": _number(rows["num_heads"]), "kv_heads": _number(rows["num_key_value_heads"]),
             "head_dim": _number(rows["head_dim"]),
         }  # fmt: skip
-        labels = {"variant": "gqa", "kv_dtype": "fp8" if cache == "fp8" else "bf16"}
+        labels = {"variant": kind, "kv_dtype": "fp8" if cache == "fp8" else "bf16", **AGAIN}
         times = _number(rows["latency"]) / 1e3
         table = Table("attention_decode", "bf16", kernel, origin, columns, times, labels)
         yield table.take(context >= SHORTEST_CONTEXT)

@@ -16,10 +16,12 @@ from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
 from planner.specs.operations import CHOICE
+from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP
 from planner.step.multiprocessors import (
     COMBINE_SM_BYTES_PER_S,
     COMMUNICATION_SM_SHARE,
     DISPATCH_SM_BYTES_PER_S,
+    NORMAL_TRANSFER_HELD_UP,
 )
 
 
@@ -92,10 +94,18 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
             "share of device memory the engine uses; vLLM's default is 0.9",
         )
     )  # fmt: skip
+    if replica.hardware.calibration.kernels_of:
+        found.append(
+            Assumption(
+                "kernels", None, "assumed", f"scenario: {replica.hardware.calibration.kernels_of}",
+                "products and attention cores as measured on this part, with libraries of its date",
+            )
+        )  # fmt: skip
     found += _engine(replica)
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:
         found.append(_assumption("overlap.communication_sm_share", COMMUNICATION_SM_SHARE))
+        found.append(_assumption("overlap.normal_transfer_held_up", NORMAL_TRANSFER_HELD_UP))
     if replica.step.scheduled:
         found.append(_assumption("overlap.dispatch_sm_bytes_per_s", DISPATCH_SM_BYTES_PER_S))
         found.append(_assumption("overlap.combine_sm_bytes_per_s", COMBINE_SM_BYTES_PER_S))
@@ -166,7 +176,9 @@ def _speculation(replica: Replica) -> list[Assumption]:
             "secondary" if spec.source else "assumed",
             spec.source or "choice of the scenario",
             f"mean tokens a step with {spec.draft_tokens} draft tokens; depends on the text",
-        )
+        ),
+        _assumption("speculative.kernels_a_step", KERNELS_A_STEP),
+        _assumption("speculative.kernels_a_pass", KERNELS_A_PASS),
     ]
 
 

@@ -105,7 +105,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
     for ops in zip(*(model.decode_attention_ops(*unit) for unit in UNITS), strict=True):
         law = achieved(ops[0], model.calibration)
         rounds = model.shard.pp * ops[0].count
-        calls = [call_of(op, model.part) for op in ops]
+        calls = [call_of(op, model.part, law) for op in ops]
         moved, query = _line(calls, "moved_bytes", 1.0), _line(calls, "query_s", rounds)
         whole = law.query_share is None
         bytes_per_s = float(model.part.memory_bytes_per_s)
@@ -147,7 +147,8 @@ def _prefill(
 ) -> PrefillCore:
     law = achieved(ops[0], calibration)
     rounds = pp * ops[0].count
-    calls = [call_of(op, part) for op in ops]
+    plain = [call_of(op, part, law) for op in ops]
+    calls = [call.shaped(law) for call in plain]
     x, y, z = (2 * float(op.capped_pairs) for op in ops)
     return PrefillCore(
         floor_s=rounds * float(law.floor_s),
@@ -156,7 +157,7 @@ def _prefill(
         depth_s=rounds * float(law.depth_s or 0.0),
         chain=(x, y, z),
         additive=law.blend == "sum",
-        ideal_compute=_line(calls, "compute_s", rounds),
+        ideal_compute=_line(plain, "compute_s", rounds),
         ideal_memory=_line(calls, "memory_s", rounds),
     )
 

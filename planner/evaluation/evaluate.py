@@ -14,8 +14,9 @@ from planner.cost import (
 )
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
-from planner.evaluation.operations import operations_of, operations_report, paid_devices
+from planner.evaluation.operations import operations_of
 from planner.evaluation.operations_assumptions import UNUSED_OPERATIONS, operations_assumptions
+from planner.evaluation.operations_report import operations_report, paid_devices
 from planner.evaluation.pools import (
     FleetPool,
     cluster_of,
@@ -40,7 +41,7 @@ from planner.serving import (
 from planner.serving.summaries import class_summaries, prefix_summary
 from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
-from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Workload
+from planner.specs.workload import ClosedLoopArrivals, CurveArrivals, Run, Workload
 from planner.step import Step
 from planner.workloads import Traffic, measured_traffic, resolve_run, whole_curve
 
@@ -149,7 +150,9 @@ def _result(
         prefill=prefill,
         costs=costs,
         energy=_energy(fleet_w(pools, records), flow),
-        day=_day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
+        day=None
+        if spec and _runs_whole(scenario.run)
+        else _day(scenario, workload, costs, sum(pool.devices for pool in pools), flow),
         operations=operations_report(spec, pools, records, scenario.slo),
         assumptions=(
             *fleet_assumptions(pools, scenario.deployment),
@@ -212,6 +215,12 @@ def _energy(mean_w: float | None, flow: Flow) -> Energy | None:
         wh_per_million_tokens(mean_w, flow.input_tokens_per_s + flow.output_tokens_per_s),
         wh_per_million_tokens(mean_w, flow.output_tokens_per_s),
     )
+
+
+def _runs_whole(run: Run) -> bool:
+    """Whether a run takes a whole curve, so that its fleet and cost are those of the day."""
+    ends = (run.duration_s, run.requests, run.window, run.horizon_s)
+    return run.start_s == 0 and all(end is None for end in ends)
 
 
 def _day(

@@ -21,7 +21,7 @@ GROUP_STAGES: tuple[Stage, ...] = ("experts", "dispatch", "combine")
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """All slots of one kind: the longer of a transfer and a computation."""
+    """All slots of one kind: a transfer and a computation (:func:`slot_s` of the two)."""
 
     count: float
     transfer: "Table | None"
@@ -43,6 +43,7 @@ class SlotTables:
     max_rank_tokens: int
     ranks: int
     micro_batches: int = field(init=False)
+    _held_up: float = field(init=False)
     _dense: Table = field(init=False)
     _dense_cores: float = field(init=False)
     _rows: list[_Row] = field(init=False)
@@ -57,6 +58,7 @@ class SlotTables:
         by_group = beside.stages(0.0, group / n, self.prefill)
         tables = {name: _table(by_group[name], group) for name in GROUP_STAGES}
         self.micro_batches = n
+        self._held_up = model.held_up(self.prefill)
         whole = model.stages(own, 0.0, self.prefill)
         self._dense = _table(shard.pp * dense_layers_s(shard, whole), own)
         self._dense_cores = shard.dense_layers / shard.layers
@@ -93,14 +95,15 @@ class SlotTables:
             if row.experts is not None:
                 compute_s += row.experts[group]
             transfer_s = row.transfer[group] if row.transfer is not None else 0.0
-            up = row.cores * part[1]
-            if compute_s >= transfer_s:
+            up, alone = row.cores * part[1], 1.0 - self._held_up
+            if alone * compute_s >= transfer_s:
                 time += row.count * compute_s
                 slope += row.count * up
             else:
-                time += row.count * transfer_s
+                time += row.count * (transfer_s + self._held_up * compute_s)
+                slope += row.count * self._held_up * up
                 if up:
-                    valid = min(valid, overtaking_steps(transfer_s - compute_s, up))
+                    valid = min(valid, overtaking_steps(transfer_s - alone * compute_s, alone * up))
         return time, slope, valid
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
-from planner.evaluation.operations import OperationsReport
+from planner.evaluation.operations_report import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
 from planner.serving import Metrics, Percentiles, Promise, Records

@@ -23,6 +23,7 @@ from planner.specs.workload import Workload
 RAW_FIELDS = (
     "model",
     "routing",
+    "kernels",
     "baseline_model",
     "system",
     "systems",
@@ -105,12 +106,16 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
         )
         for n in names
     )
+    if raw.kernels is not None:
+        hardware = tuple(located("kernels", with_kernels, h, raw.kernels) for h in hardware)
     common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
     if raw.deployment is not None:
         common["deployment"] = located("deployment", with_acceptances, raw.deployment)
     prefill = _prefill_system(raw.deployment)
     if prefill:
         other = located("deployment", _load_prefill, prefill)
+        if raw.kernels is not None:
+            other = with_kernels(other, raw.kernels)
         common["prefill_hardware"] = _with_prices(other, raw, document, other=True)
     return Scenario(
         **common,
@@ -149,6 +154,28 @@ def load_hardware(system_name: str) -> Hardware:
         calibration=profiles.load_calibration(accelerator.name),
         prices=profiles.device_prices(accelerator.name),
     )
+
+
+def with_kernels(hardware: Hardware, part: str) -> Hardware:
+    """The same hardware with products and attention cores as they were measured on ``part``.
+
+    For engines older or newer than the kernels that this part's shares were fitted to.
+
+    Raises
+    ------
+    InputError
+        Nothing was fitted on ``part``.
+    """
+    found = profiles.load_calibration(part)
+    if part not in found.accelerators:
+        raise InputError("", "kernels", f"nothing was fitted on {part!r}")
+    taken = {
+        name: getattr(found, name)
+        for name in type(found).model_fields
+        if name.startswith(("gemm", "grouped_gemm", "attention", "provenance"))
+    }
+    calibration = hardware.calibration.model_copy(update=taken | {"kernels_of": part})
+    return hardware.model_copy(update={"calibration": calibration})
 
 
 def _with_prices(

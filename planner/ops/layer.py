@@ -316,6 +316,7 @@ def prefill_attention(
                 core.token_flop * group.head_share,
                 group.layers,
                 variant=_variant(group, cached=False),
+                heads=core.heads * group.head_share,
             )
         )
     return ops
@@ -324,6 +325,8 @@ def prefill_attention(
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
     """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
     fp8 = cached and group.kv == "fp8"
+    if group.name == "gqa" and cached and group.core.heads == group.core.kv_split:
+        return "mha_fp8_cache" if fp8 else "mha"
     if group.name == "gqa":
         return "gqa_fp8_cache" if fp8 else "gqa"
     return "mla_fp8_cache" if fp8 and group.name == "mla" else None

@@ -210,6 +210,8 @@ class AttentionPrefill:
     precision: Precision = "bf16"
     variant: AttentionVariant | None = None
     """Kernel; None: MLA, or one that nobody measured."""
+    heads: float = 0.0
+    """Heads, each of which takes an exponential a (query, context) pair."""
 
     @property
     def family(self) -> OpFamily:

@@ -1,7 +1,7 @@
 """Failures, scaling and maintenance of a run as a table."""
 
 from planner.evaluation import Result
-from planner.evaluation.operations import SECONDS_PER_DAY, OperationsReport, PoolHistory
+from planner.evaluation.operations_report import SECONDS_PER_DAY, OperationsReport, PoolHistory
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, plural, seconds, share
 
@@ -13,7 +13,7 @@ def operations(result: Result) -> Table | None:
         return None
     rows = [("Availability", _availability(found))]
     if found.expected_failures_per_day:
-        rows.append(("In the long run", _expected(found)))
+        rows.append(("In the long run", _expected(found, result.apart)))
     if found.failures or found.spares_used:
         rows.append(("Failures", _failures(found)))
         rows.append(("Requests hit", _hit(found)))
@@ -31,10 +31,16 @@ def _availability(found: OperationsReport) -> str:
     return f"{share(found.availability_share)} of replica-time, {seconds(down_s)} failed"
 
 
-def _expected(found: OperationsReport) -> str:
+def _expected(found: OperationsReport, apart: bool) -> str:
     every_s = SECONDS_PER_DAY / found.expected_failures_per_day
-    lost = 1 - found.expected_availability_share
-    return f"a failure every {seconds(every_s)}, replicas down {share(lost)} of the time"
+    text = f"a failure every {seconds(every_s)}"
+    for pool in found.pools:
+        name = f"a {pool.role} replica" if apart else "a replica"
+        text += f"; {name} is down {share(1 - pool.expected_availability_share)} of the time"
+        if pool.spare_replicas_needed is not None:
+            more = plural(pool.spare_replicas_needed, "more replica")
+            text += f", {more} would keep as many up 99.9 % of it"
+    return text
 
 
 def _failures(found: OperationsReport) -> str:

@@ -51,7 +51,7 @@ HOW = {
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",
     "energy": "planner.cost.wh_per_million_tokens",
-    "operations": "planner.evaluation.operations.operations_report",
+    "operations": "planner.evaluation.operations_report.operations_report",
     "traffic": "planner.workloads.measured_traffic",
     "day": "planner.workloads.whole_curve",
     "options": "planner.search.plan.plan",

@@ -29,8 +29,8 @@ class Breakdowns:
 
     Parameters
     ----------
-    seed : of this pool; every part has a stream of its own, as in
-        :func:`~planner.serving.faults.outages`.
+    seed : of this pool; every part has a stream of its own, so more parts, or other requests,
+        leave the outages of the others as they were.
     """
 
     def __init__(

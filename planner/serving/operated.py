@@ -24,7 +24,7 @@ from planner.serving.fleet import Fleet
 from planner.serving.operations import Operations, Signal
 from planner.serving.records import Records
 from planner.serving.scaling import Scaler
-from planner.serving.simulation import EngineFactory, Front, RoutedPool
+from planner.serving.simulation import EngineFactory, Front, _Pool
 
 NOBODY = -1
 
@@ -49,7 +49,7 @@ class OperatedFront(Front):
             [pool.setup.replicas for pool in self._operated],
         )  # fmt: skip
 
-    def _pool(self, setup: PoolSetup, first: int) -> RoutedPool:
+    def _pool(self, setup: PoolSetup, first: int) -> _Pool:
         pool = OperatedPool(setup, first, self.cluster)
         self._operated.append(pool)
         return pool
@@ -78,7 +78,7 @@ class OperatedFront(Front):
 
     # --- requests ---
 
-    def _submit(self, pool: RoutedPool, request: int, now_s: float) -> int:
+    def _submit(self, pool: _Pool, request: int, now_s: float) -> int:
         assert isinstance(pool, OperatedPool)
         pool.outstanding += 1
         pool.entered += 1
@@ -89,7 +89,7 @@ class OperatedFront(Front):
 
     def _give(self, pool: "OperatedPool", request: int, now_s: float) -> int:
         number = self._choose(pool, request)
-        self._pass_on(number, request, now_s)
+        self._bring(number, request, now_s)
         return number
 
     def _choose(self, pool: "OperatedPool", request: int) -> int:
@@ -112,7 +112,7 @@ class OperatedFront(Front):
         if not self._on[number]:
             self.fleet.emptied(number, now_s)
 
-    def _hand_over(self, sender: int, request: int, now_s: float) -> None:
+    def _pass_on(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, or keep the cache until somebody can."""
         pool = self._operated[1]
         pool.outstanding += 1
@@ -244,7 +244,7 @@ def _require_queue(rules: Operations) -> None:
         )  # fmt: skip
 
 
-class OperatedPool(RoutedPool):
+class OperatedPool(_Pool):
     """The router in front of a pool whose members come and go."""
 
     def __init__(self, setup: PoolSetup, first: int, cluster: Cluster) -> None:

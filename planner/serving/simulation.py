@@ -116,17 +116,17 @@ class Front:
         self._tier = self._tier_reader()
         self._loading: dict[int, simpy.Event] = {}  # requests whose prefix is on its way
         self.replicas: list[ReplicaEngine] = []
-        self.pools: list[RoutedPool] = []
+        self._pools: list[_Pool] = []
         for setup in cluster.pools:
             pool = self._pool(setup, len(self.replicas))
             site = Site(self.clock, self.ledger, setup.timing, setup.config, self._done)
             self.replicas += [engine(pool.first + i, site) for i in range(setup.replicas)]
-            self.pools.append(pool)
-        self._entry = self.pools[0]
-        self._link = CacheLink(cluster.handover or Handover(0.0), len(self.replicas))
+            self._pools.append(pool)
+        self._entry = self._pools[0]
+        self._link = _Link(cluster.handover or Handover(0.0), len(self.replicas))
 
-    def _pool(self, setup: PoolSetup, first: int) -> "RoutedPool":
-        return RoutedPool(setup, first, self.cluster.seed)
+    def _pool(self, setup: PoolSetup, first: int) -> "_Pool":
+        return _Pool(setup, first, self.cluster.seed)
 
     def _tier_reader(self) -> TierReader | None:
         """Build the stores behind the caches, if any."""
@@ -211,7 +211,7 @@ class Front:
             for replica in self.replicas:
                 replica.meter.gaps_from_s = now_s
 
-    def _submit(self, pool: "RoutedPool", request: int, now_s: float) -> int:
+    def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
         if self._keeps:
             return self._submit_by_prefix(pool, request, now_s)
         member = pool.balancer.take(self.ledger.prompts[request])
@@ -220,7 +220,7 @@ class Front:
         self.replicas[number].submit(request, now_s)
         return number
 
-    def _submit_by_prefix(self, pool: "RoutedPool", request: int, now_s: float) -> int:
+    def _submit_by_prefix(self, pool: "_Pool", request: int, now_s: float) -> int:
         """Choose by what caches hold, if the router does, and pass the request on."""
         by, prompt = pool.balancer, self.ledger.prompts[request]
         if isinstance(by, PrefixAware | PrefixCost):
@@ -229,19 +229,17 @@ class Front:
             member = by.take(prompt)
         pool.outstanding += 1
         number = pool.first + member
-        self._pass_on(number, request, now_s)
+        self._bring(number, request, now_s)
         return number
 
-    def _matches(
-        self, pool: "RoutedPool", members: Sequence[int] | None, request: int
-    ) -> list[int]:
+    def _matches(self, pool: "_Pool", members: Sequence[int] | None, request: int) -> list[int]:
         """Prompt tokens that members of a pool hold now, stores of their own included. [tokens]"""
         now_s, tier = self.clock.now, self._tier
         chosen = range(pool.setup.replicas) if members is None else members
         matches = [self.replicas[pool.first + one].match(request, now_s) for one in chosen]
         return matches if tier is None else tier.matches(request, chosen, matches)
 
-    def _pass_on(self, number: int, request: int, now_s: float) -> None:
+    def _bring(self, number: int, request: int, now_s: float) -> None:
         """Give a request to a replica; what the store behind its cache has comes first."""
         if self._tier is not None:
             local = self.replicas[number].match(request, now_s)
@@ -268,7 +266,7 @@ class Front:
             ledger.finish_s[request] = now_s
             self._source.answered(now_s, request)
             return
-        pool = self.pools[0 if number < self.pools[1].first else 1]
+        pool = self._pools[0 if number < self._pools[1].first else 1]
         pool.balancer.release(number - pool.first, prompt)
         pool.outstanding -= 1
         if pool is self._entry and ledger.answers[request] > 1:
@@ -281,7 +279,10 @@ class Front:
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""
-        pool = self.pools[1]
+        self._pass_on(sender, request, now_s)
+
+    def _pass_on(self, sender: int, request: int, now_s: float) -> None:
+        pool = self._pools[1]
         prompt = self.ledger.prompts[request]
         number = pool.first + pool.balancer.take(self.ledger.input_tokens[request])
         pool.outstanding += 1
@@ -313,7 +314,7 @@ class Front:
         )
 
 
-class RoutedPool:
+class _Pool:
     """The router in front of one pool."""
 
     def __init__(self, setup: PoolSetup, first: int, seed: int) -> None:
@@ -328,7 +329,7 @@ class RoutedPool:
         return self._most is not None and self.outstanding >= self._most
 
 
-class CacheLink:
+class _Link:
     """Busy times of each replica's sending and receiving side."""
 
     def __init__(self, law: Handover, replicas: int) -> None:

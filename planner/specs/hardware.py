@@ -40,6 +40,14 @@ MemoryBytes = Annotated[
 ]
 """Memory of one device. [bytes]"""
 
+CacheBytes = Annotated[Sourced, _within(1e6, 1e9, "a cache size in bytes", "50 MB is written 50e6")]
+"""Cache on the chip of one device. [bytes]"""
+
+Multiprocessors = Annotated[
+    Sourced, _within(1, 1e4, "a number of multiprocessors", "an H100 SXM has 132")
+]
+"""Streaming multiprocessors, compute units or cores of one device."""
+
 LatencyS = Annotated[Sourced, _within(1e-8, 1e-2, "a latency in seconds", "2 us is written 2e-6")]
 """Time of one message at zero size. [s]"""
 
@@ -92,6 +100,10 @@ class AcceleratorSpec(Spec):
     """As the driver reports it where known, else nominal (the note says which). [bytes]"""
     memory_bytes_per_s: BytesPerS
     """Datasheet peak of HBM (or GDDR, LPDDR) bandwidth. [bytes/s]"""
+    multiprocessors: Multiprocessors | None = None
+    """Units that run blocks of a kernel."""
+    cache_bytes: CacheBytes | None = None
+    """Last cache on the chip, which all units share. [bytes]"""
     host_link_bytes_per_s: BytesPerS | None = None
     """PCIe or chip-to-chip link to the host, one direction. [bytes/s]"""
     max_power_w: PowerW | None = None
@@ -281,10 +293,24 @@ class Achieved(Spec):
     query_share: Share | None = None
     """Decode attention: share of the bandwidth at which queries and results move, beside the
     cache; None: they are part of its bytes."""
+    tile_rows: Count | None = None
+    """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
+    split_depth: Count | None = None
+    """Inner dimension beyond which it is split over more units, so that a step along it no longer
+    adds to the chain and units are busy as by a result that many times larger. [elements]"""
+    fill_depth: Count | None = None
+    """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
+    product's own. [elements]"""
+    multiplies: Precision | None = None
+    """Format the kernel multiplies in, where it is not that of the op: attention on an 8-bit cache
+    where the part has such units.  Shares are of that peak."""
+    score_flop: Count | None = None
+    """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
 
 
-AttentionVariant = Literal["mla_fp8_cache", "gqa", "gqa_fp8_cache"]
-"""Kernels with shares of their own beside MLA on a 16-bit cache."""
+AttentionVariant = Literal["mla_fp8_cache", "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache"]
+"""Kernels with shares of their own beside MLA on a 16-bit cache; ``mha``: heads that share no
+keys, where a calibration tells them from those that do."""
 
 
 class LinkShares(Spec):
@@ -342,6 +368,8 @@ class CalibrationSpec(Spec):
     """Idle power over maximum power of the device."""
     step_overhead_s: OverheadS
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
+    kernels_of: str = ""
+    """Part that products and attention cores were measured on, if another; set by a scenario."""
     provenance: Provenance | None = None
     """Absent where the numbers were read off published figures by hand."""
 

@@ -112,6 +112,9 @@ class ScenarioFile(_Common):
     """Catalogue name, path of a model YAML, or of a Hugging Face config.json."""
     routing: dict[str, Any] | str | None = None
     """How popular experts are: written out, or the name of a fitted profile."""
+    kernels: str | None = None
+    """Part whose products and attention cores stand for those of every system here: the same die,
+    measured with libraries of another date; None: each part's own."""
     baseline_model: str | None = None
     """A second model on the same hardware, to compare with."""
     system: str | None = None

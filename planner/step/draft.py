@@ -5,9 +5,26 @@ from dataclasses import dataclass, replace
 from planner.ops import AttentionDecode, Elementwise, Gemm, Op, Real
 from planner.ops.op import COMPUTE_PRECISION
 from planner.shard import Shard, draft_shard
+from planner.sourced import Sourced
 from planner.specs.deployment import Pool
 from planner.specs.model import ModelSpec
 from planner.specs.speculative import Speculative
+
+KERNELS_A_STEP = Sourced(
+    26,
+    source="github NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/speculative/mtp.py (MTPEagleWorker)",
+    note="small kernels around verification, counted: accept 8, save and restore lengths 2, "
+    "indices 9, cache lengths 2, next inputs 5; other engines are taken to need as many",
+    confidence="assumed",
+)
+
+KERNELS_A_PASS = Sourced(
+    6,
+    source="github NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/speculative/mtp.py (MTPEagleWorker)",
+    note="small kernels after each draft pass, counted: hidden states of the last token twice, its "
+    "position twice, token id, cache length; other engines are taken to need as many",
+    confidence="assumed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,23 @@ class Draft:
         """
         rest = self.spec.draft_tokens - 1
         return ((self.query_tokens, 1), *(((1, rest),) if rest else ()))
+
+    def bookkeeping(self, sequences: Real) -> list[Op]:
+        """Small kernels of a step: which tokens were accepted, and each pass's next inputs.
+
+        Two of a pass move hidden states, the others a few integers a sequence: launches.
+
+        References
+        ----------
+        .. [1] :data:`KERNELS_A_STEP` and :data:`KERNELS_A_PASS`.
+        """
+        drafts, moves = self.spec.draft_tokens, 2
+        small = float(KERNELS_A_STEP) + drafts * (float(KERNELS_A_PASS) - moves)
+        moved = 4.0 * self.shard.hidden_size * sequences
+        return [
+            Elementwise("draft/accepted_and_next", 16.0 * self.query_tokens * sequences, small),
+            Elementwise("draft/last_hidden", moved, float(drafts * moves)),
+        ]
 
     def joining(self, tokens: Real) -> list[Op]:
         """What joins hidden state and embedding: a look-up, two norms, ``[2h, h]``, on every rank.

@@ -41,11 +41,12 @@ def laid_out(
     hideable_s = float(sum(_comm_part(model, c, pp).time_s for c in comms if c.hideable))
     work_s = sum(p.time_s for p in parts) - hideable_s
     exposed_s = float(model.exposed_s(hideable_s, work_s))
+    unhindered = ideal(model.system, model.calibration)
     light = {
         "compute": sum(p.compute_s for p in parts),
         "memory": sum(p.memory_s for p in parts),
         "network": max(
-            _ideal_network_s(model, [c for c in comms if c.hideable is which], pp)
+            _network_s([c for c in comms if c.hideable is which], unhindered, pp)
             for which in (True, False)
         ),
     }
@@ -59,6 +60,42 @@ def laid_out(
         bound_by,
         model.tokens_per_step,
     )
+
+
+def prefill_laid_out(
+    model: "StepModel", tokens: float, prompts: float, pairs: tuple[float, float]
+) -> Step:
+    """Parts of a prefill step, under the slots of the policy where it has any.
+
+    Parameters
+    ----------
+    tokens, prompts : of one rank; every prompt's first token comes out.
+    pairs : causal (query, context) pairs, all and with the context capped.
+
+    References
+    ----------
+    .. [1] :mod:`planner.step.schedule`.
+    """
+    pp, dp = model.shard.pp, model.shard.attention_dp
+    m = tokens / pp
+    cores = model.prefill_cores(tokens, *pairs)
+    ops = [*model.token_ops(m), *layer.prompt_ops(model.shard, m), *cores]
+    ops += layer.expert_ops(model.shard, m * dp, model.hot)
+    comms = [*model.token_comms(m), *model.expert_comms(m * dp, prefill=True)]
+    drafts = model.draft_tokens(tokens) + model.draft_experts(tokens * dp, prefill=True)
+    prompt = [model.draft_prompts(tokens, *pairs, sparse) for sparse in (True, False)]
+    cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
+    drafts = sum(cheaper, drafts)
+    step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
+    n = model.plan(prefill=True).micro_batches
+    if not model.scheduled or tokens < n:
+        return step
+    beside = model.beside_traffic(prefill=True)
+    part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
+    core_s, part_s = pp * sum(map(model.op_s, cores)), pp * sum(map(beside.op_s, part))
+    layers_s = float(model.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
+    after_s = float(model.head(prompts).time_s + drafts.time_s) + model.overhead_s
+    return taking(step, layers_s + after_s)
 
 
 def taking(step: Step, time_s: float) -> Step:
@@ -88,10 +125,11 @@ def _bound(time_s: float, compute_s: float, memory_s: float) -> str:
     return "compute" if compute_s > memory_s else "memory"
 
 
-def _ideal_network_s(model: "StepModel", comms: Iterable[Comm], rounds: int) -> float:
-    """Time of the collectives at stated bandwidth and without latency. [s]"""
-    system, calibration = ideal(model.system, model.calibration)
-    return float(sum(rounds * comm_time_s(c, system, calibration) for c in comms))
+def _network_s(
+    comms: Iterable[Comm], network: tuple[SystemSpec, CalibrationSpec], rounds: int
+) -> float:
+    """Time of the collectives, one after another, on ``network``. [s]"""
+    return float(sum(rounds * comm_time_s(c, *network) for c in comms))
 
 
 def ideal(system: SystemSpec, calibration: CalibrationSpec) -> tuple[SystemSpec, CalibrationSpec]:

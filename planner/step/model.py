@@ -29,7 +29,7 @@ from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
-from planner.step.layout import laid_out, taking
+from planner.step.layout import laid_out, prefill_laid_out, taking
 from planner.step.parts import Duration, Step, total_s
 from planner.step.schedule import (
     PLAIN,
@@ -38,7 +38,7 @@ from planner.step.schedule import (
     dense_layers_s,
     schedule,
 )
-from planner.step.stages import Stage, by_stage
+from planner.step.stages import StageTimes, by_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class StepModel:
             (self.draft_tokens(sequences * inner.verifies) + self.head(sequences)).scaled(times)
             for inner, times in self.draft_passes()
         )
-        return sum(passes, Duration(0.0))
+        between = self.draft.bookkeeping(sequences) if self.draft else ()
+        return sum(passes, self.total(between, ()))
 
     def drafting_experts(self, group_sequences: Real) -> Duration:
         """Experts and their traffic in the draft passes of a decode step."""
@@ -136,7 +137,7 @@ class StepModel:
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
         m = self._micro(rank_tokens)
-        return self._round(self.total(self._token_ops(m), self._token_comms(m)))
+        return self._round(self.total(self.token_ops(m), self.token_comms(m)))
 
     def prompts(self, prompt_tokens: Real) -> Duration:
         """What prompt tokens need beside :meth:`tokens` and attention."""
@@ -158,27 +159,27 @@ class StepModel:
         hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
         """
         m = self._micro(group_tokens)
-        comms = self._expert_comms(m, prefill)
+        comms = self.expert_comms(m, prefill)
         work = self.total(
             layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
         )
         hideable = self.total((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
-    def stages(self, rank_tokens: Real, group_tokens: Real, prefill: bool) -> dict[Stage, Real]:
+    def stages(self, rank_tokens: Real, group_tokens: Real | None, prefill: bool) -> StageTimes:
         """Time of every stage but the attention core, all layers of one micro-batch. [s]
 
         Parameters
         ----------
         rank_tokens : tokens of the busiest rank in this micro-batch. [tokens]
-        group_tokens : tokens of all ranks that share the experts. [tokens]
+        group_tokens : of all ranks; None: without experts and their traffic. [tokens]
         """
-        ops: list[Op] = [
-            *self._token_ops(rank_tokens),
-            *(layer.prompt_ops(self.shard, rank_tokens) if prefill else ()),
-            *layer.expert_ops(self.shard, group_tokens, self.hot),
-        ]
-        comms = [*self._token_comms(rank_tokens), *self._expert_comms(group_tokens, prefill)]
+        ops, comms = self.token_ops(rank_tokens), self.token_comms(rank_tokens)
+        if prefill:
+            ops += layer.prompt_ops(self.shard, rank_tokens)
+        if group_tokens is not None:
+            ops += layer.expert_ops(self.shard, group_tokens, self.hot)
+            comms += self.expert_comms(group_tokens, prefill)
         timed = [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
         found = by_stage(timed)
         if self.shard.moe and self.scheduled and not prefill:
@@ -238,6 +239,18 @@ class StepModel:
             return self
         return replace(self, part=multiprocessors.beside_normal_kernels(self.part))
 
+    def held_up(self, prefill: bool) -> float:
+        """Share of an expert transfer's speed that computation beside it takes: none in decode.
+
+        References
+        ----------
+        .. [1] SGLang Team, "Deploying DeepSeek with PD Disaggregation and Large-Scale Expert
+           Parallelism on 96 H100 GPUs", lmsys.org, 2025 (prefill's communication is slower beside
+           computation than alone, decode's does not contend).
+        """
+        cut = prefill and self.plan(prefill).micro_batches > 1
+        return float(multiprocessors.NORMAL_TRANSFER_HELD_UP) if cut else 0.0
+
     def plan(self, prefill: bool) -> Schedule:
         """The slots of a step's expert layers."""
         return schedule(self.overlap, prefill) if self.scheduled else PLAIN
@@ -279,14 +292,15 @@ class StepModel:
         """
         plan, pp = self.plan(prefill), self.shard.pp
         rank, group = (self._micro(n) for n in tokens)
-        whole = self.stages(rank, group, prefill)
-        whole["attention_core"] = core_s / pp
         n = plan.micro_batches
+        whole = self.stages(rank, group if n == 1 else None, prefill)
+        whole["attention_core"] = core_s / pp
         part = dict(whole)
         if n > 1:
             part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
         part["attention_core"] = part_core_s / pp
-        return pp * (dense_layers_s(self.shard, whole) + cut_layers_s(self.shard, plan, part))
+        dense_s = dense_layers_s(self.shard, whole)
+        return pp * (dense_s + cut_layers_s(self.shard, plan, part, self.held_up(prefill)))
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
@@ -300,11 +314,11 @@ class StepModel:
         m, group = self._micro(tokens), self._micro(tokens * dp)
         loads = sequences, sequences * context, sequences * seen
         ops: list[Op] = [
-            *self._token_ops(m),
+            *self.token_ops(m),
             *self.decode_attention_ops(*loads),
             *layer.expert_ops(self.shard, group, self.hot),
         ]
-        comms = [*self._token_comms(m), *self._expert_comms(group, prefill=False)]
+        comms = [*self.token_comms(m), *self.expert_comms(group, prefill=False)]
         step = laid_out(self, ops, comms, tokens, self._drafts(loads))
         if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
             return step
@@ -312,28 +326,9 @@ class StepModel:
 
     def prefill_step(self, tokens: float, prompts: float, context: float, cap: int | None) -> Step:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
-        pp, dp = self.shard.pp, self.shard.attention_dp
         pairs = tokens * context / 2
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
-        m = tokens / pp
-        cores = self._prefill_cores(tokens, pairs, capped)
-        ops = [*self._token_ops(m), *layer.prompt_ops(self.shard, m), *cores]
-        ops += layer.expert_ops(self.shard, m * dp, self.hot)
-        comms = [*self._token_comms(m), *self._expert_comms(m * dp, prefill=True)]
-        drafts = self.draft_tokens(tokens) + self.draft_experts(tokens * dp, prefill=True)
-        prompt = [self.draft_prompts(tokens, pairs, capped, sparse) for sparse in (True, False)]
-        cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
-        drafts = sum(cheaper, drafts)
-        step = replace(laid_out(self, ops, comms, prompts, drafts), tokens=1.0)
-        n = self.plan(prefill=True).micro_batches
-        if not self.scheduled or tokens < n:
-            return step
-        beside = self.beside_traffic(prefill=True)
-        part = beside._prefill_cores(tokens / n, pairs / n, capped / n)
-        core_s, part_s = pp * sum(map(self.op_s, cores)), pp * sum(map(beside.op_s, part))
-        layers_s = float(self.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
-        after_s = float(self.head(prompts).time_s + drafts.time_s) + self.overhead_s
-        return taking(step, layers_s + after_s)
+        return prefill_laid_out(self, tokens, prompts, (pairs, capped))
 
     def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
@@ -347,7 +342,8 @@ class StepModel:
         """Devices of one scale-up domain."""
         return self.system.scale_up.devices
 
-    def _token_ops(self, tokens: Real) -> list[Op]:
+    def token_ops(self, tokens: Real) -> list[Op]:
+        """Work on one rank's tokens; norms that run with a sum are not counted again."""
         ops = layer.token_ops(self.shard, tokens)
         if self.fused_norm and self.shard.attention_tp > 1:
             return [
@@ -358,13 +354,16 @@ class StepModel:
             ]
         return ops
 
-    def _token_comms(self, tokens: Real) -> list[Comm]:
+    def token_comms(self, tokens: Real) -> list[Comm]:
+        """Collectives of :meth:`token_ops`."""
         return collectives.token_comms(self.shard, tokens, self.domain)
 
-    def _expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
+    def expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
+        """Traffic to and from the experts."""
         return collectives.expert_comms(self.shard, group_tokens, self.domain, prefill, self.hot)
 
-    def _prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
+    def prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
+        """Attention cores of prompts, sparse or masked, whichever is faster."""
         forms = [
             self.prefill_attention_ops(tokens, pairs, capped, sparse) for sparse in (True, False)
         ]

@@ -2,8 +2,9 @@
 
 In a slot every rank computes some stages of one micro-batch while one transfer of the other is on
 the wire (less the time for which its own kernels hold the multiprocessors); the slot ends when both
-have.  Transfers are issued at the end of a slot, so computation and links are each used by one
-piece of work at a time.
+have.  Normal kernels move less while something computes beside them (:func:`slot_s`).  Transfers
+are issued at the end of a slot, so computation and links are each used by one piece of work at a
+time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -111,13 +112,36 @@ def schedule(policy: OverlapPolicy, prefill: bool) -> Schedule:
     assert_never(policy)
 
 
-def expert_layers_s(plan: Schedule, layers: float, stage_s: Mapping[Stage, Real]) -> Real:
-    """Time of all expert layers of a step, every rank alike: each slot takes its longer side. [s]
+def slot_s(compute_s: Real, transfer_s: Real, held_up: Real) -> Real:
+    r"""Time of a slot: its computation, or its transfer, which is slower beside computation. [s]
+
+    .. math:: \max(c,\; t + s c)
+
+    A transfer that takes ``t`` alone and :math:`t / (1 - s)` beside computation has moved
+    :math:`(1 - s) c` of itself when the computation ends; the rest goes at full speed.
+
+    Parameters
+    ----------
+    compute_s, transfer_s : each on its own. [s]
+    held_up : share ``s`` of a transfer's speed that computation beside it takes.
+
+    References
+    ----------
+    .. [1] :data:`planner.step.multiprocessors.NORMAL_TRANSFER_HELD_UP`.
+    """
+    return np.maximum(compute_s, transfer_s + held_up * compute_s)
+
+
+def expert_layers_s(
+    plan: Schedule, layers: float, stage_s: Mapping[Stage, Real], held_up: float
+) -> Real:
+    """Time of all expert layers of a step, every rank alike. [s]
 
     Parameters
     ----------
     layers : expert layers.
     stage_s : time of each stage of one layer for one micro-batch. [s]
+    held_up : as for :func:`slot_s`.
 
     References
     ----------
@@ -127,7 +151,7 @@ def expert_layers_s(plan: Schedule, layers: float, stage_s: Mapping[Stage, Real]
     for slot in plan.slots:
         compute_s = sum((stage_s[name] for name in slot.compute), 0.0)
         transfer_s = stage_s[slot.transfer] if slot.transfer else 0.0
-        total = total + slot.count(layers) * np.maximum(transfer_s, compute_s)
+        total = total + slot.count(layers) * slot_s(compute_s, transfer_s, held_up)
     return total
 
 
@@ -143,7 +167,7 @@ def dense_layers_s(shard: Shard, whole: Mapping[Stage, Real]) -> Real:
     return whole["dense"] + own * sum((whole[name] for name in EVERY_LAYER), 0.0)
 
 
-def cut_layers_s(shard: Shard, plan: Schedule, part: Mapping[Stage, Real]) -> Real:
+def cut_layers_s(shard: Shard, plan: Schedule, part: Mapping[Stage, Real], held_up: float) -> Real:
     """Expert layers, from stage times of one micro-batch over all layers. [s]
 
     References
@@ -155,7 +179,7 @@ def cut_layers_s(shard: Shard, plan: Schedule, part: Mapping[Stage, Real]) -> Re
         name: time_s / (shard.layers if name in EVERY_LAYER else layers)
         for name, time_s in part.items()
     }
-    return expert_layers_s(plan, layers, one)
+    return expert_layers_s(plan, layers, one, held_up)
 
 
 Work = tuple[Stage, int, int]

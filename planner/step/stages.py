@@ -1,6 +1,7 @@
 """A layer cut into stages: what overlap policies move about."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal, get_args
 
 from planner.ops import Comm, Op, Real
@@ -26,6 +27,9 @@ multiprocessor, so that no other work runs beside them.
 """
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+StageTimes = dict[Stage, Real]
+"""Time of each stage, all layers together. [s]"""
 
 EVERY_LAYER: frozenset[Stage] = frozenset({"attention_in", "attention_core", "attention_out"})
 """Stages that dense layers have as well as expert layers."""
@@ -54,10 +58,15 @@ _BY_COMPONENT: Mapping[str, Stage] = {
 
 def stage_of(work: Op | Comm) -> Stage:
     """The stage an op or a collective belongs to, by its name."""
-    if work.name.endswith(("_core", "_prefill")):
+    return _named(work.name)
+
+
+@lru_cache(maxsize=256)
+def _named(name: str) -> Stage:
+    if name.endswith(("_core", "_prefill")):
         return "attention_core"
-    known = _BY_NAME.get(work.name)
-    return known or _BY_COMPONENT[work.name.split("/")[0]]
+    known = _BY_NAME.get(name)
+    return known or _BY_COMPONENT[name.split("/", maxsplit=1)[0]]
 
 
 def by_stage(timed: Iterable[tuple[Op | Comm, Real]]) -> dict[Stage, Real]:

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from planner import files
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
-from planner.roofline import Call, achieved, blended, op_time, share_at, streamed_share, work_depth
+from planner.roofline import (
+    Call,
+    achieved,
+    blended,
+    call_of,
+    op_time,
+    share_at,
+    streamed_share,
+    work_depth,
+)
 from planner.sourced import Sourced
 from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve
 
@@ -93,6 +102,90 @@ def test_a_decode_call_by_hand() -> None:
     assert call.time_s(law) == pytest.approx(200e-6 + 10e-6 + 5e-6)
     together = law.model_copy(update={"query_share": None, "blend": "sum"})
     assert call.time_s(together) == pytest.approx(200e-6 + 38e-6 / 0.6 + 5e-6)
+
+
+def shaped_law(**shape: int) -> Achieved:
+    number = Sourced(0.5, "t")
+    return Achieved(compute_share=number, memory_share=number, floor_s=Sourced(0, "t"), **shape)
+
+
+def test_a_product_of_few_rows_computes_a_whole_tile() -> None:
+    """4 rows in a tile of 64 compute 16 times their 1 us, over the units of 16 times the result."""
+    call = Call(1e-6, 0.0, 4 * 1024.0, 1e6, 4096.0, rows=4.0)
+    shaped = call.shaped(shaped_law(tile_rows=64))
+    assert (shaped.compute_s, shaped.size) == (pytest.approx(16e-6), 64 * 1024)
+    assert call.time_s(shaped_law(tile_rows=64)) == pytest.approx(32e-6)
+    assert call.time_s(shaped_law(tile_rows=4)) == call.time_s(shaped_law()) == 2e-6
+
+
+def test_a_pipeline_is_filled_once_a_tile() -> None:
+    """256 steps beside 512 are half as much again; 2 ns of operands a step make 0.512 us."""
+    call = Call(8e-6, 4e-6, 128.0, 1e6, 512.0, step_s=2e-9)
+    shaped = call.shaped(shaped_law(fill_depth=256))
+    assert shaped.compute_s == pytest.approx(12e-6)
+    assert shaped.memory_s == pytest.approx(4.512e-6)
+
+
+def test_a_long_inner_dimension_is_split_over_units() -> None:
+    """At twice the depth of a split there are twice the units' worth, and the chain ends there."""
+    call = Call(1e-6, 0.0, 1024.0, 1e6, 16384.0)
+    shaped = call.shaped(shaped_law(split_depth=8192))
+    assert (shaped.size, shaped.depth) == (2048, 8192)
+    short = Call(1e-6, 0.0, 1024.0, 1e6, 4096.0).shaped(shaped_law(split_depth=8192))
+    assert (short.size, short.depth) == (1024, 4096)
+
+
+def test_an_exponential_takes_the_time_of_its_flop() -> None:
+    """A head of 64 and 256 FLOP a score: as much again as its products, at 128 half of it."""
+    part, law = PAIRS[0][0], shaped_law(score_flop=256)
+    for dim, ratio in ((64.0, 2.0), (128.0, 1.5)):
+        op = AttentionPrefill("x", 1e3, 5e5, 5e5, 4 * 8 * dim, 0.0, heads=8.0)
+        call = call_of(op, part)
+        assert call.shaped(law).compute_s == pytest.approx(ratio * call.compute_s)
+
+
+def test_a_kernel_that_multiplies_in_eight_bits_is_timed_by_that_peak() -> None:
+    part = files.load_accelerator("h200-sxm")
+    op = AttentionDecode("x", 8, 8e3, 8e3, 2e5, 576.0, 1e5)
+    law = shaped_law().model_copy(update={"multiplies": "fp8"})
+    assert call_of(op, part).compute_s == pytest.approx(1.6e9 / 989.4e12)
+    assert call_of(op, part, law).compute_s == pytest.approx(1.6e9 / 1978.9e12)
+
+
+@given(
+    a=st.tuples(M, SIDE, SIDE), b=st.tuples(M, SIDE, SIDE), tile=st.sampled_from([None, 64, 128]),
+    split=st.sampled_from([None, 2048, 8192]), fill=st.sampled_from([None, 256]),
+)  # fmt: skip
+def test_more_rows_columns_or_depth_never_take_less_time(
+    a: Any, b: Any, tile: Any, split: Any, fill: Any
+) -> None:
+    part = PAIRS[0][0]
+    law = shaped_law(tile_rows=tile, split_depth=split, fill_depth=fill).model_copy(
+        update={
+            "compute_curve": curve((1e3, 1e6), (0.001, 0.9)),
+            "depth_s": Sourced(1e-10, "t"), "blend": "sum",
+        }
+    )  # fmt: skip
+    for make in (
+        lambda m, k, n: Gemm("x", m, k, n, "bf16", 2.0),
+        lambda m, k, n: GroupedGemm("x", 8 * m, min(256.0, 8 * m), k, n, "bf16", 2.0),
+    ):
+        less = make(*(min(pair) for pair in zip(a, b, strict=True)))
+        more = make(*(max(pair) for pair in zip(a, b, strict=True)))
+        if isinstance(less, GroupedGemm) and less.touched != more.touched:
+            continue
+        short, long = (float(call_of(op, part).time_s(law)) for op in (less, more))
+        assert short <= long * (1 + 1e-9)
+
+
+def test_heads_that_share_nothing_take_the_law_of_those_that_do_where_it_has_no_other() -> None:
+    known = files.load_calibration("h200-sxm")
+    laws = dict(known.attention_decode_variants)
+    laws.pop("mha", None)
+    bare = known.model_copy(update={"attention_decode_variants": laws})
+    op = AttentionDecode("x", 8, 8e3, 8e3, 2e5, 1e3, 1e5, variant="mha")
+    assert achieved(op, bare) == laws["gqa"]
+    assert achieved(op, known) == known.attention_decode_variants["mha"] != laws["gqa"]
 
 
 def test_the_length_of_one_prompt_is_its_chain() -> None:

@@ -76,6 +76,15 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
     seen = 64.0 * 4096
     op = AttentionDecode("x", 64.0, seen, seen, 2 * 128 * 1088.0, 1152.0, 128 * 1088.0)
     assert predicted(latent) == pytest.approx(expected(op))
+    halved = table(
+        "attention_decode", "bf16", {"variant": "mla", "kv_dtype": "fp8"}, sequences=64,
+        context_tokens=64 * 4096, heads=128, kv_lora_rank=512, rope_dim=64,
+    )  # fmt: skip
+    op = AttentionDecode(
+        "x", 64.0, seen, seen, 2 * 128 * 1088.0, 576.0, 128 * 1088.0, variant="mla_fp8_cache"
+    )
+    assert CALIBRATION.attention_decode_variants["mla_fp8_cache"].multiplies == "fp8"
+    assert predicted(halved) == pytest.approx(expected(op))
     prompt = table(
         "attention_prefill", "bf16", {"variant": "mla"}, sequences=2, tokens=8192, heads=128,
         kv_heads=128, head_dim=192, v_head_dim=128,
@@ -83,6 +92,15 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
     pairs = 2 * 4096 * 4097 / 2
     core = AttentionPrefill("x", 8192.0, pairs, pairs, 2 * 128 * 320.0, 128 * 320.0)
     assert predicted(prompt) == pytest.approx(expected(core))
+    grouped = table(
+        "attention_prefill", "bf16", {"variant": "gqa"}, sequences=2, tokens=8192, heads=64,
+        kv_heads=8, head_dim=64, v_head_dim=64,
+    )  # fmt: skip
+    core = AttentionPrefill(
+        "x", 8192.0, pairs, pairs, 2 * 64 * 128.0, 64 * 128.0, variant="gqa", heads=64.0
+    )
+    assert CALIBRATION.attention_prefill_variants["gqa"].score_flop
+    assert predicted(grouped) == pytest.approx(expected(core))
 
 
 def test_a_format_the_part_lacks_is_refused() -> None:

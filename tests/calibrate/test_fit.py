@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from planner import files
+from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import predict_s, stated_peaks, works
+from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
 from planner.calibrate.fit import fit_tables, transfer, with_laws
 from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
@@ -59,7 +60,7 @@ def test_points_held_out_are_predicted_about_as_well_as_the_others() -> None:
         assert held.median_abs_error < 0.05
         assert abs(held.bias) < 0.1
     (count,) = found.rows
-    assert (count.used, count.refused) == (168, {})
+    assert (count.used, count.refused) == (166, {"slower_than_more_work": 2})  # the glitches
 
 
 def test_limits_are_kept() -> None:
@@ -81,10 +82,13 @@ def test_rows_of_no_one_law_leave_the_part_as_it_was() -> None:
     wild = made()
     rng = np.random.default_rng(1)
     times = wild.time_s * np.exp(2 * np.abs(rng.standard_normal(len(wild))))
-    wild = Table(wild.op, wild.dtype, wild.kernel, wild.origin, wild.columns, times)
-    found = fit_tables([Chosen(("gemm", "bf16"), (wild,))], PEAKS, BASE.elementwise)
+    wild = Table(wild.op, "fp32", wild.kernel, wild.origin, wild.columns, times)
+    peaks = Peaks({"fp32": PEAKS.rate("bf16")}, PEAKS.bytes_per_s)
+    found = fit_tables([Chosen(("gemm", "fp32"), (wild,))], peaks, BASE.elementwise)
     assert found.laws == {}
-    assert found.rows[0].refused == {"no_one_law": 168}
+    (count,) = found.rows
+    assert count.used == 0
+    assert count.refused["no_one_law"] > 160
 
 
 def test_curves_are_lifted_where_time_would_fall() -> None:
@@ -152,3 +156,21 @@ def test_a_transfer_takes_the_shares_and_says_from_where() -> None:
     assert moved.provenance is not None
     assert moved.provenance.transferred_from == "test-part"
     assert moved.links == BASE.links
+
+
+def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
+    """An H20 does 148 and 296 TFLOP/s on 78 of them, an H100 989.4 and 1,978.9 on 132.
+
+    At a share of 0.62 an H100 loses 0.38 / 0.62 of the time of its products; on an H20 that is
+    0.2532 times as much of them.
+    """
+    h100, h20 = files.load_accelerator("h100-sxm"), files.load_accelerator("h20")
+    measured = files.load_calibration("h100-sxm")
+    law, moved = measured.gemm["fp8"], carried(measured, h100, h20).gemm["fp8"]
+    rate = 296 / 1978.9 * 132 / 78
+    assert law.compute_curve is not None
+    assert moved.compute_curve is not None
+    for own, other in zip(law.compute_curve.shares, moved.compute_curve.shares, strict=True):
+        assert other == pytest.approx(1 / (1 + rate * (1 / own - 1)), rel=1e-3)
+    assert moved.compute_curve.sizes[0] == pytest.approx(law.compute_curve.sizes[0] * 78 / 132)
+    assert carried(measured, h100, files.load_accelerator("mi300x")) == measured

@@ -78,7 +78,7 @@ def test_carried_rows_are_of_known_parts_and_sources() -> None:
         assert file.complete
         assert file.header["part"] in files.accelerator_names()
         assert file.header["source"] in known
-    assert sum(file.rows for file in published_files()) == 1612
+    assert sum(file.rows for file in published_files()) == 1606
 
 
 def test_carried_files_are_small() -> None:
@@ -86,7 +86,7 @@ def test_carried_files_are_small() -> None:
         assert path.stat().st_size < 1e6
 
 
-def test_four_carried_rows_beat_the_roofline_and_three_fall_behind_larger_ones() -> None:
+def test_few_carried_rows_beat_the_roofline_or_fall_behind_larger_ones() -> None:
     refused: dict[str, int] = {}
     for table in published_tables():
         if table.op in ("all_to_all", "all_gather", "reduce_scatter"):
@@ -96,7 +96,7 @@ def test_four_carried_rows_beat_the_roofline_and_three_fall_behind_larger_ones()
         assert np.all(bound_s(kept.table, peaks) <= kept.table.time_s)
         for rule, count in kept.refused.items():
             refused[rule] = refused.get(rule, 0) + count
-    assert refused == {"beats_roofline": 4, "slower_than_more_work": 3}
+    assert refused == {"beats_roofline": 1, "slower_than_more_work": 3}
 
 
 def test_carried_numbers_read_by_hand() -> None:

@@ -123,3 +123,48 @@ def test_models_whose_routing_touches_too_few_experts_are_refused_alone() -> Non
     kept = screen(table, PEAKS)
     assert dict(kept.refused) == {"shape_beats_roofline": len(bad)}
     assert set(kept.table["hidden"]) == {7168.0}
+
+
+def test_a_product_that_a_larger_one_outruns_is_refused() -> None:
+    factor = np.full(100, 1.3)
+    table = gemms(factor)
+    times = np.maximum.accumulate(table.time_s)
+    times[40] *= 1.5 * times[41] / times[40]
+    kept = screen(with_time(table, times), PEAKS)
+    assert dict(kept.refused) == {"slower_than_more_work": 1}
+
+
+def decoding(heads: FloatArray, context: FloatArray, again: bool = True) -> Table:
+    """Latent attention of 64 sequences at 0.8 of the bound plus 10 us."""
+    one = np.ones(len(heads))
+    labels = {"variant": "mla"} | ({"operands": "again"} if again else {})
+    table = Table(
+        "attention_decode", "bf16", "k", Origin("h200-sxm", "t"),
+        {"heads": heads, "context_tokens": 64 * context, "sequences": 64 * one,
+         "kv_lora_rank": 512 * one, "rope_dim": 64 * one},
+        one, labels,
+    )  # fmt: skip
+    return with_time(table, bound_s(table, PEAKS) / 0.8 + 10e-6)
+
+
+def test_decode_that_reads_its_cache_again_from_the_chip_is_refused() -> None:
+    """64 sequences of 256 tokens keep 19 MB, of 512 38 MB, of 1,024 75 MB; an H200 keeps 50 MB.
+
+    At 5 us and 10 us beside a floor of 10 both would take a quarter of the time and more.
+    """
+    context = np.array([16.0, 256.0, 512.0, 1024.0, 2048.0])
+    table = decoding(np.full(5, 16.0), context)
+    kept = screen(table, PEAKS)
+    assert dict(kept.refused) == {"cache_resident": 2}
+    assert (kept.table["context_tokens"] / 64).tolist() == [16, 1024, 2048]
+    assert dict(screen(decoding(np.full(5, 16.0), context, again=False), PEAKS).refused) == {}
+
+
+def test_heads_that_more_heads_outrun_are_refused_and_contexts_are_not() -> None:
+    heads, context = np.repeat([16.0, 32.0, 64.0], 4), np.tile([2048.0, 4096, 8192, 16384], 3)
+    table = decoding(heads, context)
+    times = np.where(heads == 32, 1.4, 1.0) * table.time_s
+    times[context == 4096] *= 2.2  # slower than twice the context: a kernel switches
+    kept = screen(with_time(table, times), PEAKS)
+    assert dict(kept.refused) == {"slower_than_more_work": 4}
+    assert set(kept.table["heads"]) == {16.0, 64.0}

@@ -54,6 +54,19 @@ def test_the_context_of_a_step_counts_the_token_it_adds() -> None:
     assert latent["context_tokens"].tolist() == [4096]
 
 
+def test_heads_that_share_keys_are_apart_from_those_that_do_not() -> None:
+    data = {
+        "kernel_source": column(*["k"] * 3), "kv_cache_dtype": column(*["bfloat16"] * 3),
+        "batch_size": column(4, 4, 4), "isl": column(1, 1, 1), "step": column(1023, 1023, 1023),
+        "num_heads": column(64, 8, 8), "num_key_value_heads": column(8, 8, 1),
+        "head_dim": column(128, 128, 128), "latency": column(0.1, 0.2, 0.3),
+    }  # fmt: skip
+    shared, alone = tables._decode_gqa(data, ORIGIN)
+    assert (shared.labels["variant"], alone.labels["variant"]) == ("gqa", "mha")
+    assert shared.time_s.tolist() == pytest.approx([1e-4, 3e-4])
+    assert alone.time_s.tolist() == pytest.approx([2e-4])
+
+
 def test_message_sizes_are_elements_of_two_bytes() -> None:
     data = {
         "op_name": column("alltoall", "all_reduce"), "nccl_dtype": column("half", "int8"),

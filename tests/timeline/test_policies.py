@@ -23,9 +23,11 @@ from planner.step.schedule import (
     Schedule,
     expert_layers_s,
     program,
+    slot_s,
 )
 from planner.step.stages import STAGES
 from planner.step.timeline import drawn, even, hottest, simulate_step, step_work
+from planner.step.timeline.simulate import beside_s
 
 POLICIES = ("none", "shared_expert", "two_batch", "five_stage")
 LAYOUTS: dict[str, tuple[dict[str, int], int]] = {
@@ -98,13 +100,60 @@ def test_slots_by_hand() -> None:
     stage = dict.fromkeys(STAGES, 0.0) | {
         "attention_core": 3.0, "experts": 2.0, "dispatch": 1.0, "combine": 4.0, "shared_up": 0.5,
     }  # fmt: skip
-    assert expert_layers_s(PLAIN, 10, stage) == 105.0
+    assert expert_layers_s(PLAIN, 10, stage, 0.0) == 105.0
     # 3 + max(1, 0.5) + 2 + max(4, 0) a layer
-    assert expert_layers_s(SHARED_EXPERT, 10, stage) == 100.0
+    assert expert_layers_s(SHARED_EXPERT, 10, stage, 0.0) == 100.0
     # 3, then 10 x (3 + 2 + 4), 9 x max(4, 3.5), 4 at the end
-    assert expert_layers_s(TWO_BATCH, 10, stage) == 3 + 10 * 9 + 9 * 4 + 4
+    assert expert_layers_s(TWO_BATCH, 10, stage, 0.0) == 3 + 10 * 9 + 9 * 4 + 4
     # 3, then 19 x (1 + 4), 20 x 2, and the last dispatch and combine
-    assert expert_layers_s(FIVE_STAGE, 10, stage) == 3 + 19 * 5 + 20 * 2 + 1 + 4
+    assert expert_layers_s(FIVE_STAGE, 10, stage, 0.0) == 3 + 19 * 5 + 20 * 2 + 1 + 4
+
+
+def test_a_transfer_beside_computation_by_hand() -> None:
+    # of 4 s of transfer a quarter of the speed is gone for 2 s, in which 1.5 s of it are moved;
+    # the other 2.5 follow at full speed
+    assert slot_s(2.0, 4.0, 0.25) == 4.5
+    # 3 s of it take 4 s beside computation, which ends first
+    assert slot_s(5.0, 3.0, 0.25) == 5.0
+    assert slot_s(4.0, 3.0, 0.25) == 4.0
+    assert slot_s(0.0, 3.0, 0.25) == 3.0
+    stage = dict.fromkeys(STAGES, 0.0) | {
+        "attention_core": 3.0, "experts": 2.0, "dispatch": 1.0, "combine": 4.0, "shared_up": 0.5,
+    }  # fmt: skip
+    # 3, then 10 x (3 + 2 + (4 + 2.5 / 4)), 9 x (4 + 3.5 / 4), 4 + 0.5 / 4 at the end
+    found = expert_layers_s(TWO_BATCH, 10, stage, 0.25)
+    assert found == pytest.approx(3 + 10 * (5 + 4.625) + 9 * 4.875 + 4.125)
+
+
+@given(st.floats(0, 10), st.floats(0, 10), st.floats(0, 0.9))
+def test_a_transfer_beside_computation_hides_less_but_never_costs_more_than_in_sequence(
+    compute_s: float, transfer_s: float, held_up: float
+) -> None:
+    took = float(slot_s(compute_s, transfer_s, held_up))
+    assert max(compute_s, transfer_s) <= took <= compute_s + transfer_s + 1e-12
+    assert float(slot_s(compute_s, transfer_s, held_up / 2)) <= took
+    # the simulation's transfer, that starts with the computation, ends with the same slot
+    moved = float(beside_s(np.array(transfer_s), np.array(compute_s), held_up))
+    assert max(compute_s, moved) == pytest.approx(took)
+
+
+def test_only_normal_kernels_beside_computation_are_held_up() -> None:
+    step = replica("four nodes", "two_batch").step
+    assert step.held_up(prefill=True) > 0.2
+    assert step.held_up(prefill=False) == 0.0
+    for overlap in ("none", "shared_expert"):
+        assert replica("four nodes", overlap).step.held_up(prefill=True) == 0.0
+
+
+def test_computation_waits_for_traffic_as_long_as_in_the_published_trace() -> None:
+    scenario = files.load_scenario("published/deepseek-h800-prefill")
+    assert isinstance(scenario.deployment, Pool)
+    step = build(scenario.model, scenario.hardware[0], scenario.deployment).step
+    took = step.prefill_step(16384, 4, 4096, None).time_s
+    whole = step.beside_traffic(prefill=True).prefill_step(16384, 4, 4096, None)
+    network = sum(p.time_s for p in whole.parts if p.name.startswith("expert_network"))
+    computes = sum(p.time_s for p in whole.parts) - network
+    assert took - computes == pytest.approx(0.16, abs=0.03)
 
 
 def test_nothing_runs_beside_kernels_that_hold_every_multiprocessor() -> None:
@@ -113,9 +162,9 @@ def test_nothing_runs_beside_kernels_that_hold_every_multiprocessor() -> None:
         "dispatch_sms": 0.5, "combine_sms": 1.5,
     }  # fmt: skip
     # in sequence they are part of the transfer
-    assert expert_layers_s(PLAIN, 10, stage) == 100.0
+    assert expert_layers_s(PLAIN, 10, stage, 0.0) == 100.0
     # 3, then 19 x (max(1, 0.5) + max(4, 3 + 1.5)), 20 x 2, and the last dispatch and combine
-    assert expert_layers_s(FIVE_STAGE, 10, stage) == 3 + 19 * 5.5 + 20 * 2 + 1 + 4
+    assert expert_layers_s(FIVE_STAGE, 10, stage, 0.0) == 3 + 19 * 5.5 + 20 * 2 + 1 + 4
 
 
 def test_what_low_latency_kernels_hold_is_what_was_measured() -> None:
@@ -159,7 +208,7 @@ def test_overlap_never_beats_either_resource_nor_loses_to_the_sequence(
 ) -> None:
     for plan in (PLAIN, SHARED_EXPERT, TWO_BATCH, FIVE_STAGE):
         n = plan.micro_batches
-        time_s = expert_layers_s(plan, layers, stage)
+        time_s = expert_layers_s(plan, layers, stage, 0.0)
         transfers = n * layers * (stage["dispatch"] + stage["combine"])
         apart = ("dense", "dispatch_sms", "combine_sms") if plan is PLAIN else ("dense",)
         everything = n * layers * sum(t for name, t in stage.items() if name not in apart)
@@ -171,7 +220,7 @@ def test_overlap_never_beats_either_resource_nor_loses_to_the_sequence(
 def test_a_slower_stage_never_makes_a_faster_step(stage: dict[Any, float], which: Any) -> None:
     slower = stage | {which: 2 * stage[which]}
     for plan in (PLAIN, SHARED_EXPERT, TWO_BATCH, FIVE_STAGE):
-        assert expert_layers_s(plan, 58, slower) >= expert_layers_s(plan, 58, stage)
+        assert expert_layers_s(plan, 58, slower, 0.0) >= expert_layers_s(plan, 58, stage, 0.0)
 
 
 @settings(max_examples=10)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from planner import arch, evaluation, files
 from planner.errors import InputError
 from planner.evaluation.replica import Replica, build
+from planner.files.histograms import load_routing_profile
 from planner.specs.deployment import Limits, Parallelism, Pool
 from planner.specs.speculative import Speculative
 
@@ -28,7 +29,11 @@ def replica(drafts: int = 0, model: str = "deepseek-r1", **changes: Any) -> Repl
         fused_norm=True, limits=Limits(max_sequences=64, max_step_tokens=512),
         speculative=Speculative(draft_tokens=drafts, **given) if drafts else None,  # type: ignore[arg-type]
     )  # fmt: skip
-    return build(files.load_model(model), files.load_hardware("hgx-b200"), pool)
+    found = load_routing_profile("deepseek-r1-translation").routing
+    routing = (
+        found.model_copy(update={"placement": "contiguous"}) if model == "deepseek-r1" else None
+    )
+    return build(files.load_model(model), files.load_hardware("hgx-b200"), pool, routing)
 
 
 def test_expected_tokens_by_hand() -> None:
@@ -77,6 +82,30 @@ def test_the_draft_module_is_a_layer_a_matrix_and_a_head_for_each_draft() -> Non
     main = sum(t for n, t in parts.items() if not n.startswith(("lm_head", "draft")))
     assert 2 * (main / shard.layers * 0.7 + 0.5 * head) < parts["draft/module"]
     assert parts["draft/module"] < 2 * (main / shard.layers * 1.6 + 2 * head) + 2e-4
+
+
+def test_small_kernels_between_draft_passes_by_hand() -> None:
+    step = replica(3).step
+    assert step.draft is not None
+    small, moving = step.draft.bookkeeping(2.0)
+    # 26 around verification, 4 of the 6 after each pass; the other 2 read and write hidden states
+    assert (small.count, moving.count) == (26 + 3 * 4, 3 * 2)
+    assert moving.hbm_bytes == 2 * 2 * 7168 * 2.0
+    floor_s = float(step.calibration.elementwise.floor_s)
+    took = step.total([small, moving], ()).time_s
+    assert took == pytest.approx((26 + 3 * 6) * floor_s, rel=0.02)  # launches, hardly any bytes
+
+
+@given(st.integers(1, 4), st.floats(1, 256))
+def test_more_drafts_or_sequences_never_need_less_bookkeeping(
+    drafts: int, sequences: float
+) -> None:
+    fewer, more = replica(drafts).step, replica(drafts + 1).step
+    assert fewer.draft is not None
+    assert more.draft is not None
+    took = fewer.total(fewer.draft.bookkeeping(sequences), ()).time_s
+    assert took < more.total(more.draft.bookkeeping(sequences), ()).time_s
+    assert took <= fewer.total(fewer.draft.bookkeeping(2 * sequences), ()).time_s
 
 
 def test_the_draft_module_takes_memory() -> None:

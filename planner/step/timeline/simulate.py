@@ -2,8 +2,9 @@
 
 A slot (see :mod:`planner.step.schedule`) begins on a rank when its computation and the transfer
 of the slot before have ended there.  A transfer begins when every rank has reached its slot, and
-ends on each rank when that rank's bytes are moved.  Streams run in order, so events need no queue:
-every instant follows from those of the slot before, for all ranks at once.
+ends on each rank when that rank's bytes are moved, which takes longer beside computation with
+normal kernels.  Streams run in order, so events need no queue: every instant follows from those of
+the slot before, for all ranks at once.
 """
 
 from collections.abc import Iterable
@@ -114,7 +115,7 @@ def simulate_step(
     devices = len(work.whole.tokens)
     laid = program(work.plan, len(work.whole.pairs)) if model.shard.moe else ()
     dense_s, after_s = _dense_s(model, work), _after_s(model, work)
-    clock = _run(laid, parts, dense_s, devices)
+    clock = _run(laid, parts, dense_s, model.held_up(work.prefill))
     last = np.maximum(clock.computed[-1], clock.moved[-1]) if laid else dense_s
     pp = model.shard.pp
     overhead_s = model.overhead_s
@@ -172,9 +173,9 @@ def _after_s(model: StepModel, work: StepWork) -> Floats:
 
 
 def _run(
-    laid: tuple[Laid, ...], parts: tuple[MicroBatch, ...], dense_s: Floats, devices: int
+    laid: tuple[Laid, ...], parts: tuple[MicroBatch, ...], dense_s: Floats, held_up: float
 ) -> _Clock:
-    start, computed, moved = np.zeros((3, len(laid), devices))
+    start, computed, moved = np.zeros((3, len(laid), len(dense_s)))
     clock = _Clock(laid, parts, start, computed, moved, np.zeros(len(laid)))
     ready = dense_s
     for i, (computes, transfer) in enumerate(laid):
@@ -187,9 +188,20 @@ def _run(
         if transfer is not None:
             stage, micro, layer = transfer
             begun = clock.begun[i] = ready.max()
-            clock.moved[i] = begun + parts[micro].transfers[stage].time_s[layer]
+            alone_s = parts[micro].transfers[stage].time_s[layer]
+            clock.moved[i] = begun + beside_s(alone_s, np.maximum(done - begun, 0.0), held_up)
         ready = np.maximum(done, clock.moved[i])
     return clock
+
+
+def beside_s(alone_s: Floats, computing_s: Floats, held_up: float) -> Floats:
+    """Time of a transfer that shares its first ``computing_s`` with computation. [s]
+
+    References
+    ----------
+    .. [1] As :func:`planner.step.schedule.slot_s`.
+    """
+    return np.minimum(alone_s / (1.0 - held_up), alone_s + held_up * computing_s)
 
 
 def _critical(clock: _Clock, dense_s: Floats, rank: int) -> tuple[dict[str, float], int]:

@@ -1,0 +1,67 @@
+"""Shares of one part as they are on another whose matrix units are slower beside the rest."""
+
+from planner.sourced import Sourced
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve, Precision
+
+
+def carried(
+    measured: CalibrationSpec, source: AcceleratorSpec, target: AcceleratorSpec
+) -> CalibrationSpec:
+    r"""Compute shares of ``measured`` on ``target``; as they are where units are not stated.
+
+    What a kernel loses of the peak (epilogues, conversions, softmax, filling pipelines) is time of
+    its multiprocessors, not a share of the matrix units' rate.  Where those do fewer FLOP a second
+    and multiprocessor, by the factor ``r``, the same loss is a smaller part:
+
+    .. math:: \eta' = \frac{1}{1 + r\,(1 / \eta - 1)}, \qquad
+       r = \frac{P' / n'}{P / n}
+
+    with peaks ``P`` and multiprocessors ``n``.  Dense results fill ``n'`` of them at sizes
+    ``n' / n`` times as large; an exponential takes the time of ``r`` times as many FLOP.
+
+    References
+    ----------
+    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (ceilings other
+       than the peak).
+    """
+    if source.multiprocessors is None or target.multiprocessors is None:
+        return measured
+    units = float(target.multiprocessors) / float(source.multiprocessors)
+
+    def scaled(law: Achieved, precision: Precision, dense: bool = False) -> Achieved:
+        precision = law.multiplies or precision
+        peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
+        return _scaled(law, peak / units, units if dense else 1.0)
+
+    def each(laws: dict[Precision, Achieved], dense: bool) -> dict[Precision, Achieved]:
+        shared = set(source.dense_flop_per_s.precisions()) & set(
+            target.dense_flop_per_s.precisions()
+        )
+        return {name: scaled(law, name, dense) for name, law in laws.items() if name in shared}
+
+    update: dict[str, object] = {
+        "gemm": each(measured.gemm, dense=True),
+        "grouped_gemm": each(measured.grouped_gemm, dense=False),
+    }
+    for name in ("attention_decode", "attention_prefill"):
+        update[name] = scaled(getattr(measured, name), "bf16")
+        variants: dict[str, Achieved] = getattr(measured, f"{name}_variants")
+        update[f"{name}_variants"] = {k: scaled(law, "bf16") for k, law in variants.items()}
+    return measured.model_copy(update=update)
+
+
+def _scaled(law: Achieved, rate: float, units: float) -> Achieved:
+    """One law at ``rate`` times the FLOP a second and multiprocessor, its sizes times ``units``."""
+
+    def share(value: float) -> float:
+        return float(f"{1 / (1 + rate * (1 / value - 1)):.4g}")
+
+    own, curve = law.compute_share, law.compute_curve
+    compute = Sourced(share(float(own)), own.source, f"{own.note}; loss as time", "assumed")
+    if curve is not None:
+        sizes = tuple(size * units for size in curve.sizes)
+        shares = tuple(map(share, curve.shares))
+        curve = Curve(sizes=sizes, shares=shares, source=curve.source, confidence="assumed")
+    scores = max(1, round(law.score_flop * rate)) if law.score_flop else None
+    update = {"compute_share": compute, "compute_curve": curve, "score_flop": scores}
+    return law.model_copy(update=update)

@@ -1,0 +1,110 @@
+"""What is tried, rather than fitted, of the law of a family: its parameters, blend and shape."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from planner.roofline import Shaping
+
+Blend = Literal["max", "root4", "root2", "sum"]
+
+KNOTS: dict[str, tuple[float, ...]] = {
+    "gemm": tuple(4.0**i * 128 * 128 for i in range(-1, 8)),
+    "grouped_gemm": (1.0, 16.0, 128.0, 1024.0),
+}
+"""Sizes at which the compute share of a family is free."""
+BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
+"""Bytes of one call at which the memory share is free."""
+CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
+"""Bytes of the cache read by one call of decode attention, the same."""
+TILES = (64, 128, None)
+"""Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
+SPLITS = (None, 8192)
+"""Inner dimension from which libraries split products of few tiles."""
+FILLS = (None, 128, 256, 512)
+"""Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
+SCORES = (None, 128, 256, 512)
+"""FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
+COMPUTE_STARTS = (0.6, 0.08)
+"""First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
+CHAINS = (1e-10, 5e-8)
+"""A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
+BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
+SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop")
+"""Parts of a law that are one of a few numbers (:class:`planner.roofline.Shaping`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which parameters the law of a family has beside two shares and a floor."""
+
+    compute: tuple[float, ...] = ()
+    """Knots of the compute share; none: a constant."""
+    memory: tuple[float, ...] = ()
+    blends: tuple[Blend, ...] = ("max",)
+    depth: bool = False
+    depths: tuple[float, ...] = (1e-10,)
+    """First guesses of the time a step of depth; the best end is kept. [s]"""
+    starts: tuple[float, ...] = (0.6,)
+    """First guesses of the compute share, the same."""
+    tile_rows: tuple[int | None, ...] = (None,)
+    split_depth: tuple[int | None, ...] = (None,)
+    fill_depth: tuple[int | None, ...] = (None,)
+    score_flop: tuple[int | None, ...] = (None,)
+    query: bool = False
+    rising: bool = False
+    """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
+
+
+FORMS = {
+    "gemm": Form(
+        KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True, tile_rows=TILES, split_depth=SPLITS
+    ),
+    "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS),
+    "attention_decode": Form(
+        (), CACHE_KNOTS, ("max", "sum"), query=True, rising=True, starts=COMPUTE_STARTS
+    ),
+    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
+}
+"""Family -> form of its law; any other, or few rows: the plain one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """What is tried rather than fitted: how a law is made, and from where its fit starts."""
+
+    blend: Blend
+    depth_s: float
+    compute_share: float
+    shaping: Shaping
+
+
+Change = Callable[[Begin], Begin]
+
+
+def first_of(form: Form) -> Begin:
+    """The first of everything that may be tried."""
+    shaping = Shaping(**{name: getattr(form, name)[0] for name in SHAPED})
+    return Begin(form.blends[0], form.depths[0], form.starts[0], shaping)
+
+
+def others(form: Form) -> list[list[Change]]:
+    """Changes to try, one kind after the other."""
+    found: list[list[Change]] = [
+        [partial(_changed, blend=each) for each in form.blends[1:]],
+        [partial(_changed, depth_s=each) for each in form.depths[1:]],
+        [partial(_changed, compute_share=each) for each in form.starts[1:]],
+    ]
+    shapes: list[list[Change]] = [
+        [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED
+    ]
+    return found + shapes
+
+
+def _changed(begin: Begin, **values: Any) -> Begin:
+    return replace(begin, **values)
+
+
+def _reshaped(begin: Begin, **values: int | None) -> Begin:
+    return replace(begin, shaping=replace(begin.shaping, **values))
