@@ -40,6 +40,7 @@ from planner.serving import (
     simulate_cluster,
     summarise,
 )
+from planner.serving.summaries import class_summaries, prefix_summary
 from planner.specs.deployment import Disaggregated
 from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
@@ -150,6 +151,7 @@ def result_of(
 ) -> Result:
     """Add up cost, energy and where the time goes of simulated pools, prefill first."""
     records, metrics, wall_s = served
+    prefix = prefix_summary(records)
     closed = isinstance(workload.arrivals, ClosedLoopArrivals)
     overload = None if closed else records.overload()
     if overload is not None:
@@ -161,7 +163,7 @@ def result_of(
         metrics.steady.requests_per_s,
         metrics.steady.input_tokens_per_s,
         metrics.steady.output_tokens_per_s,
-        workload.cached_input_share,
+        workload.cached_input_share if prefix is None else prefix.hit_token_share,
         metrics.prefill_share if bill is None else bill,
     )
     costs = costs_of(pools, sum(paid), flow)
@@ -191,6 +193,8 @@ def result_of(
         ),
         sources=_sources(workload, pools, costs, spec),
         wall_s=wall_s,
+        prefix=prefix,
+        classes=class_summaries(records),
     )
 
 
@@ -262,7 +266,7 @@ def _day(
         whole.requests_per_s,
         whole.input_tokens_per_s,
         whole.output_tokens_per_s,
-        workload.cached_input_share,
+        peak.cached_input_share,
         peak.prefill_share,
     )
     day_costs = tuple(serving_cost(c.price, devices, flow) for c in costs)
@@ -270,7 +274,7 @@ def _day(
                        (whole.input_tokens_per_s, whole.output_tokens_per_s))  # fmt: skip
     own = day_costs[0].usd_per_day * whole.duration_s / 86400 if day_costs else math.nan
     apis = tuple(
-        ApiComparison(api, api_bill_usd(api, inputs, outputs, workload.cached_input_share), own)
+        ApiComparison(api, api_bill_usd(api, inputs, outputs, peak.cached_input_share), own)
         for api in scenario.api_prices
     )
     measured = measured_traffic(workload, scenario.run)

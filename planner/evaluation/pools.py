@@ -126,6 +126,7 @@ def cluster_of(
             pool.replica.config(cached_input_share, pool.role),
             pool.replicas,
             pool.replica.pool.router,
+            pool.replica.tier(),
         )
         for pool in pools
     )

@@ -20,9 +20,17 @@ def out_of_reach(
     """
     here = records.counted & ~records.rejected
     inputs, outputs = records.input_tokens[here], records.output_tokens[here]
+    if records.prefix is not None:  # as if what was found were no part of the prompt
+        inputs = inputs - records.prefix.found_tokens[here] - records.prefix.loaded_tokens[here]
     if not len(inputs):
         return ()
-    pools = tuple(replace(pool, replicas=1, max_outstanding=None) for pool in cluster.pools)
+    pools = tuple(
+        replace(
+            pool, replicas=1, max_outstanding=None, router="least_requests", tier=None,
+            config=replace(pool.config, prefix_cache=False),
+        )
+        for pool in cluster.pools
+    )  # fmt: skip
     alone = replace(cluster, pools=pools, operations=None)
     found = []
     for promise in promises:

@@ -13,6 +13,7 @@ from planner.evaluation.replications import Replications
 from planner.serving import Metrics, Percentiles, Promise, Records, Series, series
 from planner.serving.overload import Overload
 from planner.serving.series import BINS
+from planner.serving.summaries import ClassSummary, PrefixSummary
 from planner.specs.scenario import Scenario
 from planner.step import Step
 from planner.workloads import Traffic
@@ -80,6 +81,18 @@ class Result:
         """The run over time, in bins of equal width."""
         return series(self.records, bins)
 
+    prefix: PrefixSummary | None = None
+    """What prefix caches gave; None without them."""
+    classes: tuple[ClassSummary, ...] = ()
+    """By priority class; empty where all requests are alike."""
+
+    @property
+    def cached_input_share(self) -> float:
+        """Share of prompt tokens that were not computed: as found, or as the workload states."""
+        if self.prefix is not None:
+            return self.prefix.hit_token_share
+        return self.scenario.workload.cached_input_share if self.scenario.workload else 0.0
+
     @property
     def devices(self) -> int:
         """Devices of the whole fleet."""
@@ -146,6 +159,8 @@ class Result:
             "costs": [cost_dict(c) for c in self.costs],
             "energy": asdict(self.energy) if self.energy else None,
             "day": _day_dict(self.day) if self.day else None,
+            "prefix_cache": self.prefix.to_dict() if self.prefix else None,
+            "classes": [class_dict(c) for c in self.classes],
             "operations": self.operations.to_dict() if self.operations else None,
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
@@ -173,6 +188,15 @@ def percentiles(p: Percentiles) -> dict[str, Any]:
     result["count"] = p.count
     result["half_width"] = {name: clean(v) for name, v in asdict(p.half_width).items()}
     return result
+
+
+def class_dict(c: ClassSummary) -> dict[str, Any]:
+    """One class and its latencies."""
+    return {
+        "priority": c.priority, "arrived": c.arrived, "finished": c.finished,
+        **{name: percentiles(getattr(c, name)) for name in ("ttft_s", "tpot_s", "e2e_s",
+                                                             "queue_s")},
+    }  # fmt: skip
 
 
 def promise(p: Promise) -> dict[str, Any]:

@@ -78,8 +78,12 @@ def _fleet_blocks(r: Result) -> list[Block]:
     found += [
         Block(
             "What load is that?", ("day", "load"),
-            (tables.load(r), *((happened,) if happened else ()),
-             *((tables.pools(r),) if r.apart else ())),
+            (
+                *((tables.classes(r),) if r.classes else ()),
+                tables.load(r),
+                *((happened,) if happened else ()),
+                *((tables.pools(r),) if r.apart else ()),
+            ),
         ),
         Block("How did the run go?", ("tokens", "use", "late"), how=HOW["series"]),
         Block(

@@ -18,6 +18,7 @@ from planner.report.words import (
     watt_hours,
 )
 from planner.serving import Percentiles
+from planner.serving.summaries import PrefixSummary
 from planner.step import Step
 from planner.units import human
 
@@ -105,6 +106,49 @@ def _interval(found: Replications, name: str) -> str:
     return f"{seconds(interval.mean)} ± {seconds(interval.half_width_95)}"
 
 
+def _prefix_rows(p: PrefixSummary) -> list[tuple[str, str]]:
+    """What prefix caches gave."""
+    computed = p.computed_tokens / p.run_input_tokens if p.run_input_tokens else 0.0
+    rows = [
+        (
+            "Prefix cache",
+            f"{share(p.hit_token_share)} of prompt tokens found, {share(p.hit_block_share)} of "
+            f"blocks of {p.block_tokens:,} tokens",
+        ),
+        (
+            "Computed",
+            f"{human(p.computed_tokens, 'tokens')}, {share(computed)} of the prompts; "
+            f"{human(p.evicted_tokens, 'tokens')} evicted",
+        ),
+    ]
+    if p.loads:
+        rows.append(
+            (
+                "Store behind it",
+                f"{share(p.tier_hit_token_share)} of prompt tokens, loaded for "
+                f"{plural(p.loads, 'request')} in {seconds(p.mean_load_s)} on average",
+            )
+        )
+    return rows
+
+
+def classes(result: Result) -> Table:
+    """Latency by priority class."""
+    rows = tuple(
+        (
+            str(c.priority), f"{c.arrived:,}", f"{c.finished:,}",
+            _cell(c.queue_s, "p50"), _cell(c.queue_s, "p95"), _cell(c.ttft_s, "p50"),
+            _cell(c.ttft_s, "p95"), _cell(c.tpot_s, "p95"),
+        )
+        for c in result.classes
+    )  # fmt: skip
+    columns = (
+        key("class"), Column("arrived"), Column("finished"), Column("queue p50"),
+        Column("queue p95"), Column("TTFT p50"), Column("TTFT p95"), Column("TPOT p95"),
+    )  # fmt: skip
+    return Table("By priority", columns, rows, "Class 0 is served first.", HOW["latency"])
+
+
 def load(result: Result) -> Table:
     """Throughput and how full the fleet is."""
     m, s = result.metrics, result.metrics.steady
@@ -139,6 +183,8 @@ def load(result: Result) -> Table:
             f"{human(result.records.kv_capacity_tokens, 'tokens')} in use on average",
         ),
     ]
+    if result.prefix:
+        rows += _prefix_rows(result.prefix)
     if m.rejected or m.unfinished or m.lost:
         lost = f", {m.lost:,} lost" if m.lost else ""
         rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished{lost}"))

@@ -162,6 +162,8 @@ def _body(page: Page, result: Result) -> None:
     page.table(tables.latency(result))
     if result.replications:
         page.table(tables.replications(result.replications))
+    if result.classes:
+        page.table(tables.classes(result))
     page.table(tables.load(result))
     happened = operations(result)
     if happened:

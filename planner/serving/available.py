@@ -5,11 +5,10 @@ While every member is up they choose as :mod:`planner.serving.balance` does, dra
 
 import random
 from bisect import insort
+from collections.abc import Sequence
 
-from planner.errors import InputError
+from planner.serving.balance import BY_PREFIX, least_cost, longest_match
 from planner.specs.deployment import RouterName
-
-KNOWN = ("round_robin", "random", "least_requests", "least_kv", "power_of_two")
 
 
 class Available:
@@ -22,10 +21,10 @@ class Available:
     """
 
     def __init__(self, router: RouterName, members: int, seed: int) -> None:
-        if router not in KNOWN:
-            raise InputError("", "router", f"{router} does not know of operations; {KNOWN} do")
         self.up: list[int] = []
         """Numbers of the members that may be chosen, rising."""
+        self.by_prefix = router in BY_PREFIX
+        """Whether members are chosen by what their caches hold."""
         self._router, self._members, self._next = router, members, 0
         self._requests, self._tokens = [0] * members, [0] * members
         self._random = random.Random(seed)
@@ -43,6 +42,17 @@ class Available:
     def outstanding(self, member: int) -> int:
         """Requests that a member has."""
         return self._requests[member]
+
+    def choose(self, matches: Sequence[int], tokens: int) -> int:
+        """Choose by what the members that are up hold, in their order, and count it there."""
+        up = self.up
+        if self._router == "prefix_cost":
+            member = up[least_cost(matches, [self._tokens[one] for one in up])]
+        else:
+            member = up[longest_match(matches, [self._requests[one] for one in up], tokens)]
+        self._requests[member] += 1
+        self._tokens[member] += tokens
+        return member
 
     def take(self, tokens: int) -> int:
         """Choose a member for a request with a prompt of ``tokens``, and count it there."""

@@ -9,6 +9,8 @@ from heapq import heappop, heappush
 
 import simpy
 
+from planner.serving.prefix_ledger import PrefixLedger
+
 ARRIVAL = 1 << 30
 """Priority of arrivals within an instant; the end of a step of replica ``r`` has ``r``."""
 WAKING = ARRIVAL + 1
@@ -97,6 +99,9 @@ class Ledger:
     cached: "array[int] | None" = None
     """Prompt tokens found in the cache; None: none of any."""
     priority: "array[int] | None" = None
+    """Class of every request, 0 first; None: all alike."""
+    prefixes: "PrefixLedger | None" = None
+    """Names of blocks, where a prefix cache looks for them."""
     replica: "array[int]" = field(default_factory=_counts)
     """Replica that took it (the one that decodes, where pools are apart), or why none did."""
     preempted: dict[int, int] = field(default_factory=dict)

@@ -166,11 +166,7 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
     counted = records.counted
     if not counted.any():
         raise InputError("", "run.warmup_s", "leaves no request to count; shorten it or the run")
-    samples = _latencies(records)
-    summaries = {
-        name: _percentiles(values[counted & np.isfinite(values)])
-        for name, values in samples.items()
-    }
+    samples, summaries = _latencies(records), latency_percentiles(records, counted)
     throughput = _overall(records)
     promises = _promises(samples, records, slo)
     good = _within(samples, records, slo)
@@ -204,6 +200,14 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
         else 0.0,
         lost=int((counted & records.lost).sum()),
     )
+
+
+def latency_percentiles(records: Records, which: NDArray[np.bool_]) -> dict[str, Percentiles]:
+    """Percentiles of ``ttft``, ``tpot``, ``e2e`` and ``queue`` over some requests. [s]"""
+    return {
+        name: _percentiles(values[which & np.isfinite(values)])
+        for name, values in _latencies(records).items()
+    }
 
 
 def within_limits(records: Records, slo: Slo | None) -> NDArray[np.bool_]:

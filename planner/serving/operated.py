@@ -89,11 +89,16 @@ class OperatedFront(Front):
 
     def _give(self, pool: "OperatedPool", request: int, now_s: float) -> int:
         number = self._choose(pool, request)
-        self.replicas[number].submit(request, now_s)
+        self._bring(number, request, now_s)
         return number
 
     def _choose(self, pool: "OperatedPool", request: int) -> int:
-        number = pool.first + pool.available.take(self.ledger.input_tokens[request])
+        available, prompt = pool.available, self.ledger.input_tokens[request]
+        if available.by_prefix:
+            member = available.choose(self._matches(pool, available.up, request), prompt)
+        else:
+            member = available.take(prompt)
+        number = pool.first + member
         self._home[request] = number
         self._on[number][request] = None
         return number
@@ -187,6 +192,7 @@ class OperatedFront(Front):
 
     def _drop(self, request: int, now_s: float) -> None:
         """Forget where a request was."""
+        self._loading.pop(request, None)
         home = self._home.pop(request, None)
         places = [] if home is None else [home]
         if request in self._transit:
@@ -221,7 +227,8 @@ class OperatedFront(Front):
         ledger = self.ledger
         prompt = ledger.prompts[request]
         config = self._operated[0].setup.config
-        found = ledger.cached[request] if ledger.cached is not None else 0
+        kept = ledger.cached if ledger.prefixes is None else None  # a failed cache is empty
+        found = kept[request] if kept is not None else 0
         if not config.chunked_prefill and prompt - found > config.max_step_tokens:
             return False
         return config.role == "both" or prompt + 1 <= config.longest_tokens()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.serving.arrivals import RequestStream, Stream
+from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,17 @@ Watch = Callable[[Ask], None]
 
 def progress(stream: Stream, arrived: int, done: int, now_s: float) -> Progress:
     """Set what was done beside what there is to do."""
-    total = len(stream.arrival_s) if isinstance(stream, RequestStream) else stream.requests
-    ends_s = None if isinstance(stream, RequestStream) else stream.duration_s
+    total, ends_s = _end(stream)
     share = done / total if total else now_s / ends_s if ends_s else 0.0
     return Progress(done, arrived, total, min(1.0, share), now_s)
+
+
+def _end(stream: Stream) -> tuple[int | None, float | None]:
+    """Return the number of requests a stream sends in all, or the time [s] that ends it."""
+    if isinstance(stream, RequestStream):
+        return len(stream.arrival_s), None
+    if isinstance(stream, ClosedLoopStream):
+        return stream.requests, stream.duration_s
+    if stream.duration_s is not None:
+        return None, stream.duration_s
+    return len(stream.turns.session), None

@@ -12,6 +12,7 @@ from planner.serving.cluster import Cluster
 from planner.serving.fleet_log import FleetHistory
 from planner.serving.meter import Meter
 from planner.serving.overload import Overload, overload
+from planner.serving.prefix_ledger import PrefixUse
 
 if TYPE_CHECKING:
     from planner.serving.clock import Ledger
@@ -66,6 +67,10 @@ class Records:
     """By request: times it was put back because the cache was full."""
     retries: Integers
     """By request: times it began anew after its replica failed."""
+    priority: Integers | None = None
+    """By request: its class, 0 first; None: all alike."""
+    prefix: PrefixUse | None = None
+    """What prefix caches gave; None without them."""
     prefill_replicas: int = 0
     """The first ones only compute prompts; 0: every replica does everything."""
     lost_s: Floats | None = None
@@ -286,6 +291,8 @@ def collect(
         gap_mean_s=gap_sum_s / gap_tokens if gap_tokens else float("nan"),
         preemptions=rare(ledger.preempted),
         retries=rare(ledger.retried),
+        priority=None if ledger.priority is None else counts(ledger.priority),
+        prefix=None if ledger.prefixes is None else ledger.prefixes.use(arrived),
         prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
         lost_s=lost_s,
         handed=np.array(ledger.handed, np.int64),

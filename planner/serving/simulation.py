@@ -1,21 +1,23 @@
 """Requests through pools of replicas behind routers."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import simpy
 
 from planner.errors import InfeasibleError
 from planner.serving.arrivals import Stream
-from planner.serving.balance import Balancer, balancer
+from planner.serving.balance import Balancer, PrefixAware, PrefixCost, balancer
 from planner.serving.clock import ARRIVAL, CLOSING, SHED, TOO_LONG, Clock, Ledger
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
-from planner.serving.engine import Replica, ReplicaEngine, Site
+from planner.serving.engine import Replica
 from planner.serving.overload import overload
+from planner.serving.prefix_tier import TierReader
 from planner.serving.progress import Progress, Watch, progress
 from planner.serving.records import Records, collect
+from planner.serving.site import ReplicaEngine, Site
 from planner.serving.sources import source
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
@@ -107,7 +109,8 @@ class Front:
         self.clock, self.ledger, self.cluster = Clock(), Ledger(), cluster
         self.open, self.stops_overload = True, False
         self._stream = stream
-        self._shares = cluster.pools[0].config.cached_input_share > 0
+        self._keeps = cluster.keeps_prefixes
+        self._shares = cluster.pools[0].config.cached_input_share > 0 or self._keeps
         if self._shares:
             self.ledger.cached = array("q")
         self._counting = False
@@ -115,6 +118,8 @@ class Front:
         self._apart = cluster.apart
         self._surely_tokens = cluster.surely_tokens()
         self._source = source(stream, self)
+        self._tier = self._tier_reader()
+        self._loading: dict[int, simpy.Event] = {}  # requests whose prefix is on its way
         self.replicas: list[ReplicaEngine] = []
         self._pools: list[_Pool] = []
         for setup in cluster.pools:
@@ -127,6 +132,15 @@ class Front:
 
     def _pool(self, setup: PoolSetup, first: int) -> "_Pool":
         return _Pool(setup, first, self.cluster.seed)
+
+    def _tier_reader(self) -> TierReader | None:
+        """Build the stores behind the caches, if any."""
+        setup, prefixes = self.cluster.pools[0], self.ledger.prefixes
+        if setup.tier is None or prefixes is None:
+            return None
+        tiers = setup.tier.build(setup.replicas, prefixes.block_tokens)
+        prefixes.tiers = tiers
+        return TierReader(tiers, prefixes)
 
     def run(self, horizon_s: float | None) -> Records:
         """Serve until all is answered or the horizon is reached."""
@@ -209,11 +223,48 @@ class Front:
                 replica.meter.gaps_from_s = now_s
 
     def _submit(self, pool: "_Pool", request: int, now_s: float) -> int:
+        if self._keeps:
+            return self._submit_by_prefix(pool, request, now_s)
         member = pool.balancer.take(self.ledger.prompts[request])
         pool.outstanding += 1
         number = pool.first + member
         self.replicas[number].submit(request, now_s)
         return number
+
+    def _submit_by_prefix(self, pool: "_Pool", request: int, now_s: float) -> int:
+        """Choose by what caches hold, if the router does, and pass the request on."""
+        by, prompt = pool.balancer, self.ledger.prompts[request]
+        if isinstance(by, PrefixAware | PrefixCost):
+            member = by.choose(self._matches(pool, None, request), prompt)
+        else:
+            member = by.take(prompt)
+        pool.outstanding += 1
+        number = pool.first + member
+        self._bring(number, request, now_s)
+        return number
+
+    def _matches(self, pool: "_Pool", members: Sequence[int] | None, request: int) -> list[int]:
+        """Prompt tokens that members of a pool hold now, stores of their own included. [tokens]"""
+        now_s, tier = self.clock.now, self._tier
+        chosen = range(pool.setup.replicas) if members is None else members
+        matches = [self.replicas[pool.first + one].match(request, now_s) for one in chosen]
+        return matches if tier is None else tier.matches(request, chosen, matches)
+
+    def _bring(self, number: int, request: int, now_s: float) -> None:
+        """Give a request to a replica; what the store behind its cache has comes first."""
+        if self._tier is not None:
+            local = self.replicas[number].match(request, now_s)
+            ready_s = self._tier.ready_s(request, number, local, now_s)
+            if ready_s > now_s:
+
+                def loaded(event: simpy.Event) -> None:
+                    if self.open and self._loading.get(request) is event:
+                        del self._loading[request]
+                        self.replicas[number].submit(request, self.clock.now)
+
+                self._loading[request] = self.clock.at(ready_s, ARRIVAL, loaded)
+                return
+        self.replicas[number].submit(request, now_s)
 
     def _done(self, number: int, request: int, now_s: float) -> None:
         """Hear from a replica that it is done with a request."""
@@ -224,7 +275,7 @@ class Front:
             pool.balancer.release(number, prompt)
             pool.outstanding -= 1
             ledger.finish_s[request] = now_s
-            self._source.answered(now_s)
+            self._source.answered(now_s, request)
             return
         pool = self._pools[0 if number < self._pools[1].first else 1]
         pool.balancer.release(number - pool.first, prompt)
@@ -235,7 +286,7 @@ class Front:
         if pool is self._entry and ledger.first_token_s[request] != ledger.first_token_s[request]:
             ledger.first_token_s[request] = now_s
         ledger.finish_s[request] = now_s
-        self._source.answered(now_s)
+        self._source.answered(now_s, request)
 
     def _hand_over(self, sender: int, request: int, now_s: float) -> None:
         """Choose who decodes, and let the KV cache go there."""

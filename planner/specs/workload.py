@@ -49,7 +49,16 @@ class Workload(Spec):
     """By time of day, the first from 0; empty only with a trace, which brings its own."""
     cached_input_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of every prompt already in the KV cache: not computed again, but held and read."""
+    priority_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Share of requests of each priority class, class 0 first, which is served first; of
+    conversations the share of conversations.  Empty: all alike, or as a trace says."""
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.priority_shares and abs(sum(self.priority_shares) - 1) > 1e-6:
+            raise ValueError(f"priority_shares must add up to 1, got {sum(self.priority_shares):g}")
+        return self
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
