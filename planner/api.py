@@ -62,7 +62,8 @@ def simulate(scenario: Scenario, *, replications: int = 1, watch: Watch | None =
     InputError, InfeasibleError
         The scenario has no deployment or workload; the deployment cannot run.
     """
-    return Report.of(evaluation.evaluate(scenario, replications=replications, watch=watch))
+    found = evaluation.evaluate(scenario, replications=replications, watch=watch)
+    return Report.of(evaluation.with_intervals(found))
 
 
 def plan(scenario: Scenario) -> PlanReport:
@@ -73,7 +74,7 @@ def plan(scenario: Scenario) -> PlanReport:
     InputError, InfeasibleError
         No workload or no promise; nothing fits at all.
     """
-    return PlanReport.of(search.plan(scenario))
+    return PlanReport.of(search.plan_intervals(search.plan(scenario)))
 
 
 def evaluate(scenario: Scenario) -> Report:
@@ -86,7 +87,7 @@ def evaluate(scenario: Scenario) -> Report:
     """
     if scenario.deployment is not None:
         return simulate(scenario)
-    found = search.plan(scenario)
+    found = search.plan_intervals(search.plan(scenario))
     if found.best is None:
         last = found.rejections[-1]
         raise InputError(scenario.name, "slo", f"no fleet keeps it; {last.label}: {last.limit}")

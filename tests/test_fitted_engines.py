@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from planner import evaluation, files
-from planner.evaluation.fitted import expected_error, unseen
+from planner.evaluation.fitted import expected_error, unseen, with_fitted
 from planner.files.overheads import load_overheads
+from planner.specs.deployment import Pool
 
 POOL: dict[str, Any] = {"parallelism": {"attention_tp": 8, "moe_tp": 8}, "weights": "fp8"}
 
@@ -16,6 +17,13 @@ def built(changes: dict[str, Any], **pool: Any) -> evaluation.Replica:
     scenario = files.load_scenario("r1-chat", {"deployment": POOL | pool, **changes})
     assert scenario.deployment is not None
     return evaluation.build(scenario.model, scenario.hardware[0], scenario.deployment)
+
+
+def load_pool(parallelism: dict[str, int]) -> Pool:
+    pool = POOL | {"parallelism": parallelism, "engine": "sglang"}
+    deployment = files.load_scenario("r1-chat", {"deployment": pool}).deployment
+    assert isinstance(deployment, Pool)
+    return deployment
 
 
 def notes(replica: evaluation.Replica) -> dict[str, str]:
@@ -34,7 +42,8 @@ def effect(parameter: str, *groups: str) -> float:
 
 def test_a_named_engine_takes_the_effects_of_its_part_precision_and_mode() -> None:
     overheads = built({}, engine="sglang").pool.engine.overheads
-    groups = ("sglang", "sglang fp8", "h200-sxm", "sglang aggregated")
+    groups = ("all", "fp8", "sglang", "sglang fp8", "h200-sxm", "sglang aggregated")
+    groups += ("sglang aggregated tensor-parallel",)
     assert overheads.moe_factor == pytest.approx(effect("moe", *groups))
     assert overheads.request_host_s == pytest.approx(0.05 * effect("request_host", *groups))
 
@@ -45,8 +54,35 @@ def test_another_system_and_another_format_take_others() -> None:
     fp4 = built({"system": "hgx-b200"}, engine="sglang", weights="nvfp4").pool.engine.overheads
     parts = effect("moe", "b200-sxm") / effect("moe", "h200-sxm")
     assert blackwell.moe_factor / hopper.moe_factor == pytest.approx(parts)
-    formats = effect("moe", "sglang fp4") / effect("moe", "sglang fp8")
+    formats = effect("moe", "fp4", "sglang fp4") / effect("moe", "fp8", "sglang fp8")
     assert fp4.moe_factor / blackwell.moe_factor == pytest.approx(formats)
+
+
+def test_attention_parallel_ranks_take_their_own_cost_of_a_step_with_prompts() -> None:
+    both = "sglang aggregated tensor-parallel", "sglang disaggregated data-parallel"
+    pool = load_pool({"attention_dp": 8, "moe_ep": 8})
+    model = files.load_model("deepseek-r1")
+    apart = with_fitted(pool, "h200-sxm", "disaggregated", model).engine.overheads
+    one = load_pool({"attention_tp": 8, "moe_tp": 8})
+    alone = with_fitted(one, "h200-sxm", "aggregated", model)
+    modes = effect("prefill", both[1]) / effect("prefill", both[0])
+    assert apart.prefill_factor / alone.engine.overheads.prefill_factor == pytest.approx(modes)
+
+
+def test_attention_of_prompts_has_a_factor_of_its_own() -> None:
+    changes = {"deployment.engine.overheads.prefill_attention_factor": 2.0}
+    plain = built({})
+    scenario = files.load_scenario("r1-chat", {"deployment": POOL | {"engine": "generic"}})
+    scenario = files.apply_overrides(scenario, changes)
+    assert scenario.deployment is not None
+    slow = evaluation.build(scenario.model, scenario.hardware[0], scenario.deployment)
+    decode, prefill = 8.0, 8192.0
+    assert slow.step.decode_step_s(decode, 1000.0, None) == pytest.approx(
+        plain.step.decode_step_s(decode, 1000.0, None)
+    )
+    loads = prefill, prefill**2 / 2, prefill**2 / 2
+    own, twice = (sum(d.time_s for d in r.step.prefill_attention(*loads)) for r in (plain, slow))
+    assert twice / own == pytest.approx(2.0, rel=0.02)
 
 
 def test_the_generic_engine_and_one_without_runs_stay_neutral() -> None:
@@ -93,3 +129,41 @@ def test_assumptions_say_what_the_engine_does() -> None:
     )  # fmt: skip
     assert f"median error {100 * error.median_abs_error:.0f} %" in sglang["engine overheads"]
     assert "engine.overheads.moe_factor" in sglang
+
+
+def test_kernels_of_a_kind_the_engine_never_ran_are_those_of_all_engines() -> None:
+    """All fitted runs of TensorRT-LLM are of a model with latent attention."""
+    other = built({"model": "qwen3-235b-a22b"}, engine="tensorrt-llm", weights="fp8")
+    overheads = other.pool.engine.overheads
+    for name in ("gemm", "moe", "attention", "floor", "comm", "prefill"):
+        shared = [
+            e.log_effect
+            for e in load_overheads().effects
+            if e.parameter == name
+            and (e.level, e.group) in {("all", "all"), ("weights", "fp8"), ("part", "h200-sxm")}
+        ]
+        factor = load_overheads().start[name] * math.exp(sum(shared))
+        assert getattr(overheads, f"{name}_factor") == pytest.approx(factor)
+    own = built({}, engine="tensorrt-llm").pool.engine.overheads
+    assert overheads.step_host_s == own.step_host_s > 0
+    assert overheads.request_host_s == own.request_host_s > 0
+    assert "kernels are as those of all engines" in notes(other)["engine overheads"]
+
+
+def test_another_model_on_the_same_kinds_of_kernels_takes_their_factors() -> None:
+    kimi = built({"model": "kimi-k2"}, engine="sglang").pool.engine.overheads
+    assert kimi.moe_factor == built({}, engine="sglang").pool.engine.overheads.moe_factor != 1.0
+
+
+def test_a_run_of_a_scenario_and_a_measured_run_take_the_same_overheads() -> None:
+    from planner.evaluation.fitted import PARAMETERS
+    from planner.validation.predict import theta_of_run
+    from planner.validation.shipped import shipped_runs
+
+    run = next(r for r in shipped_runs() if r.framework.name == "tensorrt-llm")
+    other = run.model_copy(update={"model": "qwen3-235b-a22b"})
+    stored = load_overheads()
+    theta = dict(zip(PARAMETERS, theta_of_run(other, stored), strict=True))
+    own = dict(zip(PARAMETERS, theta_of_run(run, stored), strict=True))
+    assert theta["step_host"] == own["step_host"]
+    assert theta["attention"] != own["attention"]

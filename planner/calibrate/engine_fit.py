@@ -30,13 +30,19 @@ SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
 LEVELS: dict[str, tuple[float, float]] = {
-    "family": (0.40, 1.20),
-    "precision": (0.25, 0.0),
-    "version": (0.15, 0.50),
-    "part": (0.15, 0.30),
+    "all": (0.30, 0.0),
+    "weights": (0.20, 0.0),
+    "family": (0.15, 1.20),
+    "precision": (0.12, 0.0),
+    "version": (0.12, 0.50),
+    "part": (0.12, 0.30),
     "mode": (0.0, 0.50),
+    "ranks": (0.0, 0.0),
 }
 """Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]"""
+
+OF_RANKS = {"prefill": 0.20, "prefill_step_host": 1.20, "request_host": 0.50}
+"""The same of level ``ranks``: how attention is divided where prompts are computed."""
 
 Key = tuple[str, str, str]
 """Parameter, level, group."""
@@ -59,6 +65,25 @@ class EngineFit:
                 logs[i] += sum(self.effects[j] for j in key)
         return np.asarray(np.exp(logs))
 
+    def undetermined(self, labels: Sequence[dict[str, str]], share: float) -> set[Key]:
+        """Return effects that bear on no parameter the runs determine.
+
+        A parameter of a run is a sum of effects; runs may determine the sum though not its parts.
+        It is undetermined where its standard error is above ``share`` of what the priors leave.
+
+        Parameters
+        ----------
+        labels : of the runs that were fitted.
+        """
+        left = set(self.keys)
+        for own in {tuple(sorted(each.items())): each for each in labels}.values():
+            for chosen in self._chosen(own):
+                spread = float(np.sqrt(np.sum(self.prior_sd[chosen] ** 2)))
+                error = float(np.sqrt(self.covariance[np.ix_(chosen, chosen)].sum()))
+                if chosen and error <= share * spread:
+                    left.difference_update(self.keys[j] for j in chosen)
+        return left
+
     def _chosen(self, labels: dict[str, str]) -> list[list[int]]:
         place = {key: j for j, key in enumerate(self.keys)}
         return [
@@ -72,6 +97,8 @@ class EngineFit:
 
 
 def _prior(name: str, level: str) -> float:
+    if level == "ranks":
+        return OF_RANKS.get(name, 0.0)
     return LEVELS[level][0 if name in FACTORS else 1]
 
 

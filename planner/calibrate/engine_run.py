@@ -12,7 +12,7 @@ from planner.errors import InputError
 from planner.evaluation.fitted import PARAMETERS, theta_of
 from planner.specs.overheads import Effect, HeldOutError, OverheadsFit, Width
 from planner.specs.runs import Run
-from planner.validation.engine_model import START, combination_of, labels_of
+from planner.validation.engine_model import START, case_of, combination_of, labels_of
 from planner.validation.look import Look, look_at_all, measured_of
 from planner.validation.predict import flags, throughput
 
@@ -21,8 +21,13 @@ Floats = NDArray[np.float64]
 ENOUGH = 8
 """Fewest runs worth a fit."""
 UNDETERMINED = 0.95
-"""An effect whose standard error is above this share of its prior's is refused."""
+"""A parameter whose standard error is above this share of its prior's is refused."""
 FOLDS = 8
+TAIL = 0.04
+"""Share of runs left out on either side of a 90 % interval: runs of one configuration miss
+together, so that quantiles at 5 % held 86 % of configurations that were no part of them."""
+FEW = 25
+"""Fewest runs of a case that get an interval of their own."""
 
 LEFT_OUT: dict[str, Callable[[Run], str]] = {
     "configurations": lambda r: f"{r.source.config} {r.model} {r.accelerator} {r.framework.name}",
@@ -31,6 +36,9 @@ LEFT_OUT: dict[str, Callable[[Run], str]] = {
     "models": lambda r: r.model,
 }
 """What is left out together -> the group of a run."""
+
+SEEN = "configurations, version, part and model fitted"
+"""Of the configurations that were left out, those whose version, part and model were not."""
 
 QUANTITIES = ("mean_tpot_s", "mean_ttft_s", "total_tokens_per_s_per_device")
 
@@ -88,12 +96,36 @@ def fit_engines(  # noqa: PLR0913
     looks = _looks(kept, [found.theta(each) for each in labels], workers)
     in_sample = _errors(kept, [x.means_s for x in looks])
     tell(f"fitted: {_words(in_sample)}")
-    held = {}
+    held, cases = {}, {}
     for what, group in LEFT_OUT.items():
-        out = _left_out(kept, looks, found, [group(run) for run in kept])
-        held[what] = _errors(kept, [x.means_s for x in _looks(kept, out, workers)])
+        groups = [group(run) for run in kept]
+        again = _looks(kept, _left_out(looks, found, groups), workers)
+        held[what] = _errors(kept, [x.means_s for x in again])
+        cases[what] = _cases(kept, again, groups)
         tell(f"{what} left out: {_words(held[what])}")
-    return Fitted(_stored(found, kept, held, date, source), in_sample, held, tuple(kept))
+    return Fitted(
+        _stored(found, kept, held, cases, date, source), in_sample, held, tuple(kept)
+    )  # fmt: skip
+
+
+def _folds(groups: list[str]) -> list[int]:
+    """Return the fold of every run; groups stay together."""
+    names = sorted(set(groups))
+    np.random.default_rng(1).shuffle(names)
+    fold = {name: i % min(FOLDS, len(names)) for i, name in enumerate(names)}
+    return [fold[group] for group in groups]
+
+
+def _cases(runs: list[Run], looks: list[Look], groups: list[str]) -> list[tuple[bool, str]]:
+    """Whether version, part and model of a run that was left out occur elsewhere; its case."""
+    folds, known = _folds(groups), [combination_of(run) for run in runs]
+    where: dict[str, set[int]] = {}
+    for fold, each in zip(folds, known, strict=True):
+        where.setdefault(each, set()).add(fold)
+    return [
+        (len(where[each]) > 1, case_of(run, float(look.means_s[1])))
+        for run, look, each in zip(runs, looks, known, strict=True)
+    ]
 
 
 def _looks(runs: list[Run], thetas: list[Floats], workers: int) -> list[Look]:
@@ -104,20 +136,15 @@ def _looks(runs: list[Run], thetas: list[Floats], workers: int) -> list[Look]:
     return [each for each in looks if isinstance(each, Look)]
 
 
-def _left_out(
-    runs: list[Run], looks: list[Look], whole: EngineFit, groups: list[str]
-) -> list[Floats]:
+def _left_out(looks: list[Look], whole: EngineFit, groups: list[str]) -> list[Floats]:
     """Parameters of every run from a fit without its group."""
-    names = sorted(set(groups))
-    np.random.default_rng(1).shuffle(names)
-    count = min(FOLDS, len(names))
-    fold = {name: i % count for i, name in enumerate(names)}
-    thetas: list[Floats] = [np.zeros(0)] * len(runs)
-    for number in range(count):
-        inside = [x.sight for x, g in zip(looks, groups, strict=True) if fold[g] != number]
+    folds = _folds(groups)
+    thetas: list[Floats] = [np.zeros(0)] * len(looks)
+    for number in sorted(set(folds)):
+        inside = [x.sight for x, fold in zip(looks, folds, strict=True) if fold != number]
         without = fit(inside, whole) if inside else None
-        for i, group in enumerate(groups):
-            if fold[group] == number:
+        for i, fold in enumerate(folds):
+            if fold == number:
                 thetas[i] = (
                     without.theta(looks[i].sight.labels)
                     if without
@@ -148,12 +175,14 @@ def _words(errors: Floats) -> str:
 
 
 def _stored(
-    found: EngineFit, runs: list[Run], held: dict[str, Floats], date: str, source: str
-) -> OverheadsFit:
+    found: EngineFit, runs: list[Run], held: dict[str, Floats],
+    cases: dict[str, list[tuple[bool, str]]], date: str, source: str,
+) -> OverheadsFit:  # fmt: skip
     se = np.sqrt(np.diag(found.covariance))
     effects, refused = [], []
+    left = found.undetermined([labels_of(run) for run in runs], UNDETERMINED)
     for j, (name, level, group) in enumerate(found.keys):
-        if se[j] > UNDETERMINED * found.prior_sd[j]:
+        if (name, level, group) in left:
             refused.append(f"{name} {level} {group}")
             continue
         effects.append(
@@ -162,15 +191,16 @@ def _stored(
                 log_effect=round(float(found.effects[j]), 4), log_se=round(float(se[j]), 4),
             )
         )  # fmt: skip
-    unseen = np.concatenate([held[w] for w in ("versions", "parts", "models") if w in held])
-    widths = [
-        *_widths(held["configurations"], True),
-        *_widths(unseen, False),
-    ]
+    table = np.concatenate(list(held.values()))
+    known = [each for what in held for each in cases[what]]
+    widths = _widths(table, np.array([s for s, _ in known]), [c for _, c in known])
+    inside = np.array([seen for seen, _ in cases["configurations"]])
+    tables = {**held, SEEN: held["configurations"][inside]}
     errors = [
         _summary(what, name, table[:, i])
-        for what, table in held.items()
+        for what, table in tables.items()
         for i, name in enumerate(QUANTITIES)
+        if np.isfinite(table[:, i]).any()
     ]
     return OverheadsFit(
         fitted=date, source=source, runs=len(runs), start=dict(START), effects=tuple(effects),
@@ -179,8 +209,11 @@ def _stored(
     )  # fmt: skip
 
 
-def _widths(errors: Floats, seen: bool) -> list[Width]:
-    """Quantiles of log(measured / predicted), moved out for the finite sample.
+def _widths(errors: Floats, seen: NDArray[np.bool_], cases: list[str]) -> list[Width]:
+    """Quantiles of log(measured / predicted) of what was left out, by what is known beforehand.
+
+    Moved out for the finite sample and for runs that miss together; a case of fewer than
+    :data:`FEW` runs gets none of its own.
 
     References
     ----------
@@ -188,20 +221,25 @@ def _widths(errors: Floats, seen: bool) -> list[Width]:
        2005 (conformal prediction: rank (n + 1) p).
     """
     widths = []
-    for i, name in enumerate(QUANTITIES):
-        off = np.sort(-errors[np.isfinite(errors[:, i]), i])
-        beyond = 0.05 * (len(off) + 1) / len(off)
-        low, high = (
-            np.quantile(off, max(0.0, 0.1 - beyond)),
-            np.quantile(off, min(1.0, 0.9 + beyond)),
-        )
-        widths.append(
-            Width(
-                quantity=name, seen=seen, low=round(float(low), 4), high=round(float(high), 4),
-                n=len(off),
-            )
-        )  # fmt: skip
+    for known in (True, False):
+        for case in ("", *sorted(set(cases))):
+            own = np.array([c == case or not case for c in cases])
+            for i, name in enumerate(QUANTITIES):
+                chosen = errors[own & (seen == known), i]
+                off = -chosen[np.isfinite(chosen)]
+                if len(off) >= (FEW if case else 2):
+                    widths.append(_width(name, known, case, off))
     return widths
+
+
+def _width(name: str, seen: bool, case: str, off: Floats) -> Width:
+    beyond = TAIL * (len(off) + 1) / len(off)
+    low = np.quantile(off, max(0.0, 2 * TAIL - beyond))
+    high = np.quantile(off, min(1.0, 1 - 2 * TAIL + beyond))
+    return Width(
+        quantity=name, seen=seen, case=case, low=round(float(low), 4),
+        high=round(float(high), 4), n=len(off),
+    )  # fmt: skip
 
 
 def _summary(what: str, name: str, errors: Floats) -> HeldOutError:

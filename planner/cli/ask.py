@@ -44,7 +44,7 @@ def plan(
         _plan_models(question, models, min_quality, as_json)
         return
     with placed(scenario), _second_core(len(question.hardware)) as executor:
-        found = search.plan(question, executor=executor)
+        found = search.plan_intervals(search.plan(question, executor=executor))
     write_html(found, html)
     show(found.to_dict, as_json, "print_plan", found)
 
@@ -102,7 +102,7 @@ def simulate(
     records: str | None, replications: int,
 ) -> None:  # fmt: skip
     """Simulate the scenario's own deployment, request by request."""
-    from planner.evaluation import evaluate
+    from planner.evaluation import evaluate, with_intervals
     from planner.files import load_scenario
     from planner.report.request_log import check_name, write_requests
 
@@ -110,7 +110,7 @@ def simulate(
         check_name(Path(records))
     with placed(scenario):
         question = load_scenario(scenario, overrides(sets))
-        result = evaluate(question, replications=replications)
+        result = with_intervals(evaluate(question, replications=replications))
     if records is not None:
         write_or_refuse("--records", records, lambda: write_requests(result.records, records))
     write_html(result, html)

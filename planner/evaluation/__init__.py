@@ -18,6 +18,7 @@ from planner.evaluation.experts import (
     experts_in,
     experts_of,
 )
+from planner.evaluation.intervals import Intervals, with_intervals
 from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.replications import Interval, Replications
@@ -33,6 +34,7 @@ __all__ = [
     "ExpertReport",
     "FleetPool",
     "Interval",
+    "Intervals",
     "PoolUse",
     "Question",
     "Replica",
@@ -56,4 +58,5 @@ __all__ = [
     "sources",
     "steady",
     "timeline",
+    "with_intervals",
 ]

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from planner.cost import (
@@ -31,6 +32,7 @@ from planner.evaluation.reach import out_of_reach
 from planner.evaluation.replica import Replica
 from planner.evaluation.replications import gather, require_chance, seeds_of
 from planner.evaluation.result import Day, Energy, Result
+from planner.evaluation.scaled import ScaledTiming
 from planner.serving import (
     Cluster,
     Metrics,
@@ -137,6 +139,32 @@ def _serve(
     )
     metrics = summarise(records, scenario.slo)
     return records, metrics, time.perf_counter() - start_s
+
+
+OVERLOAD_HORIZON = 2.5
+"""A fleet that steps slower than planned may not end; it is given up after so many times its
+arrival span."""
+
+
+def resimulate(found: Result, factors: Sequence[float]) -> Metrics:
+    """Serve the same requests with the steps of each pool so many times as long."""
+    scenario, workload = found.scenario, need_workload(found.scenario)
+    pools = tuple(use.pool for use in found.pools)
+    traffic = found.traffic
+    deployment = scenario.deployment if len(pools) > 1 else found.replica.pool
+    assert deployment is not None
+    spec = scenario.operations if found.records.fleet is not None else None
+    operations = operations_of(spec, pools, resolve_run(workload, scenario.run), traffic)
+    cluster = cluster_of(
+        pools, workload.cached_input_share, deployment, traffic.input_tokens, operations
+    )
+    slower = tuple(
+        replace(setup, timing=ScaledTiming(setup.timing, factor))
+        for setup, factor in zip(cluster.pools, factors, strict=True)
+    )
+    span_s = traffic.duration_s + scenario.run.warmup_s
+    horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
+    return _serve(scenario, workload, replace(cluster, pools=slower), horizon_s)[1]
 
 
 def result(

@@ -33,11 +33,12 @@ def with_factors(calibration: CalibrationSpec, overheads: EngineOverheads) -> Ca
     multiplies its time.
     """
     gemm, moe, core = overheads.gemm_factor, overheads.moe_factor, overheads.attention_factor
+    prompt = overheads.prefill_attention_factor
     floor, old = float(overheads.floor_factor), calibration
     host_s = old.step_overhead_s
     if overheads.step_host_s > 0:
         host_s = Sourced(0.0, overheads.step_host_s.source, "the engine's own stands in for it")
-    elif gemm == moe == core == floor == 1.0:
+    elif gemm == moe == core == prompt == floor == 1.0:
         return old
     return old.model_copy(
         update={
@@ -51,11 +52,11 @@ def with_factors(calibration: CalibrationSpec, overheads: EngineOverheads) -> Ca
                 for name, a in old.attention_decode_variants.items()
             },
             "attention_prefill_variants": {
-                name: _slower(a, float(core), floor)
+                name: _slower(a, float(prompt), floor)
                 for name, a in old.attention_prefill_variants.items()
             },
             "attention_decode": _slower(old.attention_decode, float(core), floor),
-            "attention_prefill": _slower(old.attention_prefill, float(core), floor),
+            "attention_prefill": _slower(old.attention_prefill, float(prompt), floor),
             "step_overhead_s": host_s,
         }
     )

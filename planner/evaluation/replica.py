@@ -80,6 +80,7 @@ class Replica:
             room_steps=engine.room_steps,
             swap_s_per_token=self._swap_s_per_token(),
             poll_steps=engine.poll_steps,
+            polls_ahead=engine.polls_ahead,
             balance_steps=engine.balance_steps,
             role=role,
             prefix_cache=self.pool.prefix_cache is not None,
@@ -130,7 +131,7 @@ def build(
     InputError
         The part does not multiply in the format asked for, or has no such exchange library.
     """
-    pool = with_fitted(pool, hardware.accelerator.name, mode)
+    pool = with_fitted(pool, hardware.accelerator.name, mode, model)
     local = shard(model, pool)
     if pool.exchange:
         calibration = with_exchange(hardware.calibration, pool.exchange)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
@@ -20,6 +20,9 @@ from planner.workloads import Traffic
 
 SERIES_BINS = 60
 """Bins of the series in JSON."""
+
+if TYPE_CHECKING:
+    from planner.evaluation.intervals import Intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Result:
     wall_s: float
     out_of_reach: tuple[Promise, ...] = ()
     """Promises that no load keeps; the value is that of a request alone on the fleet."""
+    intervals: "Intervals | None" = None
+    """Of its headline numbers; None: not asked for (:func:`planner.evaluation.with_intervals`)."""
     replications: Replications | None = None
     """None: one run."""
 
@@ -111,6 +116,8 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; keys end in their unit."""
         m, pool = self.metrics, self.replica.pool
+        known = self.intervals
+        within = known.latency if known else {}
         return {
             "scenario": self.scenario.name,
             "model": self.replica.model.name,
@@ -133,11 +140,11 @@ class Result:
             "rejected": m.rejected,
             "unfinished": m.unfinished,
             "lost": m.lost,
-            "ttft_s": percentiles(m.ttft_s),
-            "tpot_s": percentiles(m.tpot_s),
-            "itl_s": percentiles(m.itl_s),
-            "e2e_s": percentiles(m.e2e_s),
-            "queue_s": percentiles(m.queue_s),
+            "ttft_s": percentiles(m.ttft_s, within.get("ttft_s")),
+            "tpot_s": percentiles(m.tpot_s, within.get("tpot_s")),
+            "itl_s": percentiles(m.itl_s, within.get("itl_s")),
+            "e2e_s": percentiles(m.e2e_s, within.get("e2e_s")),
+            "queue_s": percentiles(m.queue_s, within.get("queue_s")),
             "overload": _overload_dict(self.overload) if self.overload else None,
             "slo_met": m.slo_met,
             "out_of_reach": [promise(p) for p in self.out_of_reach],
@@ -156,7 +163,10 @@ class Result:
             "memory": self.replica.memory.to_dict(),
             "decode_step": step_dict(self.decode),
             "prefill_step": step_dict(self.prefill),
-            "costs": [cost_dict(c) for c in self.costs],
+            "costs": [
+                cost_dict(c, known.usd[i] if known else None) for i, c in enumerate(self.costs)
+            ],
+            "interval90": known.to_dict() if known else None,
             "energy": asdict(self.energy) if self.energy else None,
             "day": _day_dict(self.day) if self.day else None,
             "prefix_cache": self.prefix.to_dict() if self.prefix else None,
@@ -176,8 +186,15 @@ def warmup(records: Records) -> dict[str, Any]:
     return {"requests_not_counted": int((~counted).sum()), "counted_from_s": from_s}
 
 
-def percentiles(p: Percentiles) -> dict[str, Any]:
-    """Percentiles with their confidence half-widths; null where there is no value."""
+def percentiles(
+    p: Percentiles, within: "dict[str, tuple[float, float]] | None" = None
+) -> dict[str, Any]:
+    """Percentiles, confidence half-widths, 90 % intervals; null where there is no value.
+
+    Parameters
+    ----------
+    within : 90 % interval of each.
+    """
 
     def clean(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else float(value)
@@ -187,6 +204,8 @@ def percentiles(p: Percentiles) -> dict[str, Any]:
     }
     result["count"] = p.count
     result["half_width"] = {name: clean(v) for name, v in asdict(p.half_width).items()}
+    if within is not None:
+        result["interval90"] = {n: [clean(end) for end in ends] for n, ends in within.items()}
     return result
 
 
@@ -219,7 +238,7 @@ def step_dict(step: Step) -> dict[str, Any]:
     }
 
 
-def cost_dict(cost: Cost) -> dict[str, Any]:
+def cost_dict(cost: Cost, within: "dict[str, tuple[float, float]] | None" = None) -> dict[str, Any]:
     """Cost with its price spelled out; per unit of what was not served it is null."""
     values = {
         name: None if getattr(cost, name) == math.inf else getattr(cost, name)
@@ -232,6 +251,7 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
         "usd_per_device_hour": float(cost.price.usd_per_device_hour),
         "retrieved": cost.price.retrieved,
         **values,
+        **({"interval90": {n: list(ends) for n, ends in within.items()}} if within else {}),
     }
 
 

@@ -3,9 +3,13 @@
 from functools import lru_cache
 from pathlib import Path
 
-from planner.files.profiles import profile_root
+from planner.errors import InputError
+from planner.files.profiles import load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import OverheadsFit
+from planner.specs.overheads import OverheadsFit, kernel_kind
+
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
 
 
 def overheads_path() -> Path:
@@ -16,7 +20,15 @@ def overheads_path() -> Path:
 @lru_cache(maxsize=8)
 def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
-    return load_spec(Path(path) if path else overheads_path(), OverheadsFit)
+    stored = load_spec(Path(path) if path else overheads_path(), OverheadsFit)
+    found = set()
+    for combination in stored.combinations:
+        version, _, model = combination.split(" | ")
+        try:
+            found.add(f"{version.split()[0]} {kernel_kind(load_model(model))}")
+        except InputError:  # a model of the user's own, fitted elsewhere
+            continue
+    return stored.model_copy(update={"kernel_kinds": tuple(sorted(found))})
 
 
 @lru_cache(maxsize=16)
@@ -28,8 +40,11 @@ def fit_of(family: str) -> OverheadsFit | None:
         return None
     return stored.model_copy(
         update={
-            "effects": tuple(e for e in stored.effects if e.level == "part" or e.group in own),
+            "effects": tuple(
+                e for e in stored.effects if e.level in SHARED_LEVELS or e.group in own
+            ),
             "refused": (),
             "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
+            "kernel_kinds": tuple(k for k in stored.kernel_kinds if k.startswith(f"{family} ")),
         }
     )

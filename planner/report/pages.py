@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
-from planner.report import answer, bars, held_out, plan_tables, tables
+from planner.report import answer, bars, held_out, interval_tables, plan_tables, tables
 from planner.report import risk as risk_of
 from planner.report.operation_tables import operations
 from planner.report.table import Table, key, text
@@ -70,6 +70,9 @@ def _fleet_blocks(r: Result) -> list[Block]:
     if r.metrics.promises:
         latency = [tables.promises(r), *latency]
     found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
+    sure = interval_tables.intervals(r)
+    if sure:
+        found.append(Block("How sure is that?", (), (sure,)))
     if r.costs:
         api = tables.apis(r)
         money = (*tables.cost(r, wide=True), *((api,) if api else ()))
@@ -176,10 +179,16 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
 
 
 def _system_details(best: Result) -> Block:
+    sure = interval_tables.intervals(best)
     return Block(
         f"{best.replica.hardware.system.title}: promises, load, cost",
         (),
-        (tables.promises(best), tables.load(best), *tables.cost(best, wide=True)),
+        (
+            tables.promises(best),
+            *((sure,) if sure else ()),
+            tables.load(best),
+            *tables.cost(best, wide=True),
+        ),
         (answer.headline(best),),
     )
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from planner.evaluation import Assumption, Replica, Result
 from planner.memory import Memory
-from planner.report import answer, bars, plan_tables, risk, tables
+from planner.report import answer, bars, interval_tables, plan_tables, risk, tables
 from planner.report.expert_tables import print_experts
 from planner.report.ink import Page
 from planner.report.operation_tables import operations
@@ -164,6 +164,9 @@ def _body(page: Page, result: Result) -> None:
         page.table(tables.replications(result.replications))
     if result.classes:
         page.table(tables.classes(result))
+    sure = interval_tables.intervals(result)
+    if sure:
+        page.table(sure)
     page.table(tables.load(result))
     happened = operations(result)
     if happened:

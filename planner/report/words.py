@@ -42,6 +42,7 @@ HOW = {
     "promises": "planner.serving.metrics.summarise",
     "latency": "planner.serving.metrics.summarise",
     "confidence": "planner.serving.metrics.HalfWidths",
+    "intervals": "planner.evaluation.intervals.with_intervals",
     "load": "planner.serving.metrics.Metrics",
     "series": "planner.serving.series.series",
     "replications": "planner.evaluation.replications",

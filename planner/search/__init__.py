@@ -5,6 +5,7 @@ from planner.search.compare import Comparison, Row, compare
 from planner.search.evidence import Evidence, evidence
 from planner.search.frontier import Point
 from planner.search.hunt import Effort
+from planner.search.intervals import plan_intervals
 from planner.search.models import ModelAnswer, ModelPlans, plan_models
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
@@ -27,5 +28,6 @@ __all__ = [
     "compare",
     "evidence",
     "plan",
+    "plan_intervals",
     "plan_models",
 ]

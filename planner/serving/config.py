@@ -42,7 +42,9 @@ class ReplicaConfig:
     swap_s_per_token: float = 0.0
     """Time to move one token's KV to or from the host, which the step waits for. [s]"""
     poll_steps: int = 1
-    """Decode steps between two looks at the inbox."""
+    """Decode steps between two looks at the inbox; after a step with prompts it always looks."""
+    polls_ahead: bool = False
+    """That look is at the step's start instead: the host plans a step ahead of the device."""
     balance_steps: int = 0
     """Decode steps for which prompts wait until every rank has one, so that no rank idles while
     others compute prompts; 0: they do not wait."""

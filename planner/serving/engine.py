@@ -33,6 +33,7 @@ class Replica:
     """
 
     __slots__ = (
+        "_ahead",
         "_alone",
         "_at",
         "_balancer",
@@ -77,6 +78,7 @@ class Replica:
         self._separate = config.separate
         self._at, self._segment_of = site.clock.at, site.timing.segment
         self._several, self._poll = config.ranks > 1, config.poll_steps
+        self._ahead = config.polls_ahead
         self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
         self._alone = not (self._several or self._balances)
         self._delivers = config.role != "prefill"
@@ -202,6 +204,8 @@ class Replica:
                 self._polled, self._since_poll = True, 0
                 self._begin(now_s)
             return
+        if self._ahead and self._polled and self._inbox:  # a step with prompts: they join the next
+            self._read_inbox()
         segment = self._segment_of(self._loads)
         if self._factor != 1.0:
             segment = scaled(segment, self._factor)
@@ -331,7 +335,7 @@ class Replica:
         self._count(segment, steps)
         if self._poll > 1:
             self._since_poll = 0 if self._polled else (self._since_poll + steps) % self._poll
-            self._polled = self._since_poll == 0
+            self._polled = self._since_poll == 0 and not (self._polled and self._ahead)
         if self._balances:
             self._held_steps = self._held_steps + steps if self._holding else 0
         several = self._several

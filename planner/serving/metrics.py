@@ -278,6 +278,8 @@ def _steady(records: Records, start_s: float, end_s: float) -> Throughput:
     An answer's tokens after the first count as evenly spread from first token to finish.
     """
     window_s = end_s - start_s
+    if window_s <= 0:  # nothing was ever served
+        return Throughput(0.0, 0.0, 0.0, 0.0)
     first_s, finish_s = records.first_token_s, records.finish_s
     began = (first_s >= start_s) & (first_s <= end_s)
     ended = (finish_s >= start_s) & (finish_s <= end_s)

@@ -182,6 +182,8 @@ class PlainReplica:
                 self._read_inbox()
                 self._begin(now_s)
             return
+        if self._config.polls_ahead and self._computes_prompts():
+            self._read_inbox()
         self._follow(now_s)
         self._step_s = now_s
         self.now_s = self._stretch_s + self._segment.elapsed_s(self._stretch_steps)
@@ -353,7 +355,7 @@ class PlainReplica:
             return
         self._measure(self._step_s, self.now_s)
         finished = []
-        prefill = any(one.chunk for rank in self._ranks for one in rank.admitted)
+        prefill = self._computes_prompts()
         for rank in self._ranks:
             rank.due = max(0, rank.due - 1)
             if rank.alone and self._config.policy == "interleaved":
@@ -367,9 +369,12 @@ class PlainReplica:
         self._since_poll = 0 if prefill else (self._since_poll + 1) % self._config.poll_steps
         for sequence in finished:
             self._site.done(self._number, sequence.request, self.now_s)
-        if self._since_poll == 0:
+        if self._since_poll == 0 and not (prefill and self._config.polls_ahead):
             self._read_inbox()
         self._begin(self.now_s)
+
+    def _computes_prompts(self) -> bool:
+        return any(one.chunk for rank in self._ranks for one in rank.admitted)
 
     def _advance(self, rank: _Rank) -> None:
         first_s = self._site.ledger.first_token_s

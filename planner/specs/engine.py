@@ -54,6 +54,10 @@ class EngineSpec(Spec):
     poll_steps: Count = 1
     """The scheduler looks for new requests every this many decode steps; it always does after a
     step with prefill and when idle."""
+    polls_ahead: bool = False
+    """The look that goes with a step with prefill is at its start, not its end: the host runs a
+    step ahead of the device (overlapped scheduling), so what arrives meanwhile waits for the next.
+    Of no effect where every step looks."""
     balance_steps: Annotated[int, Field(ge=0)] = 0
     """Decode steps for which prompts wait until every attention data-parallel rank has one."""
     stream_interval_tokens: Count = 1

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from planner.sourced import Sourced
 from planner.specs.base import Spec
+from planner.specs.model import ModelSpec
 
 
 def _neutral(value: float) -> Sourced:
@@ -36,6 +37,9 @@ class EngineOverheads(Spec):
     """Time between the kernels of one layer that no kernel accounts for. [s]"""
     gemm_factor: Factor = _neutral(1.0)
     attention_factor: Factor = _neutral(1.0)
+    """Of attention while decoding."""
+    prefill_attention_factor: Factor = _neutral(1.0)
+    """Of attention among a prompt's tokens: other kernels than decoding has."""
     moe_factor: Factor = _neutral(1.0)
     comm_factor: Factor = _neutral(1.0)
     floor_factor: Factor = _neutral(1.0)
@@ -50,7 +54,8 @@ class Effect(Spec):
 
     parameter: str
     level: str
-    """``family``, ``precision``, ``version``, ``part`` or ``mode``."""
+    """``all``, ``weights``, ``family``, ``precision``, ``version``, ``part``, ``mode`` or
+    ``ranks``."""
     group: str
     log_effect: float
     log_se: Annotated[float, Field(ge=0)]
@@ -63,6 +68,9 @@ class Width(Spec):
     quantity: str
     seen: bool
     """Whether engine version, part and model were among the fitted ones."""
+    case: str = ""
+    """Of which kind of run: ``queued`` where the predicted time to first token is a queue, else
+    ``aggregated`` or ``disaggregated``; empty: any."""
     low: float
     high: float
     n: int
@@ -95,5 +103,16 @@ class OverheadsFit(Spec):
     """Parameter, level and group of effects the runs do not determine: left at their prior."""
     combinations: tuple[str, ...] = ()
     """Engine version, part and model that were fitted."""
+    kernel_kinds: tuple[str, ...] = ()
+    """Engine and kind of kernels (:func:`kernel_kind`) of the fitted models; found when a fit is
+    read.  Empty: not known, factors of kernels are taken for every model."""
     widths: tuple[Width, ...] = ()
     held_out: tuple[HeldOutError, ...] = ()
+    held_out_by: str = "Every run was simulated anew with the overheads fitted without its group."
+    """How runs that were left out were predicted."""
+
+
+def kernel_kind(model: ModelSpec) -> str:
+    """Return what kernels a model runs on, ``mla moe``: kinds of attention, and experts or none."""
+    kinds = sorted({group.kind for group in model.attention})
+    return " ".join([*kinds, "moe" if model.moe else "dense"])

@@ -5,18 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.fitted import FACTORS, PARAMETERS
-from planner.specs.runs import Run
+from planner.evaluation.fitted import FACTORS, PARAMETERS, groups
+from planner.specs.runs import Aggregated, Run
 from planner.validation.exposure import COMPONENTS
 from planner.validation.setup import family_of
+from planner.validation.starts import parallelism_run
 
 Floats = NDArray[np.float64]
 
 START = {
     **dict.fromkeys(FACTORS, 1.0),
-    "step_host": 5e-4, "prefill_step_host": 5e-3, "row_host": 5e-6, "request_host": 0.05,
+    "step_host": 5e-4, "prefill_step_host": 2e-2, "row_host": 5e-6, "request_host": 0.05,
 }  # fmt: skip
 """Where every engine starts from: the kernels as they are, host times of the usual size."""
+
+QUEUED_S = 2.0
+"""Mean time to first token above which prompts are taken to queue. [s]"""
 
 _PLACE = {name: i for i, name in enumerate(PARAMETERS)}
 _OF_COMPONENT = {
@@ -25,10 +29,16 @@ _OF_COMPONENT = {
 }  # fmt: skip
 
 
-_SELECT = np.array(
-    [[float(_OF_COMPONENT.get(c) == name) for c in COMPONENTS] for name in PARAMETERS]
-)
-"""``[parameters, components]``: which parameter multiplies which component."""
+_OF_PROMPT = {**_OF_COMPONENT, "attention": "prefill_attention"}
+
+
+def _select(chosen: dict[str, str]) -> Floats:
+    return np.array([[float(chosen.get(c) == name) for c in COMPONENTS] for name in PARAMETERS])
+
+
+_SELECT, _SELECT_PROMPT = _select(_OF_COMPONENT), _select(_OF_PROMPT)
+"""``[parameters, components]``: which parameter multiplies which component, of decoding and of
+prompts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +72,10 @@ def predict(
     -------
     means ``[runs, 2]`` [s], derivatives ``[runs, 2, parameters]`` [s].
     """
-    value = theta @ _SELECT
-    without = value[:, None, :] * decode
-    because = value[:, None, :] * theta[:, None, None, _PLACE["prefill"]] * prefill
-    slopes = (without + because) @ _SELECT.T
+    without = (theta @ _SELECT)[:, None, :] * decode
+    value = (theta @ _SELECT_PROMPT)[:, None, :]
+    because = value * theta[:, None, None, _PLACE["prefill"]] * prefill
+    slopes = without @ _SELECT.T + because @ _SELECT_PROMPT.T
     slopes[:, :, _PLACE["prefill"]] += because.sum(axis=2)
     slopes[:, 1, _PLACE["request_host"]] = theta[:, _PLACE["request_host"]]
     means = apart_s + (without + because).sum(axis=2)
@@ -75,14 +85,22 @@ def predict(
 
 def labels_of(run: Run) -> dict[str, str]:
     """Return the group of a run at every level."""
-    family = family_of(run)
-    return {
-        "family": family,
-        "precision": f"{family} {run.precision.weights}",
-        "version": f"{family} {run.framework.version}",
-        "part": run.accelerator,
-        "mode": f"{family} {run.deployment.kind}",
-    }
+    workers = parallelism_run(run) or run.deployment
+    first = workers if isinstance(workers, Aggregated) else workers.prefill
+    version = f"{family_of(run)} {run.framework.version}"
+    return groups(
+        version, run.precision.weights, run.accelerator, run.deployment.kind, first.attention_dp
+    )
+
+
+def case_of(run: Run, ttft_s: float) -> str:
+    """Return the kind of run that an interval's width depends on; see ``Width.case``.
+
+    Parameters
+    ----------
+    ttft_s : predicted mean time to first token. [s]
+    """
+    return "queued" if ttft_s > QUEUED_S else run.deployment.kind
 
 
 def combination_of(run: Run) -> str:

@@ -23,6 +23,8 @@ class Look:
     sight: Sight
     means_s: Floats
     """Simulated TPOT and TTFT, request time outside the engine included. [s]"""
+    notes: tuple[str, ...] = ()
+    """What was taken otherwise than stated or computed."""
 
 
 def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
@@ -39,7 +41,7 @@ def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
     summed = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
     means = np.array([done.tpot_s, done.ttft_s + float(overheads.request_host_s)])
     sight = Sight(run.id, labels_of(run), decode, prefill, means - summed, measured_of(run))
-    return Look(sight, means)
+    return Look(sight, means, done.notes)
 
 
 def measured_of(run: Run) -> Floats:

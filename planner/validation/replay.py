@@ -29,13 +29,6 @@ from planner.validation.trace import Trace, TracingMeter, TracingTiming
 Floats = NDArray[np.float64]
 
 
-BALANCE_STEPS = 60
-"""Steps that TensorRT-LLM's attention ranks wait for each other's prompts when balancing is on
-(``attention_dp_config: {enable_balance: true, timeout_iters: 60}`` in InferenceX's start scripts).
-Taken as a poll: that prompts start earlier once every rank has one is left out.
-"""
-
-
 @dataclass(frozen=True, eq=False)
 class Replay:
     """What became of the measured requests, one entry each, and of the pools."""
@@ -56,6 +49,8 @@ class Replay:
     """Of each pool, prefill first."""
     replicas: tuple[Replica, ...]
     """The physics of each pool."""
+    notes: tuple[str, ...] = ()
+    """What was taken otherwise than stated or computed."""
 
     @property
     def ttft_s(self) -> float:
@@ -95,8 +90,9 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
     ----------
     overheads : of the engine in each pool, prefill first.
     """
+    notes = list(setup.notes)
     replicas = tuple(
-        _built(setup, pool, own) for pool, own in zip(setup.pools, overheads, strict=True)
+        _built(setup, pool, own, notes) for pool, own in zip(setup.pools, overheads, strict=True)
     )
     roles: tuple[Role, ...] = ("both",) if setup.prefill is None else ("prefill", "decode")
     timings = [TracingTiming(replica.timing()) for replica in replicas]
@@ -124,7 +120,7 @@ def replay(setup: Setup, overheads: tuple[EngineOverheads, ...], seed: int = 1) 
     return Replay(
         done.arrival_s + delay_s, prefilled, sent, first, done.finish_s,
         done.output_tokens.astype(float), where, decoder,
-        tuple(Trace(np.array(rows)) for rows in tracer.rows), replicas,
+        tuple(Trace(np.array(rows)) for rows in tracer.rows), replicas, tuple(notes),
     )  # fmt: skip
 
 
@@ -176,36 +172,25 @@ class _Receiver(Worker):
         super().submit(request, now_s)
 
 
-def _built(setup: Setup, pool: Pool, overheads: EngineOverheads) -> Replica:
+def _built(setup: Setup, pool: Pool, overheads: EngineOverheads, notes: list[str]) -> Replica:
     """Put a replica together; it ran, so where the computed cache has no room it gets some."""
-    engine = setup.engine.model_copy(
-        update={"overheads": overheads, "poll_steps": poll_steps(setup, pool)}
-    )
+    engine = pool.engine.model_copy(update={"overheads": overheads, "fit": None})
     pool = pool.model_copy(update={"engine": engine})
     replica = build(setup.model, setup.hardware, pool)
     load = setup.run.workload
     longest = load.input_tokens_max + load.output_tokens_max + 2 * engine.kv_block_tokens
     longest += replica.memory.sequence_overhead_tokens
-    if replica.memory.kv_capacity_tokens_per_rank >= 2 * longest:
+    found = replica.memory.kv_capacity_tokens_per_rank
+    if found >= 2 * longest:
         return replica
     each = math.ceil(load.concurrency / (pool.replicas * pool.parallelism.attention_dp))
-    limits = pool.limits.model_copy(update={"kv_tokens": longest * max(2, each)})
+    given = longest * max(2, each)
+    notes.append(
+        f"cache: {found:,} tokens a rank as computed would not hold two of the longest requests; "
+        f"it ran, so {given:,} are taken"
+    )
+    limits = pool.limits.model_copy(update={"kv_tokens": given})
     return build(setup.model, setup.hardware, pool.model_copy(update={"limits": limits}))
-
-
-def poll_steps(setup: Setup, pool: Pool) -> int:
-    """Decode steps between two looks for new requests."""
-    run = setup.run
-    if run.settings.poll_steps is not None:
-        return run.settings.poll_steps
-    if setup.prefill is not None:
-        return setup.engine.poll_steps
-    blackwell = setup.hardware.accelerator.dense_flop_per_s.fp4 is not None
-    if setup.engine.name == "sglang" and blackwell:
-        return 10 if run.workload.concurrency < 16 else 30
-    if setup.engine.name == "tensorrt-llm" and pool.parallelism.attention_dp > 1:
-        return BALANCE_STEPS
-    return setup.engine.poll_steps
 
 
 def _transfer_s_per_token(prefill: Replica) -> float:

@@ -1,6 +1,5 @@
 """From a run as it was measured to what the simulator takes: pools, limits, engine rules."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +9,10 @@ from planner.errors import InputError
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
 from planner.files.engines import load_engine
 from planner.specs.deployment import KvFormat, Limits, Pool
-from planner.specs.engine import EngineSpec
 from planner.specs.model import ModelSpec, WeightFormat
-from planner.specs.runs import Aggregated, Run, Workers
+from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
+from planner.validation.starts import NOT_DATA_PARALLEL, Role, parallelism_run, usual_start
 
 T = TypeVar("T")
 
@@ -28,11 +27,12 @@ class Setup:
     run: Run
     model: ModelSpec
     hardware: Hardware
-    engine: EngineSpec
     prefill: Pool | None
     """Of a disaggregated run."""
     decode: Pool
     """Of a disaggregated run; of an aggregated one the pool that does both."""
+    notes: tuple[str, ...] = ()
+    """What was taken otherwise than the run states."""
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -53,12 +53,14 @@ def resolve(run: Run) -> Setup:
     engine = _placed(run, "framework.name", lambda: load_engine(family_of(run)))
     deployment = run.deployment
     if isinstance(deployment, Aggregated):
-        pool = _pool(run, deployment, hardware, engine, "mixed")
-        return Setup(run, model, hardware, engine, None, pool)
+        other = parallelism_run(run)
+        role = Role(run, other or deployment, hardware, engine, "mixed")
+        notes = () if other is None else (NOT_DATA_PARALLEL,)
+        return Setup(run, model, hardware, None, _pool(role), notes)
     return Setup(
-        run, model, hardware, engine,
-        _pool(run, deployment.prefill, hardware, engine, "prefill"),
-        _pool(run, deployment.decode, hardware, engine, "decode"),
+        run, model, hardware,
+        _pool(Role(run, deployment.prefill, hardware, engine, "prefill")),
+        _pool(Role(run, deployment.decode, hardware, engine, "decode")),
     )  # fmt: skip
 
 
@@ -86,19 +88,27 @@ def hardware_of(accelerator: str) -> Hardware:
     return load_hardware(best.name)
 
 
-def _pool(run: Run, workers: Workers, hardware: Hardware, engine: EngineSpec, role: str) -> Pool:
-    own = run.settings
-    each_rank = math.ceil(run.workload.concurrency / (workers.attention_dp * workers.replicas))
-    usual = usual_limits(run, workers, hardware, engine, role)
+def _pool(role: Role) -> Pool:
+    run, workers, own = role.run, role.workers, role.run.settings
+    usual = usual_start(role)
+    most = usual.limits.max_sequences or 1
+    if role.name != "prefill" and role.engine.name != "tensorrt-llm":
+        most = max(most, role.each_rank)
+    rules = {
+        "poll_steps": own.poll_steps or usual.poll_steps,
+        "balance_steps": usual.balance_steps,
+    }
+    engine = role.engine.model_copy(update=rules)
     return Pool(
         replicas=workers.replicas,
         parallelism=workers.parallelism(),
         weights=weight_format(run),
-        kv=kv_format(run, hardware),
+        kv=kv_format(run, role.hardware),
+        engine=engine,
         limits=Limits(
-            max_sequences=own.max_sequences or max(usual.max_sequences, each_rank),
-            max_step_tokens=own.max_step_tokens or usual.max_step_tokens,
-            memory_share=own.memory_share or usual.memory_share,
+            max_sequences=own.max_sequences or most,
+            max_step_tokens=own.max_step_tokens or usual.limits.max_step_tokens,
+            memory_share=own.memory_share or usual.limits.memory_share,
             kv_tokens=own.kv_tokens,
         ),
     )
@@ -118,50 +128,3 @@ def kv_format(run: Run, hardware: Hardware) -> KvFormat:
         return "bf16"
     hopper = hardware.accelerator.dense_flop_per_s.fp4 is None
     return "bf16" if run.framework.name.lower() == "sglang" and hopper else "fp8"
-
-
-def usual_limits(
-    run: Run, workers: Workers, hardware: Hardware, engine: EngineSpec, role: str
-) -> Limits:
-    """Limits that public benchmarks set, where a run states none.
-
-    References
-    ----------
-    .. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh
-       (start commands of every engine and part).
-    """
-    load = run.workload
-    prompt, clients = load.input_tokens_max, load.concurrency
-    each_rank = math.ceil(clients / workers.attention_dp)
-    long = prompt > 2048
-    if engine.name == "tensorrt-llm":
-        tokens = max(8192, clients + prompt + 64)
-        return Limits(max_sequences=max(1, each_rank), max_step_tokens=tokens, memory_share=0.85)
-    if engine.name == "vllm":
-        tokens = max(2 * prompt, 2048)
-        if hardware.accelerator.name.startswith("h"):
-            tokens = max(tokens, 32768)
-        return Limits(max_sequences=max(1, clients), max_step_tokens=tokens)
-    if engine.name == "sglang":
-        return _sglang(run, workers, hardware, role, long)
-    limits = engine.limits
-    return Limits(
-        max_sequences=limits.max_sequences or 512,
-        max_step_tokens=limits.max_step_tokens or 8192,
-        memory_share=limits.memory_share or 0.9,
-    )
-
-
-def _sglang(run: Run, workers: Workers, hardware: Hardware, role: str, long: bool) -> Limits:
-    tp = workers.attention_tp * workers.attention_dp
-    if role != "mixed":
-        tokens = max(32768 // workers.attention_dp, run.workload.input_tokens_max)
-        return Limits(max_sequences=4096, max_step_tokens=tokens, memory_share=0.85)
-    if hardware.accelerator.dense_flop_per_s.fp4 is None:
-        return Limits(max_sequences=256 if long else 512, max_step_tokens=32768, memory_share=0.82)
-    if run.model.startswith("deepseek") and run.precision.weights == "fp4":
-        return Limits(max_sequences=256, max_step_tokens=16384, memory_share=0.85)
-    if run.model.startswith("deepseek") and tp < 8:
-        return Limits(max_sequences=32, max_step_tokens=8192, memory_share=0.95)
-    tokens = 32768 if run.model.startswith("deepseek") else 16384
-    return Limits(max_sequences=128, max_step_tokens=tokens, memory_share=0.85)

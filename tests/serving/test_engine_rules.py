@@ -64,6 +64,15 @@ def test_requests_are_seen_every_so_many_decode_steps(engine):
 
 
 @ENGINES
+def test_a_host_that_plans_ahead_does_not_see_what_arrives_during_a_prompt(engine):
+    arrivals = stream((0.0, 4, 30), (0.5, 4, 2))
+    records = engine(arrivals, SECOND, config(poll_steps=10, polls_ahead=True))
+    # looked at 0, as the prompt's step began; the next look is ten decode steps after its end
+    assert records.admitted_s.tolist() == [0.0, 11.0]
+    assert engine(arrivals, SECOND, config(poll_steps=10)).admitted_s.tolist() == [0.0, 1.0]
+
+
+@ENGINES
 def test_a_full_cache_puts_the_youngest_back_to_be_computed_again(engine):
     rules = {"kv_capacity_tokens": 20, "answer_reserve_share": 0.0, "preemption": "recompute"}
     records = engine(stream((0.0, 6, 10), (0.0, 6, 8)), SECOND, config(**rules))

@@ -48,6 +48,7 @@ RULES = st.one_of(
             "chunked_prefill": st.booleans(),
             "decode_steps_between_prefills": st.integers(1, 4),
             "poll_steps": st.sampled_from([1, 1, 3, 10]),
+            "polls_ahead": st.booleans(),
         }
     ),
     st.fixed_dictionaries(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.calibrate.engine_fit import fit
+from planner.calibrate.engine_fit import LEVELS, EngineFit, fit
 from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
@@ -14,7 +14,7 @@ from planner.files.runs import read_runs
 from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import look
-from planner.validation.predict import flags, predict_runs, throughput
+from planner.validation.predict import flags, predict_runs, throughput, width_of
 from planner.validation.replay import replay
 from planner.validation.setup import resolve
 from planner.validation.summary import summarise
@@ -121,10 +121,11 @@ def synthetic(theta, count=400):
     for i in range(count):
         decode = rng.uniform(0.2, 2, (2, len(COMPONENTS))) * 1e-3
         decode[:, COMPONENTS.index("steps") :] = rng.uniform(1, 9, (2, 3))
+        decode[:, COMPONENTS.index("prefill_steps")] /= 50  # few steps compute prompts
         prefill = rng.uniform(0.0, 1, (2, len(COMPONENTS))) * 1e-3
         prefill[:, COMPONENTS.index("steps") :] = 0.0
         means = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
-        labels = dict.fromkeys(("family", "precision", "version", "part", "mode"), "a")
+        labels = dict.fromkeys(LEVELS, "a")
         sights.append(Sight(str(i), labels, decode, prefill, np.zeros(2), means))
     return sights
 
@@ -133,8 +134,7 @@ def test_known_overheads_are_found_again():
     truth = np.array([START[p] for p in PARAMETERS])
     truth[PARAMETERS.index("moe")] = 1.3
     truth[PARAMETERS.index("step_host")] = 1e-3
-    found = fit(synthetic(truth)).theta(dict.fromkeys(("family", "part"), "a") | dict.fromkeys(
-        ("precision", "version", "mode"), "a"))  # fmt: skip
+    found = fit(synthetic(truth)).theta(dict.fromkeys(LEVELS, "a"))
     assert found[PARAMETERS.index("moe")] == pytest.approx(1.3, rel=0.05)
     assert found[PARAMETERS.index("step_host")] == pytest.approx(1e-3, rel=0.1)
 
@@ -166,6 +166,34 @@ def test_the_shipped_fit_widens_for_what_it_has_not_seen():
             for which in (True, False)
         )
         assert unseen.high - unseen.low > seen.high - seen.low
+
+
+def test_an_interval_is_that_of_the_kind_of_run_before_that_of_any():
+    stored = load_overheads()
+
+    def high(seen, case):
+        return width_of(stored, "mean_ttft_s", seen, case).high
+
+    assert high(True, "aggregated") < high(True, "") < high(True, "disaggregated")
+    assert high(True, "no such kind") == high(True, "")
+
+
+def test_a_run_without_room_for_its_cache_says_so():
+    run = next(iter(RUNS.values()))
+    settings = run.settings.model_copy(update={"kv_tokens": 1000})
+    workload = run.workload.model_copy(update={"requests": 8, "concurrency": 2})
+    short = run.model_copy(update={"settings": settings, "workload": workload})
+    (prediction,) = predict_runs([short], load_overheads(), workers=1)
+    assert any("1,000 tokens a rank" in note for note in prediction.notes)
+
+
+def test_a_sum_that_is_determined_is_kept_though_its_parts_are_not():
+    """Two effects that only occur together: the runs fix their sum, 0.2, not either."""
+    keys = (("moe", "family", "a"), ("moe", "part", "p"), ("comm", "family", "a"))
+    covariance = np.array([[0.5, -0.495, 0.0], [-0.495, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    found = EngineFit(keys, np.array([0.1, 0.1, 0.0]), covariance, np.ones(3))
+    left = found.undetermined([dict.fromkeys(LEVELS, "-") | {"family": "a", "part": "p"}], 0.95)
+    assert left == {("comm", "family", "a")}
 
 
 def test_a_fit_reads_back_as_it_was_written(tmp_path):

@@ -1,0 +1,173 @@
+"""How public benchmarks started the engines they measured, where a run does not say.
+
+References
+----------
+.. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
+   benchmarks/single_node/*.sh (start commands by model, format, part and engine).
+.. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
+"""
+
+import math
+from dataclasses import dataclass
+
+from planner.specs.deployment import Limits
+from planner.specs.engine import EngineSpec
+from planner.specs.runs import Aggregated, Run, Workers
+from planner.specs.scenario import Hardware
+
+BALANCE_STEPS = 60
+"""Steps that TensorRT-LLM's attention ranks wait for each other's prompts when balancing is on
+(``attention_dp_config: {enable_balance: true, timeout_iters: 60}``)."""
+
+BATCH_WAIT_STEPS = 40
+"""Steps that TensorRT-LLM lets prompts wait for each other (``batch_wait_timeout_iters``)."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an engine was started with."""
+
+    limits: Limits
+    poll_steps: int = 1
+    """Decode steps between two looks for new requests."""
+    balance_steps: int = 0
+    """Decode steps for which prompts wait until every attention rank has one."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """Replicas of a run, and what they do."""
+
+    run: Run
+    workers: Workers
+    hardware: Hardware
+    engine: EngineSpec
+    name: str
+    """``mixed``, ``prefill`` or ``decode``."""
+
+    @property
+    def blackwell(self) -> bool:
+        """Whether the part multiplies FP4."""
+        return self.hardware.accelerator.dense_flop_per_s.fp4 is not None
+
+    @property
+    def rack(self) -> bool:
+        """Whether the part sits in a rack-scale system (GB200, GB300)."""
+        return self.hardware.accelerator.name.startswith("gb")
+
+    @property
+    def each_rank(self) -> int:
+        """Clients a rank, were they spread evenly."""
+        ranks = self.workers.attention_dp * self.workers.replicas
+        return math.ceil(self.run.workload.concurrency / ranks)
+
+
+def usual_start(role: Role) -> Start:
+    """Return what public benchmarks start such an engine with."""
+    match role.engine.name:
+        case "tensorrt-llm":
+            return _trtllm(role)
+        case "vllm":
+            return _vllm(role)
+        case "sglang" if role.name == "mixed":
+            return _sglang(role)
+        case "sglang":
+            return _sglang_apart(role)
+    limits = role.engine.limits
+    return Start(
+        Limits(
+            max_sequences=limits.max_sequences or 512,
+            max_step_tokens=limits.max_step_tokens or 8192,
+            memory_share=limits.memory_share or 0.9,
+        ),
+        role.engine.poll_steps,
+    )
+
+
+def _trtllm(role: Role) -> Start:
+    load = role.run.workload
+    prompt, clients = load.input_tokens_max, load.concurrency
+    if role.name == "prefill":
+        batch = max(1, 16384 // prompt)
+        tokens = max(16384, batch * prompt + 256 * (prompt > 2048))
+        return Start(Limits(max_sequences=batch, max_step_tokens=tokens, memory_share=0.85))
+    tokens = max(8192, clients + prompt + 64)
+    most = role.each_rank
+    if role.name == "decode" and role.workers.attention_dp == 1:
+        most = _captured(most, 16 if prompt > 2048 else 32)
+    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85)
+    if role.name == "decode":
+        return Start(limits)
+    if role.workers.attention_dp > 1:
+        return Start(limits, balance_steps=BALANCE_STEPS)
+    waits = role.blackwell and role.run.precision.weights == "fp8" and prompt <= 1024
+    return Start(limits, BATCH_WAIT_STEPS if waits and 64 <= clients < 256 else 1)
+
+
+def _captured(clients: int, least: int) -> int:
+    """Return the sequences of a decode replica.
+
+    Recipes capture graphs up to a power of two and stop there, with up to an eighth more clients
+    than slots.
+    """
+    return clients if clients <= least else 1 << (clients.bit_length() - 1)
+
+
+def _vllm(role: Role) -> Start:
+    load = role.run.workload
+    tokens, share = max(2 * load.input_tokens_max, 2048), 0.9
+    if not role.blackwell:
+        tokens, share = 16384 if load.concurrency <= 32 else 32768, 0.95
+    return Start(Limits(max_sequences=load.concurrency, max_step_tokens=tokens, memory_share=share))
+
+
+def _sglang(role: Role) -> Start:
+    run, clients = role.run, role.run.workload.concurrency
+    long, fp4 = run.workload.input_tokens_max > 2048, run.precision.weights == "fp4"
+    if not role.blackwell:
+        most = 256 if long else 512
+        return Start(Limits(max_sequences=most, max_step_tokens=32768, memory_share=0.82))
+    poll = 10 if clients < 16 else 30
+    if not run.model.startswith("deepseek"):
+        if run.precision.weights == "fp8" and role.hardware.accelerator.name.startswith("b300"):
+            return Start(Limits(max_sequences=clients, max_step_tokens=16384, memory_share=0.8), 10)
+        share = 0.82 if not fp4 else 0.85
+        return Start(Limits(max_sequences=128, max_step_tokens=32768, memory_share=share), poll)
+    if fp4:
+        return Start(Limits(max_sequences=256, max_step_tokens=16384, memory_share=0.85), poll)
+    if role.workers.attention_tp * role.workers.attention_dp < 8:
+        return Start(Limits(max_sequences=32, max_step_tokens=8192, memory_share=0.95), 10)
+    return Start(Limits(max_sequences=128, max_step_tokens=32768, memory_share=0.82), poll)
+
+
+def _sglang_apart(role: Role) -> Start:
+    """Prefill and decode apart: chunks are divided among attention ranks."""
+    prompt, alone = role.run.workload.input_tokens_max, role.workers.attention_dp == 1
+    tokens = max(32768 if alone else 16384, prompt)
+    if alone and role.rack and prompt <= 2048:
+        tokens = 8192
+    poll = 10 if role.rack and role.name == "decode" and alone else 1
+    return Start(Limits(max_sequences=4096, max_step_tokens=tokens, memory_share=0.85), poll)
+
+
+NOT_DATA_PARALLEL = (
+    "parallelism: labelled attention-data-parallel, but its start command has no such option: "
+    "taken as tensor-parallel attention with expert parallelism"
+)
+
+
+def parallelism_run(run: Run) -> Aggregated | None:
+    """Return how an aggregated run was divided, where its label says otherwise; else None.
+
+    InferenceX's start commands for FP8 weights on vLLM pass no ``--data-parallel-size``: rows that
+    its table labels attention-data-parallel ran tensor-parallel attention with expert parallelism.
+    """
+    deployment = run.deployment
+    if not isinstance(deployment, Aggregated) or deployment.attention_dp == 1:
+        return None
+    if "InferenceX" not in run.source.title or run.precision.weights != "fp8":
+        return None
+    if run.framework.name.lower() != "vllm":
+        return None
+    ranks = deployment.attention_tp * deployment.attention_dp
+    return deployment.model_copy(update={"attention_tp": ranks, "attention_dp": 1})

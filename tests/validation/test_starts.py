@@ -1,0 +1,57 @@
+"""How engines are taken to have been started, by hand from public start commands."""
+
+from pathlib import Path
+
+import pytest
+
+from planner.files.runs import read_runs
+from planner.validation.setup import resolve
+from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL
+
+RUNS = {
+    run.id.split("/")[1]: run
+    for run in read_runs(Path(__file__).parents[1] / "data" / "serving_runs.jsonl")[0]
+}
+
+
+def started(name, **load):
+    run = RUNS[name]
+    workload = run.workload.model_copy(update=load)
+    return resolve(run.model_copy(update={"workload": workload}))
+
+
+def test_a_start_command_without_data_parallelism_goes_before_the_label():
+    setup = started("minimaxm2_5_b200_vllm_fp8_agg_1024x1024_c32_cfg691")
+    division = setup.decode.parallelism
+    assert (division.attention_tp, division.attention_dp, division.moe_ep) == (4, 1, 4)
+    assert setup.notes == (NOT_DATA_PARALLEL,)
+
+
+@pytest.mark.parametrize(("clients", "poll"), [(8, 10), (32, 30)])
+def test_sglang_on_blackwell_looks_every_10_steps_or_every_30(clients, poll):
+    setup = started("dsr1_b200_sglang_fp4_agg_8192x1024_c32_cfg99", concurrency=clients)
+    assert setup.decode.engine.poll_steps == poll
+    assert setup.decode.engine.polls_ahead
+    assert setup.decode.limits.max_step_tokens == 16384
+
+
+def test_attention_ranks_of_tensorrt_llm_wait_for_each_other():
+    setup = started("dsr1_b200_trtllm_fp4_agg_1024x1024_c128_cfg191")
+    assert setup.decode.engine.balance_steps == BALANCE_STEPS
+    assert setup.decode.engine.poll_steps == 1
+
+
+@pytest.mark.parametrize(("clients", "slots"), [(28, 4), (112, 16), (140, 16), (252, 32)])
+def test_a_decode_replica_has_slots_up_to_a_power_of_two(clients, slots):
+    """Seven replicas, 8k prompts: 20 clients a replica share 16 slots."""
+    setup = started("dsr1_h200_trtllm_fp8_disagg_8192x1024_c28_cfg297", concurrency=clients)
+    assert setup.decode.limits.max_sequences == slots
+    assert setup.prefill.limits.max_sequences == 2  # 16,384 tokens of 8,192 a rank and step
+
+
+def test_what_a_run_states_goes_before_what_is_usual():
+    run = RUNS["dsr1_b200_sglang_fp4_agg_8192x1024_c32_cfg99"]
+    settings = run.settings.model_copy(update={"poll_steps": 3, "max_sequences": 7})
+    setup = resolve(run.model_copy(update={"settings": settings}))
+    assert setup.decode.engine.poll_steps == 3
+    assert setup.decode.limits.max_sequences == 7
