@@ -1,6 +1,7 @@
 """What an answer takes for granted of the serving engine: admission, overheads and their error."""
 
 from planner.evaluation.fitted import expected_error, known_kernels, unseen
+from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
 
@@ -27,7 +28,7 @@ def engine_statements(replica: Replica) -> list[tuple[str, str, str]]:
                 "counted: time to first token at low load is a lower bound.",
             )
         )  # fmt: skip
-    return found
+    return found + prefix_statements(replica)
 
 
 def _admits(engine: EngineSpec) -> str:

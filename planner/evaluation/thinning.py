@@ -23,12 +23,14 @@ ALIKE = 0.03
 def thinned(result: Result) -> Result | None:
     """Return the fleet and its traffic divided; None where the run is short or cannot be.
 
+    A fleet that fails, scales or is maintained is not divided: its numbers of replicas are stated.
+
     Only what a simulation needs is changed: replicas, and the scenario's traffic.
     """
     wanted = len(result.records.arrival_s) // ENOUGH
     counts = [use.pool.replicas for use in result.pools]
     workload = result.scenario.workload
-    if wanted < 2 or workload is None:
+    if wanted < 2 or workload is None or result.records.fleet is not None:
         return None
     divisor = next((k for k in range(min(wanted, *counts), 1, -1) if _divides(counts, k)), 1)
     less = divided(workload, divisor)

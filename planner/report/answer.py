@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from planner.evaluation import Result
 from planner.report.interval_tables import between
+from planner.report.operation_tables import sentence
+from planner.report.risk import basis_sentence
 from planner.report.words import (
     HOW,
     fleet,
@@ -45,12 +47,15 @@ def title(answer: Plan | Result | Comparison) -> str:
     return answer.scenario.title or answer.scenario.name
 
 
-def headline(answer: Plan | Result | Comparison) -> str:
-    """The answer in one sentence or two."""
+def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
+    """The answer in one sentence or two; ``warned``: with what it rests on, if nobody measured."""
     if isinstance(answer, Comparison):
         return _comparison_headline(answer)
     if isinstance(answer, Plan):
-        return _result_headline(answer.best) if answer.best else _no_fleet(answer)
+        if answer.best is None:
+            return _no_fleet(answer)
+        warning = basis_sentence(answer) if warned else ""
+        return " ".join(filter(None, (_result_headline(answer.best), warning)))
     return _result_headline(answer)
 
 
@@ -59,14 +64,34 @@ def good_news(answer: Plan | Result | Comparison) -> bool:
     if isinstance(answer, Comparison):
         return any(row.best for row in answer.rows)
     result = answer.best if isinstance(answer, Plan) else answer
-    return result is not None and result.metrics.slo_met
+    return result is not None and result.metrics.slo_met and result.overload is None
 
 
 def _result_headline(result: Result) -> str:
     model = result.replica.model.title
     sentences = [f"{fleet(result)} for {model}: {replicas(result)}."]
-    sentences.append(_promise_sentence(result))
+    sentences += [_overload_sentence(result), sentence(result)]
+    sentences += [_promise_sentence(result), *_reach_sentences(result)]
     return " ".join(filter(None, sentences))
+
+
+def _overload_sentence(result: Result) -> str:
+    found = result.overload
+    if found is None:
+        return ""
+    return (
+        f"Overloaded: the queue grows by {found.growth_requests_per_s:.3g} requests/s without "
+        f"bound (load {share(found.load_share)} of capacity), {found.queued:,} wait for a first "
+        f"token after {seconds(found.until_s)}; waits have no percentiles."
+    )
+
+
+def _reach_sentences(result: Result) -> list[str]:
+    return [
+        f"No load keeps {promise_name(p.name)} ≤ {seconds(p.limit_s)}: a request alone on the "
+        f"fleet takes {seconds(p.value_s)}."
+        for p in result.out_of_reach
+    ]
 
 
 def _promise_sentence(result: Result) -> str:
