@@ -12,6 +12,7 @@ from planner.evaluation.timeline import Phase
 from planner.files.histograms import read_histogram
 from planner.report import PlanReport, Report
 from planner.search import Comparison
+from planner.serving import Watch
 from planner.specs.deployment import KvFormat, Limits, Parallelism, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.routing import Routing
@@ -47,15 +48,22 @@ def with_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario
     return files.apply_overrides(scenario, overrides)
 
 
-def simulate(scenario: Scenario) -> Report:
+def simulate(scenario: Scenario, *, replications: int = 1, watch: Watch | None = None) -> Report:
     """Simulate the scenario's own deployment under its workload.
+
+    Parameters
+    ----------
+    replications : independent runs, with seeds spawned from the scenario's; from 2 on the report
+        has confidence intervals over them.
+    watch : is given, before each run, a function that tells how far it is, for another thread.
 
     Raises
     ------
     InputError, InfeasibleError
         The scenario has no deployment or workload; the deployment cannot run.
     """
-    return Report.of(evaluation.evaluate(scenario))
+    found = evaluation.evaluate(scenario, replications=replications, watch=watch)
+    return Report.of(evaluation.with_intervals(found))
 
 
 def plan(scenario: Scenario) -> PlanReport:
@@ -66,7 +74,7 @@ def plan(scenario: Scenario) -> PlanReport:
     InputError, InfeasibleError
         No workload or no promise; nothing fits at all.
     """
-    return PlanReport.of(search.plan(scenario))
+    return PlanReport.of(search.plan_intervals(search.plan(scenario)))
 
 
 def evaluate(scenario: Scenario) -> Report:
@@ -79,7 +87,7 @@ def evaluate(scenario: Scenario) -> Report:
     """
     if scenario.deployment is not None:
         return simulate(scenario)
-    found = search.plan(scenario)
+    found = search.plan_intervals(search.plan(scenario))
     if found.best is None:
         last = found.rejections[-1]
         raise InputError(scenario.name, "slo", f"no fleet keeps it; {last.label}: {last.limit}")

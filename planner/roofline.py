@@ -297,6 +297,7 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
+    part.peak_flop_per_s(op.precision)  # what the part cannot do goes before what was not measured
     law = achieved(op, calibration)
     call = call_of(op, part, law)
     time_s = call.time_s(law)

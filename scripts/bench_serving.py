@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from planner.serving import (
 )
 from planner.serving.reference import simulate_per_step
 from planner.serving.timing import RankLoad
+from planner.specs.workload import Run
 
 TIMING = AffineTiming(
     base_s=0.012, per_sequence_s=40e-6, per_context_token_s=2.6e-9, per_prefill_token_s=30e-6
@@ -94,8 +96,6 @@ def processes(requests: int, replicas: int) -> None:
 
 def day(requests: int, replicas: int) -> Records:
     """One day of DeepSeek-R1 traffic: 144 windows, prompts and answers in pools of their own."""
-    from dataclasses import replace
-
     from planner import files
     from planner.workloads import resolve_run
 
@@ -113,6 +113,23 @@ def day(requests: int, replicas: int) -> Records:
     return simulate_cluster(rows, Cluster((prefill, decode), Handover(70_000 / 50e9, 1e-4, 0.9)))
 
 
+def mooncake(requests: int, replicas: int) -> Records:
+    """Mooncake's conversations, again and again, at prefix caches that are full."""
+    from planner import files
+    from planner.specs.workload import TraceArrivals
+
+    scenario = files.load_scenario("prefix-caching")
+    workload = scenario.workload
+    assert workload is not None
+    assert isinstance(workload.arrivals, TraceArrivals)
+    hours = workload.arrivals.model_copy(
+        update={"from_s": 0.0, "to_s": None, "horizon_s": 3600.0 * requests / 12_031}
+    )
+    rows = generate(workload.model_copy(update={"arrivals": hours}), Run(requests=requests))
+    config = replace(CONFIG, kv_capacity_tokens=3_000_000, prefix_cache=True)
+    return simulate(rows, TIMING, config, replicas=replicas, router="prefix_aware")
+
+
 Case = Callable[[int, int], Records | None]
 CASES: dict[str, tuple[Case, int, int]] = {
     "jump, 8 replicas": (jump, 1_000_000, 8),
@@ -121,6 +138,7 @@ CASES: dict[str, tuple[Case, int, int]] = {
     "jump, 1 replica, 100 k": (jump, 100_000, 1),
     "jump, 64 replicas, 100 k": (jump, 100_000, 64),
     "R1 day, prefill and decode apart": (day, 10_000_000, 1),
+    "Mooncake, prefix caches, 8 replicas": (mooncake, 100_000, 8),
     "per step, 8 replicas": (per_step, 1_000, 8),
     "process per request, 8 replicas": (processes, 1_000, 8),
 }

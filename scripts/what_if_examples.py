@@ -13,7 +13,6 @@ from typing import Any
 
 import planner
 from planner.report.studies import TITLES, cell, short
-from planner.specs.deployment import Pool
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "what-if.md"
 MARK = "<!-- results: made by scripts/what_if_examples.py -->"
@@ -92,6 +91,24 @@ QUESTIONS = (
         note="TPU times are those of its datasheet at assumed efficiencies: nobody's measurement.",
     ),
     Question(
+        "mtp", "Multi-token prediction on?", "r1-chat-ep16",
+        {"deployment.speculative": [
+            None, *({"method": "mtp", "draft_tokens": n, "profile": "deepseek-r1-mtp"}
+                    for n in (1, 2, 3))]},
+        RUN,
+        note="Tokens a step as published for one user on eight B200 (1.92, 2.58, 2.82); other "
+        "text is accepted otherwise.",
+    ),
+    Question(
+        "apart", "Prompts and answers in pools of their own?", "r1-chat",
+        {"space.pools": [["together"], ["apart"]]}, FLEET, plan=True,
+        note="Of pools apart first the prefill, then the decode replicas.",
+    ),
+    Question(
+        "growth", "Traffic grows by half, or doubles?", "r1-chat",
+        {"workload.arrivals.requests_per_s*": [1.0, 1.5, 2.0]}, FLEET, plan=True,
+    ),
+    Question(
         "distill", "A distilled 32B on one card?", "r1-distill-32b-rtx5090",
         {"workload.arrivals.concurrency": [1, 4, 16]}, RUN,
         note="Another model, with other answers.",
@@ -166,8 +183,6 @@ def main() -> None:
     options.add_argument("names", nargs="*")
     options.add_argument("--write", action="store_true")
     asked = options.parse_args()
-    if "speculative" in Pool.model_fields:  # worth a question of its own once pools have it
-        print("pools speculate now: add `MTP on?`", file=sys.stderr)
     chosen = [q for q in QUESTIONS if not asked.names or q.name in asked.names]
     text = "\n".join(answer(question) for question in chosen)
     if not asked.write:

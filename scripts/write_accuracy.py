@@ -1,11 +1,18 @@
 # ruff: noqa: E501  (lines of a page)
-"""Write docs/accuracy.md and the schema of a run from the shipped fit: run after every refit."""
+"""Write docs/accuracy.md, its plots and the schema of a run: run after every refit (two minutes)."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from planner.files.overheads import load_overheads
+from planner.report.parity import parity_svg
 from planner.specs.runs import Run
+from planner.validation.explain import Explanation, explain, lines, worst_of_all
+from planner.validation.predict import Prediction, predict_runs
+from planner.validation.shipped import shipped_runs
+from planner.validation.summary import QUANTITIES, summarise
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
@@ -13,17 +20,83 @@ NAMES = {
     "mean_ttft_s": "time to first token",
     "total_tokens_per_s_per_device": "tokens/s per device",
 }
+PLOTS = {"mean_tpot_s": "parity-tpot.svg", "mean_ttft_s": "parity-ttft.svg"}
+
+KNOWN = {
+    "cfg81": "8 devices with 8k prompts and 64 clients fill the KV cache as we count it, so that "
+    "requests queue for it; the engine had room",
+}
+"""Configuration -> what is known of its runs beyond what a prediction tells."""
+
+FAR = 0.5
+"""Error of a time to first token from which its reason is looked for."""
+QUEUE = 0.5
+"""Share of a time to first token spent waiting from which it is called a queue."""
 
 
 def percent(share: float) -> str:
-    """Write a share."""
+    """Write a share; a dash where there is nothing."""
+    if math.isnan(share):
+        return "-"
     return f"{100 * share:.1f} %"
 
 
-def text() -> str:
+def worst_lines(found: Sequence[Explanation]) -> list[str]:
+    """The runs furthest off, each with what its prediction says and what is known."""
+    page = []
+    for each in found:
+        page += [f"### {each.run.id}", "", *(f"- {line}" for line in lines(each))]
+        page += [f"- {note}" for note in notes(each)] + [""]
+    return page
+
+
+def notes(found: Explanation) -> list[str]:
+    """What the data set says of a run, what is known, and what follows from its queue."""
+    run = found.run
+    said = [f"The data set: {text}." for text in (run.note, run.corrected) if text]
+    config = next((c for c in KNOWN if run.id.endswith(f"_{c}")), None)
+    if config:
+        said.append(f"Known: {KNOWN[config]}.")
+    side = found.sides[1]
+    if config or not found.alone_ttft_s or abs(side.relative_error or 0.0) < FAR:
+        return said
+    assert side.measured_s is not None
+    predicted, measured = (
+        1 - min(1.0, found.alone_ttft_s / x) for x in (side.predicted_s, side.measured_s)
+    )
+    if max(predicted, measured) > QUEUE:
+        where = "in front of the prefill replicas" if found.prefill_apart else "for prompts"
+        said.append(
+            f"A queue {where}: {measured:.0%} of the measured and {predicted:.0%} of the predicted "
+            "time is waiting. There a few per cent of capacity are a factor."
+        )
+    return said
+
+
+def by_group(rows: Sequence[dict[str, object]]) -> list[str]:
+    """Errors of the shipped fit, on the runs it was fitted to, by group."""
+    table = [
+        "| group | quantity | runs | median error | p90 | bias | in 90 % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = " | ".join(
+            percent(float(row[name]))  # type: ignore[arg-type]
+            for name in ("median_abs_error", "p90_abs_error", "bias", "inside_share")
+        )
+        name = NAMES[str(row["quantity"])]
+        table.append(f"| {row['by']}: {row['group']} | {name} | {row['n']} | {numbers} |")
+    return table
+
+
+def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
     """Return the page."""
     fit = load_overheads()
-    lines = [
+    rows = [r for r in summarise(runs, predictions) if r["quantity"] in QUANTITIES[:2]]
+    furthest = [
+        explain(run, each, fit) for run, each in worst_of_all(runs, predictions, 10)
+    ]  # fmt: skip
+    page = [
         "# How far predictions are off",
         "",
         "<!-- written by scripts/write_accuracy.py from the stored fit: do not edit -->",
@@ -69,11 +142,29 @@ def text() -> str:
         "other runs show. Where prefill replicas saturate, time to first token is a queue, and a few",
         "per cent of capacity are a factor of two: these make its p90.",
         "",
+        "## In sample",
+        "",
+        "All runs with the shipped fit, which has seen them: what is fitted, not what to expect.",
+        "",
+        *(f"![{NAMES[name]}, predicted over measured]({file})" for name, file in PLOTS.items()),
+        "",
+        *by_group(rows),
+        "",
+        "## Furthest off",
+        "",
+        "Five by time per output token, five by time to first token, in sample. Of any run:",
+        "`moe-planner validate RUNS.jsonl --explain ID`.",
+        "",
+        *worst_lines(furthest),
     ]
-    return "\n".join(lines)
+    return "\n".join(page).rstrip() + "\n"
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "accuracy.md").write_text(text(), "utf-8")
+    shipped = list(shipped_runs())
+    made = predict_runs(shipped, load_overheads())
+    for quantity, file in PLOTS.items():
+        (ROOT / "docs" / file).write_text(parity_svg(quantity, shipped, made), "utf-8")
+    (ROOT / "docs" / "accuracy.md").write_text(text(shipped, made), "utf-8")
     schema = json.dumps(Run.model_json_schema(), indent=1)
     (ROOT / "docs" / "run.schema.json").write_text(schema + "\n", "utf-8")

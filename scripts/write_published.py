@@ -7,6 +7,7 @@ systems or kernels has grown by more than two points.
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -28,8 +29,10 @@ Made by `python scripts/write_published.py`; edit `planner/validation/published.
 
 `fitted`: something was fitted to this figure. `held_out`: to others of its kind, not to it.
 `unfitted`: to nothing of its kind; the prediction comes from kernels, links and routing alone.
-Error: predicted / published - 1. Engines' host times enter only as far as a calibration states
-them, so throughput of short answers and of untuned engines comes out too high.
+Error: predicted / published - 1. Where a source states an engine with fitted overheads, its
+scheduling rules and host times apply, and factors of kernels where its runs had such kernels
+([runs.md](runs.md)). Bold: the published value is outside the 90 % interval
+([intervals.md](intervals.md)).
 """
 
 
@@ -70,8 +73,8 @@ def of_kind(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
 def summary_table(verdicts: Sequence[Verdict]) -> list[str]:
     """Systems and kernels, each by split."""
     rows = [
-        f"| | number | median | p90 | bias | off by {FAR:g}x | without reason |",
-        "|---|---|---|---|---|---|---|",
+        f"| | number | median | p90 | bias | off by {FAR:g}x | without reason | in 90 % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, group in of_kind(verdicts).items():
         splits = dict.fromkeys(v.split for v in group)
@@ -82,9 +85,23 @@ def summary_table(verdicts: Sequence[Verdict]) -> list[str]:
             s = summary(mine)
             rows.append(
                 f"| {title} | {s.number} | {s.median_abs_error:.1%} | {s.p90_abs_error:.1%} | "
-                f"{s.bias:+.1%} | {s.far} | {s.unexplained} |"
+                f"{s.bias:+.1%} | {s.far} | {s.unexplained} | {share(s.inside_share)} |"
             )
     return rows
+
+
+def within(v: Verdict) -> str:
+    """The interval, brought out where the published value is not in it."""
+    if v.interval90 is None:
+        return "-"
+    low, high = v.interval90
+    text = f"{number(low)} to {number(high)}"
+    return text if v.inside else f"**{text}**"
+
+
+def share(value: float) -> str:
+    """A share, a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.0%}"
 
 
 def figures(claim: str, group: Sequence[Verdict]) -> list[str]:
@@ -94,11 +111,12 @@ def figures(claim: str, group: Sequence[Verdict]) -> list[str]:
     if first.assumed:
         found.append(f"Assumed: {'; '.join(first.assumed)}.")
     found += [
-        "\n| conditions | quantity | published | predicted | error | |",
-        "|---|---|---|---|---|---|",
+        "\n| conditions | quantity | published | predicted | 90 % interval | error | |",
+        "|---|---|---|---|---|---|---|",
     ]
     found += [
         f"| {v.conditions} | {v.quantity} | {number(v.value)} | {number(v.predicted)} | "
+        f"{within(v)} | "
         f"{'-' if v.relative_error is None else f'{v.relative_error:+.1%}'} | {v.split} |"
         for v in group
     ]

@@ -18,7 +18,7 @@ from planner.sourced import Sourced
 PACKAGE = Path(planner.__file__).parent
 SPECS = (
     "arrivals", "base", "deployment", "hardware", "lengths", "links", "model", "money",
-    "provenance", "scenario", "workload",
+    "operations", "provenance", "scenario", "workload",
 )  # fmt: skip
 FORMULAS = (
     "arch.attention", "arch.core", "arch.flop", "arch.kv", "arch.parameters", "arch.storage",

@@ -61,8 +61,10 @@ def test_another_system_and_another_format_take_others() -> None:
 def test_attention_parallel_ranks_take_their_own_cost_of_a_step_with_prompts() -> None:
     both = "sglang aggregated tensor-parallel", "sglang disaggregated data-parallel"
     pool = load_pool({"attention_dp": 8, "moe_ep": 8})
-    apart = with_fitted(pool, "h200-sxm", "disaggregated").engine.overheads
-    alone = with_fitted(load_pool({"attention_tp": 8, "moe_tp": 8}), "h200-sxm", "aggregated")
+    model = files.load_model("deepseek-r1")
+    apart = with_fitted(pool, "h200-sxm", "disaggregated", model).engine.overheads
+    one = load_pool({"attention_tp": 8, "moe_tp": 8})
+    alone = with_fitted(one, "h200-sxm", "aggregated", model)
     modes = effect("prefill", both[1]) / effect("prefill", both[0])
     assert apart.prefill_factor / alone.engine.overheads.prefill_factor == pytest.approx(modes)
 
@@ -127,3 +129,41 @@ def test_assumptions_say_what_the_engine_does() -> None:
     )  # fmt: skip
     assert f"median error {100 * error.median_abs_error:.0f} %" in sglang["engine overheads"]
     assert "engine.overheads.moe_factor" in sglang
+
+
+def test_kernels_of_a_kind_the_engine_never_ran_are_those_of_all_engines() -> None:
+    """All fitted runs of TensorRT-LLM are of a model with latent attention."""
+    other = built({"model": "qwen3-235b-a22b"}, engine="tensorrt-llm", weights="fp8")
+    overheads = other.pool.engine.overheads
+    for name in ("gemm", "moe", "attention", "floor", "comm", "prefill"):
+        shared = [
+            e.log_effect
+            for e in load_overheads().effects
+            if e.parameter == name
+            and (e.level, e.group) in {("all", "all"), ("weights", "fp8"), ("part", "h200-sxm")}
+        ]
+        factor = load_overheads().start[name] * math.exp(sum(shared))
+        assert getattr(overheads, f"{name}_factor") == pytest.approx(factor)
+    own = built({}, engine="tensorrt-llm").pool.engine.overheads
+    assert overheads.step_host_s == own.step_host_s > 0
+    assert overheads.request_host_s == own.request_host_s > 0
+    assert "kernels are as those of all engines" in notes(other)["engine overheads"]
+
+
+def test_another_model_on_the_same_kinds_of_kernels_takes_their_factors() -> None:
+    kimi = built({"model": "kimi-k2"}, engine="sglang").pool.engine.overheads
+    assert kimi.moe_factor == built({}, engine="sglang").pool.engine.overheads.moe_factor != 1.0
+
+
+def test_a_run_of_a_scenario_and_a_measured_run_take_the_same_overheads() -> None:
+    from planner.evaluation.fitted import PARAMETERS
+    from planner.validation.predict import theta_of_run
+    from planner.validation.shipped import shipped_runs
+
+    run = next(r for r in shipped_runs() if r.framework.name == "tensorrt-llm")
+    other = run.model_copy(update={"model": "qwen3-235b-a22b"})
+    stored = load_overheads()
+    theta = dict(zip(PARAMETERS, theta_of_run(other, stored), strict=True))
+    own = dict(zip(PARAMETERS, theta_of_run(run, stored), strict=True))
+    assert theta["step_host"] == own["step_host"]
+    assert theta["attention"] != own["attention"]

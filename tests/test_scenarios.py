@@ -10,8 +10,13 @@ from planner.specs.workload import CurveArrivals
 
 NAMES = list(files.scenario_titles())
 SMALL = {
+    "thousandth-day": {"run.start_s": 66600, "run.duration_s": 3600},
+    "r1-chat-failures": {"run.duration_s": 900},
     "deepseek-production-day": {"run.start_s": 57600, "run.duration_s": 3.0, "run.warmup_s": 1.0},
     "deepseek-r1-day": {"run.window": 52, "run.warmup_s": 60.0, "space.max_nodes_per_replica": 1},
+    "deepseek-r1-day-fleet": {"run.window": 52, "run.warmup_s": 60.0},
+    "chat-sessions": {"run.duration_s": 60.0, "run.warmup_s": 20.0},
+    "prefix-tiers": {"workload.arrivals.to_s": 1920.0, "run.warmup_s": 30.0},
     "r1-lengths-100k": {"run.requests": 1500, "run.warmup_requests": 100},
     "r1-vs-llama-405b": {"run.duration_s": 60.0, "run.warmup_s": 10.0},
 }

@@ -2,26 +2,34 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.cli.common import show
 from planner.errors import InputError
 
+if TYPE_CHECKING:
+    from planner.specs.runs import Run
+
 workers_option = click.option("--workers", default=2, show_default=True, help="Processes.")
 
 
 def validate_runs(
-    runs_file: str, out: str | None, as_json: bool, html: str | None, workers: int
-) -> None:
-    """Predict every run of a file and say how far off that is."""
+    runs_file: str | None, out: str | None, as_json: bool, html: str | None, workers: int,
+    explained: str | None = None,
+) -> None:  # fmt: skip
+    """Predict every run of a file (None: the shipped ones) and say how far off that is."""
     from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
     from planner.validation.predict import Prediction, flags, predict_runs
+    from planner.validation.shipped import shipped_runs
     from planner.validation.summary import summarise
 
-    runs, refused = read_runs(runs_file)
+    runs, refused = read_runs(runs_file) if runs_file else (list(shipped_runs()), [])
+    if explained is not None:
+        explain_run(runs, explained, as_json)
+        return
     predictions = predict_runs(runs, load_overheads(), workers)
     lines = [
         *predictions,
@@ -33,8 +41,11 @@ def validate_runs(
     flagged = {run.id: tuple(flags(run)) for run in runs if flags(run)}
     if html is not None:
         from planner.report.runs_report import write_runs_html
+        from planner.validation.explain import explain, worst_of_all
 
-        write_runs_html(Path(html), runs, predictions, rows)
+        furthest = worst_of_all(runs, predictions, 10)
+        texts = [explain(run, each, load_overheads()) for run, each in furthest]
+        write_runs_html(Path(html), runs, predictions, rows, texts)
     if as_json:
         plain = {
             "summary": rows,
@@ -51,6 +62,30 @@ def validate_runs(
     for each in predictions:
         if each.error:
             click.echo(f"not predicted: {each.id}: {each.error}")
+
+
+def explain_run(runs: "list[Run]", wanted: str, as_json: bool) -> None:
+    """Say where the predicted time of one run goes, and what moves it most."""
+    from planner.files.overheads import load_overheads
+    from planner.validation.explain import explain, lines, one_of
+    from planner.validation.predict import predict_runs
+
+    run = one_of(runs, wanted)
+    if run is None:
+        near = [r.id for r in runs if wanted in r.id] or [r.id for r in runs]
+        raise InputError(
+            "--explain", wanted, f"is the id of no one run; there are: {', '.join(near[:5])}, …"
+        )
+    prediction = predict_runs([run], load_overheads(), 1)[0]
+    if prediction.error is not None:
+        raise InputError("--explain", wanted, f"cannot be predicted: {prediction.error}")
+    found = explain(run, prediction, load_overheads())
+    if as_json:
+        show(found.to_dict, True, "")
+        return
+    click.echo(run.id)
+    for line in lines(found):
+        click.echo(f"  {line}")
 
 
 def _write(path: str, text: str) -> None:
@@ -76,6 +111,8 @@ def engine(  # noqa: PLR0913
     from datetime import UTC, datetime
 
     from planner.calibrate.engine_run import fit_engines, fit_yaml
+    from planner.calibrate.enough import standings, verdict
+    from planner.evaluation.fitted import FACTORS
     from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
 
@@ -91,11 +128,18 @@ def engine(  # noqa: PLR0913
     stored: dict[str, Any] = fitted.stored.model_dump(mode="json")
     if out is not None:
         _write(out, fit_yaml(fitted.stored))
+    found = standings(fitted.stored, fitted.runs)
     if as_json:
-        show(lambda: stored, True, "")
+        plain = {**stored, "standing": [s.to_dict() for s in found], "verdict": verdict(found)}
+        show(lambda: plain, True, "")
         return
-    for each in fitted.stored.effects:
-        if each.level == "family":
-            value = f"{each.log_effect:+.3f} ± {each.log_se:.3f}"
-            click.echo(f"{each.group:14s} {each.parameter:18s} log {value}")
+    for each in found:
+        value = "stays at what is usual"
+        if each.value is not None and each.spread is not None:
+            unit = "" if each.parameter in FACTORS else " s"
+            value = f"{each.value:.3g}{unit}, times or over {each.spread:.2f}"
+        bring = f"; bring: {each.bring}" if each.bring else ""
+        more = f" (some {each.more_runs} more like these would do)" if each.more_runs else ""
+        click.echo(f"{each.engine:14s} {each.parameter:18s} {each.state:15s} {value}{bring}{more}")
+    click.echo(verdict(found))
     click.echo(f"not determined by these runs: {len(fitted.stored.refused)} effects")

@@ -38,7 +38,7 @@ class Cost:
     """Input and output together."""
 
 
-def serving_cost(price: Price, devices: int, flow: Flow) -> Cost:
+def serving_cost(price: Price, devices: float, flow: Flow) -> Cost:
     r"""Split what ``devices`` cost over the tokens they serve.
 
     The split is by the device-seconds each phase uses: a mixed step's time is prefill's as far as

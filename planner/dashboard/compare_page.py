@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from planner import api, files
-from planner.dashboard import frame, knobs, scenario_form, state
+from planner.dashboard import frame, knobs, money_view, scenario_form, state
 from planner.errors import PlannerError
 from planner.report import compare_figures
 from planner.report.compare_figures import METRICS
@@ -15,7 +15,7 @@ from planner.specs.scenario import Hardware
 from planner.units import human
 
 FIRST = ("published/sglang-h100-decode", "deepseek-profile-decode", "r1-chat-ep16")
-VIEWS = ("Scenarios", "Hardware")
+VIEWS = ("Scenarios", "Rent, buy or API", "Hardware")
 MOST = 6
 
 
@@ -23,11 +23,13 @@ MOST = 6
 def show() -> None:
     """Draw the page."""
     st.title("Compare", anchor=False)
-    st.caption("Two to six configurations side by side, or the hardware itself with its sources.")
+    st.caption("Two to six configurations side by side, ways to pay for one, the hardware itself.")
     key = state.seed("compare:view", state.chosen("view", VIEWS, VIEWS[0]))
     view = st.segmented_control("Show", VIEWS, key=key, label_visibility="collapsed") or VIEWS[0]
     if view == VIEWS[0]:
         _scenarios()
+    elif view == VIEWS[1]:
+        money_view.show(view)
     else:
         _hardware()
 
@@ -95,7 +97,10 @@ def _side_by_side(columns: dict[str, dict[str, str]]) -> None:
         if differs or not only:
             mark = {"differs": "●" if differs else ""}
             rows.append({"": label, **mark, **dict(zip(columns, values, strict=True))})
-    st.dataframe(rows, hide_index=True, key="side_by_side", height="content")
+    marked = [bool(row["differs"]) for row in rows]
+    st.dataframe(
+        frame.highlighted(rows, marked), hide_index=True, key="side_by_side", height="content"
+    )
     st.download_button(
         "comparison.csv", frame.csv_text(rows), "comparison.csv", on_click="ignore",
         icon=":material/download:",
@@ -150,7 +155,7 @@ def _hardware() -> None:
         "Every number of", list(by_name), format_func=lambda n: by_name[n].system.title,
         key=state.seed("compare:system", state.chosen("system", list(by_name), "hgx-h200")),
     )  # fmt: skip
-    state.publish({"view": VIEWS[1], "metric": metric, "system": name})
+    state.publish({"view": VIEWS[2], "metric": metric, "system": name})
     frame.draw(compare_figures.hardware(shelf, metric), "hardware")
     st.markdown(f"**{state.plain(by_name[name].system.title)}: every number with its source**")
     rows = [

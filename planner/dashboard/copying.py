@@ -29,8 +29,10 @@ def python(
     changes = {path: _plain(value) for path, value in overrides.items()}
     body = "".join(f"    {path!r}: {value!r},\n" for path, value in changes.items())
     given = f"{name!r}, {{\n{body}}}" if body else repr(name)
+    asked = "".join(f", {option}={value!r}" for option, value in (options or {}).items())
     return (
-        f"import planner\n\nscenario = planner.load_scenario({given})\nfound = {call}(scenario)\n"
+        f"import planner\n\nscenario = planner.load_scenario({given})\n"
+        f"found = {call}(scenario{asked})\n"
     )
 
 

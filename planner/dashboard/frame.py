@@ -2,6 +2,7 @@
 
 import html
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 """Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
+TITLED = "title of the page"
+"""Where a figure keeps the title that was taken out of it."""
+_PREPARING = threading.Lock()
 HEADING = 66
 """Pixels that figures leave for their title."""
 BLANK = "\N{NO-BREAK SPACE}"
@@ -48,20 +52,28 @@ def guarded(page: Callable[[], None]) -> Callable[[], None]:
 
 def refuse(error: PlannerError) -> None:
     """Explain a refusal where it happened."""
-    st.error(plain(str(error)), icon="⛔")
+    st.error(plain(str(error)), icon=":material/block:")
 
 
 def draw(figure: "Figure", key: str) -> None:
     """A figure over the width there is; its title is text of the page, which wraps on a phone."""
-    title = figure.layout.title
-    st.markdown(f"**{_heading(title.text)}**")
-    if title.subtitle.text:
-        st.caption(_heading(title.subtitle.text))
-    margin = figure.layout.margin
+    with _PREPARING:  # an answer's figures are shared by all who look at it
+        if not (figure.layout.meta and TITLED in figure.layout.meta):
+            _take_title(figure)
+    title, subtitle = figure.layout.meta[TITLED]
+    st.markdown(f"**{title}**")
+    if subtitle:
+        st.caption(subtitle)
+    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+
+
+def _take_title(figure: "Figure") -> None:
+    """Move the title out of the picture, once."""
+    title, margin = figure.layout.title, figure.layout.margin
+    words = (_heading(title.text), _heading(title.subtitle.text or ""))
     top = 12 if margin.t <= HEADING else margin.t - HEADING
     height = figure.layout.height - (margin.t - top)
-    figure.update_layout(title=None, margin={"t": top}, height=height)
-    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+    figure.update_layout(title=None, margin={"t": top}, height=height, meta={TITLED: words})
 
 
 def _heading(text: str) -> str:
@@ -90,6 +102,15 @@ def table(found: Table, key: str) -> None:
     st.dataframe(rows, hide_index=True, key=key)
     if found.note:
         st.caption(plain(found.note))
+
+
+def highlighted(rows: Sequence[dict[str, Any]], marked: Sequence[bool]) -> Any:
+    """Rows as a table in which the marked ones stand out, on light and on dark."""
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows))
+    look = ["background-color: rgba(230, 159, 0, 0.16)" if mark else "" for mark in marked]
+    return table.style.apply(lambda column: look, axis=0)
 
 
 def csv_text(rows: Iterable[dict[str, Any]]) -> str:

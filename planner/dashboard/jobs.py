@@ -1,74 +1,16 @@
-"""Heavy work in a process of its own: shared by all who ask the same, cancelled at once."""
+"""Heavy work on the page: a button, a clock with a way out, an answer that all share."""
 
-import logging
-import multiprocessing
-import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import streamlit as st
 
-from planner.errors import InputError, PlannerError
+from planner.dashboard.desk import said
+from planner.dashboard.process import Job, Work
 
-log = logging.getLogger(__name__)
 MOST_RUNNING = 4
 """Jobs that work at the same time; a fifth is asked to wait."""
 MOST_KEPT = 32
-
-
-class Job:
-    """One question being answered elsewhere."""
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=_work, args=(sender, function, args), daemon=True)
-        self._process.start()
-        sender.close()
-        self._outcome: tuple[Any, PlannerError | None] | None = None
-        self._started_s = time.monotonic()
-
-    @property
-    def elapsed_s(self) -> float:
-        """Time since it was asked. [s]"""
-        return time.monotonic() - self._started_s
-
-    def done(self) -> bool:
-        """Whether there is an answer or a refusal."""
-        if self._outcome is None and self._receiver.poll():
-            try:
-                self._outcome = self._receiver.recv()
-            except EOFError:
-                gone = InputError("", "", "the work ended without an answer; ask again")
-                self._outcome = (None, gone)
-            self._process.join(timeout=1.0)
-        return self._outcome is not None
-
-    def result(self) -> Any:
-        """The answer of a job that is done; raises what it was refused with."""
-        if self._outcome is None:
-            raise InputError("", "", "the work is not done")
-        value, refusal = self._outcome
-        if refusal is not None:
-            raise refusal
-        return value
-
-    def cancel(self) -> None:
-        """End the process now."""
-        self._process.kill()
-        self._process.join(timeout=1.0)
-
-
-def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    try:
-        sender.send((function(*args), None))
-    except PlannerError as error:
-        sender.send((None, error))
-    except Exception:
-        log.exception("job %s", function.__name__)
-        fault = InputError("", "", "a fault of the program; the server's log has the details")
-        sender.send((None, fault))
 
 
 @st.cache_resource
@@ -77,12 +19,32 @@ def board() -> dict[str, Job]:
     return {}
 
 
-def ask(key: str, label: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def begin(key: str, work: Work) -> bool:
+    """Put a job on the board, unless too many work; an old answer makes room."""
+    jobs = board()
+    if sum(not job.done() for job in list(jobs.values())) >= MOST_RUNNING:
+        st.warning("Others are being served; ask again in a moment.")
+        return False
+    answered = [k for k, job in list(jobs.items()) if job.done()]
+    for old in answered[: max(0, len(jobs) - MOST_KEPT + 1)]:
+        gone = jobs.pop(old, None)
+        if gone is not None:
+            gone.forget()
+    jobs[key] = Job(work.function, work.args, work.desk)
+    return True
+
+
+def ask(
+    key: str, label: str, work: Work, *, at_once: bool = False,
+    show: Callable[[Any], None] | None = None,
+) -> Any:  # fmt: skip
     """Offer a button, then a clock with a way out, then the answer; None until there is one.
 
     Parameters
     ----------
     key : digest of the question; who asks the same gets the same job.
+    at_once : begin without a button.
+    show : draws what the work tells of itself, where that is more than a progress.
 
     Raises
     ------
@@ -91,28 +53,47 @@ def ask(key: str, label: str, function: Callable[..., Any], args: tuple[Any, ...
     """
     jobs = board()
     if key not in jobs:
-        if not st.button(label, type="primary", key=f"ask:{key}"):
+        stopped = st.session_state.get("jobs:stopped") == key
+        wanted = at_once and not stopped
+        if not wanted and not st.button(label, type="primary", key=f"ask:{key}"):
             return None
-        if sum(not job.done() for job in jobs.values()) >= MOST_RUNNING:
-            st.warning("Others are being served; ask again in a moment.")
+        if not begin(key, work):
             return None
-        for old in [k for k, job in jobs.items() if job.done()][: len(jobs) - MOST_KEPT + 1]:
-            jobs.pop(old, None)
-        jobs[key] = Job(function, args)
-    if not jobs[key].done():
-        _wait(key)
+    job = jobs.get(key)
+    if job is None:
         return None
-    return jobs[key].result()
+    if not job.done():
+        _wait(key)
+        if show is not None and job.told is not None:
+            show(job.told)
+        return None
+    if job.broken:
+        st.session_state["jobs:stopped"] = key
+        jobs.pop(key, None)
+        job.forget()
+    return job.result()
 
 
 @st.fragment(run_every=0.4)
 def _wait(key: str) -> None:
     job = board().get(key)
+    shown = f"jobs:told:{key}"
     if job is None or job.done():
+        st.session_state.pop(shown, None)
         st.rerun()
         return
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.info(f"Working, {job.elapsed_s:.0f} s so far.", icon=":material/hourglass_top:")
+    share, words = said(job.told, job.elapsed_s)
+    with left:
+        if share is None:
+            st.info(words, icon=":material/hourglass_top:")
+        else:
+            st.progress(share, text=words)
     if right.button("Cancel", key=f"cancel:{key}", width="stretch"):
+        st.session_state["jobs:stopped"] = key
         board().pop(key, job).cancel()
+        st.rerun()
+    kind = type(job.told).__name__
+    if share is None and job.told is not None and st.session_state.get(shown) != kind:
+        st.session_state[shown] = kind
         st.rerun()

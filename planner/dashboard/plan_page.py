@@ -1,92 +1,232 @@
-"""One scenario, asked and answered in the browser."""
+"""What to buy: the cheapest fleet that keeps its promises, what else would do, and why not more."""
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-import planner
 from planner import files
-from planner.dashboard import copying, frame, state
-from planner.errors import InputError, PlannerError
-from planner.report import answer as words
-from planner.report.html import page as report_page
-from planner.units import human
+from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
+from planner.dashboard.frame import term
+from planner.dashboard.process import Work
+from planner.dashboard.scenario_form import Source
+from planner.dashboard.wishes import Wishes
+from planner.report.planned import Planned
+from planner.specs.scenario import Scenario
+from planner.study.digest import digest, package_digest, plain
 
-FIRST = "r1-distill-7b-rtx5090"
+FIRST = "r1-chat"
+HELP = {"TTFT p95": "TTFT", "TPOT p95": "TPOT", "E2E p95": "E2E"}
+RISK = (
+    "Chance that the true percentile of some promise is beyond its limit, from the scatter of this "
+    "run's requests. Errors of the model itself come on top: see the page Trust."
+)
 
 
 @frame.guarded
 def show() -> None:
     """Draw the page."""
-    st.title("moe-planner")
-    st.caption("What Mixture-of-Experts inference costs and how fast it runs.")
-    titles = {
-        name: title
-        for name, title in files.scenario_titles().items()
-        if planner.load_scenario(name).workload is not None
-    }
-    key = state.seed("plan:scenario", state.chosen("scenario", list(titles), FIRST))
-    name = st.selectbox("Scenario", list(titles), key=key, format_func=lambda n: titles[n])
-    state.publish({"scenario": name})
-    changes = st.text_area(
-        "Changes",
-        placeholder="slo.tpot_p95_s=0.04",
-        help="One PATH=VALUE a line, as --set takes them.",
-    )
-    if not st.button("Ask", type="primary"):
+    st.title("Plan", anchor=False)
+    st.caption("moe-planner: the cheapest fleet that keeps its promises, and why not the others.")
+    source = scenario_form.pick(_can_plan, FIRST)
+    scenario = source.load()
+    wanted = _form(source.name, scenario)
+    changes = wishes.overrides(scenario, wanted)
+    shared = {"scenario": source.name if source.content is None else None}
+    state.publish(shared | wishes.link(scenario, wanted))
+    question = source.load(changes)
+    key = digest("plan", package_digest(), plain(question))
+    place = st.container()
+    asked = Work(work.plan, (question,), desk=True)
+    with place:
+        found: Planned | None = jobs.ask(
+            key, "Plan", asked, at_once=not changes and source.name == FIRST, show=_answer
+        )
+    if found is None:
         return
-    try:
-        with st.spinner("Simulating"):
-            answer = _answer(name, changes)
-    except PlannerError as error:
-        frame.refuse(error)
-        return
-    _draw(answer)
-    _take(answer, str(name), _overrides(changes))
+    _answer(found)
+    _take(source, changes, found, key)
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
-def _answer(name: str, changes: str) -> Any:
-    """Simulate the deployment of a scenario, or plan where it has none."""
-    scenario = planner.load_scenario(name, _overrides(changes))
-    return planner.simulate(scenario) if scenario.deployment else planner.plan(scenario)
+def _can_plan(data: Mapping[str, Any]) -> bool:
+    return bool(data.get("workload")) and bool(data.get("slo"))
 
 
-def _overrides(text: str) -> dict[str, Any]:
-    changes = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        path, equals, value = line.partition("=")
-        if not equals:
-            raise InputError("Changes", line, "is not PATH=VALUE, e.g. slo.tpot_p95_s=0.04")
-        changes[path.strip()] = files.parse_value(value)
-    return changes
-
-
-def _draw(answer: Any) -> None:
-    report = answer.best if isinstance(answer, planner.PlanReport) else answer
-    if report is None:
-        st.warning(state.plain(words.headline(answer)))
-        return
-    st.markdown(state.plain(words.headline(answer)))
-    metrics, tiles = report.metrics, st.columns(4)
-    tiles[0].metric("Devices", report.devices)
-    tiles[1].metric("TTFT p95", human(metrics.ttft_s.p95, "s"))
-    tiles[2].metric("TPOT p95", human(metrics.tpot_s.p95, "s"))
-    if report.costs:
-        cost = report.costs[0].usd_per_million_output_tokens
-        tiles[3].metric("$ per million output tokens", f"{cost:.2f}")
-    for name, figure in answer.figures().items():
-        frame.draw(figure, f"plan:{name}")
-    frame.assumptions(report.assumptions, "plan:assumptions")
-
-
-def _take(answer: Any, name: str, changes: dict[str, Any]) -> None:
-    verb = "plan" if isinstance(answer, planner.PlanReport) else "simulate"
-    st.subheader("Take it along", anchor=False)
-    shell, code = st.tabs(["Command line", "Python"])
-    shell.code(copying.command(verb, name, changes), language="bash", wrap_lines=True)
-    code.code(copying.python(f"planner.{verb}", name, changes), language="python")
-    st.download_button(
-        "report.html", lambda: report_page(answer), "report.html", on_click="ignore",
-        icon=":material/download:",
+def _form(name: str, scenario: Scenario) -> Wishes:
+    own = wishes.wished(scenario)
+    seeds = _Seeds(name, own)
+    models = sorted({*files.model_names(), own.model})
+    systems = sorted({*files.system_names(), *own.systems})
+    with st.sidebar:
+        st.subheader("Wishes", anchor=False)
+        model = st.selectbox("Model", models, key=seeds("model", models))
+        chosen = st.multiselect(
+            "Systems to choose from", systems, key=seeds.several("systems", systems),
+            max_selections=10,
+        )  # fmt: skip
+        promised = [
+            _promise(seeds, latency, word)
+            for latency, word in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
+        ]
+        weights = st.multiselect(
+            "Weights", wishes.WEIGHTS, key=seeds.several("weights", wishes.WEIGHTS),
+            placeholder="as published",
+        )  # fmt: skip
+        kv = st.multiselect(
+            "KV cache", wishes.KV, key=seeds.several("kv", wishes.KV), help=term("KV cache")
+        )
+        left, right = st.columns(2)
+        budget = left.number_input(
+            "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
+            placeholder="none", format="%g",
+        )  # fmt: skip
+        kw = right.number_input(
+            "Power, kW", 0.01, 1e6, key=seeds.number("max_rated_w", 1e-3), placeholder="none",
+            format="%g", help="Of all servers as rated.",
+        )  # fmt: skip
+        most = left.number_input("Most nodes", 1, 100_000, key=seeds.number("max_nodes", 1))
+    return Wishes(
+        model, tuple(chosen) or own.systems, tuple(weights) or own.weights, tuple(kv) or own.kv,
+        promised[0], promised[1], promised[2], budget, None if kw is None else kw * 1e3,
+        int(most or own.max_nodes),
     )  # fmt: skip
+
+
+def _promise(seeds: "_Seeds", latency: str, word: str) -> tuple[str, float] | None:
+    """A percentile and its limit, side by side."""
+    which, limit = st.columns([1, 1.4], vertical_alignment="bottom")
+    percentile_key, limit_key = seeds.promise(latency)
+    percentile = which.selectbox(
+        word, wishes.percentiles(latency), key=percentile_key, help=term(word)
+    )
+    limit_ms = limit.number_input(
+        f"{word} at most, ms", 0.1, 1e7, key=limit_key, disabled=percentile == wishes.NONE,
+        placeholder="no promise", format="%g",
+    )  # fmt: skip
+    if percentile == wishes.NONE or limit_ms is None:
+        return None
+    return percentile, limit_ms / 1e3
+
+
+class _Seeds:
+    """Keys of widgets, each with the value that the link or else the scenario gives."""
+
+    def __init__(self, name: str, own: Wishes) -> None:
+        self._name, self._own = name, own
+        self._linked = state.parameter("scenario") in (name, None)
+
+    def _key(self, knob: str) -> str:
+        return f"plan:{self._name}:{knob}"
+
+    def _given(self, knob: str, read: Callable[[str], Any]) -> Any:
+        """Value of the link where it is sound, else the scenario's."""
+        own = getattr(self._own, knob)
+        given = state.parameter(knob) if self._linked else None
+        if given is None:
+            return own
+        try:
+            return read(given)
+        except ValueError:
+            state.complain(knob, given)
+            return own
+
+    def __call__(self, knob: str, options: Sequence[str]) -> str:
+        def read(text: str) -> str:
+            if text not in options:
+                raise ValueError(text)
+            return text
+
+        return state.seed(self._key(knob), self._given(knob, read))
+
+    def several(self, knob: str, options: Sequence[str]) -> str:
+        def read(text: str) -> tuple[str, ...]:
+            names = tuple(text.split(","))
+            if not set(names) <= set(options):
+                raise ValueError(text)
+            return names
+
+        return state.seed(self._key(knob), list(self._given(knob, read)))
+
+    def number(self, knob: str, scale: float) -> str:
+        def read(text: str) -> float | None:
+            value = None if text == wishes.NONE else float(text)
+            if value is not None and not 0 < value < 1e10:
+                raise ValueError(text)
+            return value
+
+        value = self._given(knob, read)
+        if value is not None:
+            value = int(value) if isinstance(scale, int) else value * scale
+        return state.seed(self._key(knob), value)
+
+    def promise(self, latency: str) -> tuple[str, str]:
+        found = self._given(latency, lambda text: wishes.promise(text, latency))
+        percentile, limit_s = found or (wishes.NONE, None)
+        return (
+            state.seed(self._key(f"{latency}:percentile"), percentile),
+            state.seed(self._key(f"{latency}:limit"), limit_s and limit_s * 1e3),
+        )
+
+
+def _answer(found: Any) -> None:
+    """The answer first, then what it was chosen from."""
+    if not isinstance(found, Planned):
+        return
+    box = st.info if not found.simulated else st.success if found.good else st.warning
+    box(state.plain(found.headline))
+    if found.traffic:
+        st.caption(state.plain(found.traffic))
+    helps = {label: term(word) for label, word in HELP.items()}
+    helps["Risk of a broken promise"] = RISK
+    frame.tiles([(t.label, t.value, t.note, helps.get(t.label, "")) for t in found.tiles])
+    stage = "plan" if found.simulated else "screen"
+    left, right = st.columns(2)
+    with left:
+        frame.draw(found.figures["speed_pareto"], f"{stage}:speed")
+    with right:
+        frame.draw(found.figures["money_pareto"], f"{stage}:money")
+    if not found.simulated:
+        return
+    frame.table(found.options, "plan:options")
+    _refused(found)
+    for row in (("latency", "load"), ("step", "memory"), ("cost", "day")):
+        drawn = [name for name in row if name in found.figures]
+        for column, name in zip(st.columns(len(drawn) or 1), drawn, strict=False):
+            with column:
+                frame.draw(found.figures[name], f"plan:{name}")
+    with st.expander("The cheapest fleet in tables", icon=":material/table:"):
+        for i, table in enumerate(found.more):
+            frame.table(table, f"plan:more:{i}")
+    frame.assumptions(found.assumptions, "plan:assumptions")
+
+
+def _refused(found: Planned) -> None:
+    """Why the others were refused, and what would have to change."""
+    count = len(found.refusals.rows)
+    if not count:
+        return
+    with st.expander(f"Why the other {count} were refused", icon=":material/block:"):
+        for reason, labels in found.groups:
+            shown = "; ".join(labels[:6]) + (f"; and {len(labels) - 6} more" if labels[6:] else "")
+            st.markdown(f"- **{state.plain(reason)}**: {state.plain(shown)}")
+        if found.changes:
+            st.markdown("**What would have to change: the nearest to each limit**")
+        for head, body in found.changes:
+            st.markdown(f"- **{state.plain(head)}**: {state.plain(body)}")
+        frame.table(found.refusals, "plan:refusals")
+    st.caption(state.plain(found.effort))
+
+
+def _take(source: Source, changes: dict[str, Any], found: Planned, key: str) -> None:
+    folder = jobs.board()[key].folder
+    titles = [column.title for column in found.refusals.columns]
+    refused = [dict(zip(titles, row, strict=True)) for row in found.refusals.rows]
+    more: dict[str, scenario_form.Download] = {
+        "answer.json": json.dumps(found.plain, indent=1),
+        "refused.csv": frame.csv_text(refused),
+    }
+    if folder is not None:
+        more["report.html"] = (folder / "report.html").read_bytes
+    asked = scenario_form.Asked("plan", "planner.plan", changes)
+    scenario_form.take_along(source, asked, more)

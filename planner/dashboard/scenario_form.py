@@ -14,8 +14,8 @@ from planner.errors import PlannerError
 from planner.files.profiles import names_in
 from planner.specs.scenario import Scenario
 
-Download = str | Callable[[], str]
-"""Text of a file, or what makes it when it is asked for."""
+Download = str | bytes | Callable[[], str] | Callable[[], bytes]
+"""A file's content, or what makes it when it is asked for."""
 UPLOADED = "uploaded"
 
 
@@ -120,8 +120,10 @@ def take_along(source: Source, asked: Asked, more: Mapping[str, Download]) -> No
     written: dict[str, Download] = {
         "scenario.yaml": copying.yaml_text(source.raw(), changes), **more
     }  # fmt: skip
-    for column, (file, text) in zip(st.columns(4), written.items(), strict=False):
-        column.download_button(
-            file, text, file, key=f"{asked.verb}:download:{file}", on_click="ignore",
-            icon=":material/download:", width="stretch",
-        )  # fmt: skip
+    files_written = list(written.items())
+    for at in range(0, len(files_written), 4):
+        for column, (file, text) in zip(st.columns(4), files_written[at : at + 4], strict=False):
+            column.download_button(
+                file, text, file, key=f"{asked.verb}:download:{file}", on_click="ignore",
+                icon=":material/download:", width="stretch",
+            )  # fmt: skip

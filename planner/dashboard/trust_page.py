@@ -7,19 +7,20 @@ from typing import Any
 import streamlit as st
 
 from planner import files
-from planner.calibrate.check import Record, check, check_rows
+from planner.calibrate.check import Record, check
 from planner.calibrate.goals import meets_goal
-from planner.dashboard import frame, jobs, state, uploads
+from planner.dashboard import frame, jobs, state, work
+from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.report import trust_figures
 from planner.report.calibration import errors_table
+from planner.report.runs_checked import QUANTITIES, RunsChecked
 from planner.report.words import number
 from planner.study.digest import digest, package_digest
-from planner.validation.published import FAR, Verdict, check_published, summary
+from planner.validation.published import FAR, Verdict, summary
 
 FIRST = "h200-sxm"
-VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows")
-LARGEST_ROWS_BYTES = 32 * 2**20
+VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows", "Your own runs")
 
 
 @frame.guarded
@@ -38,9 +39,12 @@ def show() -> None:
         case "Sources":
             state.publish({"view": view})
             _sources()
-        case _:
+        case "Your own rows":
             state.publish({"view": view})
             _own_rows()
+        case _:
+            state.publish({"view": view})
+            _own_runs()
 
 
 def _kernels() -> None:
@@ -83,7 +87,7 @@ def _published() -> None:
         "process of its own; the answer is kept."
     )
     key = digest("published", package_digest())
-    verdicts: list[Verdict] | None = jobs.ask(key, "Predict them", check_published, ((),))
+    verdicts: list[Verdict] | None = jobs.ask(key, "Predict them", Work(work.published, ()))
     if verdicts is None:
         return
     items = []
@@ -141,8 +145,7 @@ def _own_rows() -> None:
         records: list[Record] | None = jobs.ask(
             digest("rows", package_digest(), hashlib.sha256(content).hexdigest()),
             "Fit and check",
-            fit_upload,
-            (content,),
+            Work(work.fit_rows, (content,)),
         )
     except PlannerError as error:
         frame.refuse(error)
@@ -153,13 +156,38 @@ def _own_rows() -> None:
         st.warning("The file is sound, but too small to hold anything out.")
 
 
-def fit_upload(content: bytes) -> list[Record]:
-    """Fit uploaded rows and hold the fit to those it did not see.
-
-    Raises
-    ------
-    InputError
-        The file is too large, not sound, or holds too little.
-    """
-    with uploads.stored(content, ".jsonl", LARGEST_ROWS_BYTES, "your rows") as path:
-        return check_rows(path)
+def _own_runs() -> None:
+    st.markdown(
+        "Benchmark results of your own, a JSON object a line (`docs/runs.md`, "
+        "`docs/run.schema.json`): each is simulated by its protocol and set beside what you "
+        "measured."
+    )
+    given = st.file_uploader(
+        "Benchmark runs (JSON lines)", type=["jsonl"], key="trust:runs", max_upload_size=32
+    )
+    if given is None:
+        return
+    content = given.getvalue()
+    try:
+        found: RunsChecked | None = jobs.ask(
+            digest("runs", package_digest(), hashlib.sha256(content).hexdigest()),
+            "Predict them",
+            Work(work.check_runs, (content,)),
+        )
+    except PlannerError as error:
+        frame.refuse(error)
+        return
+    if found is None:
+        return
+    for line, name, problem in found.refused:
+        st.warning(state.plain(f"line {line} {name}: {problem}"))
+    frame.tiles(
+        [
+            (f"Median error, {QUANTITIES[quantity]}", f"{100 * error:.1f} %", "either way", "")
+            for quantity, error in found.median_abs_errors.items()
+        ]
+    )
+    frame.draw(found.figure, "runs:parity")
+    frame.table(found.table, "runs:table")
+    rows = [dataclasses.asdict(row) for row in found.rows]
+    st.download_button("runs.csv", frame.csv_text(rows), "runs.csv", on_click="ignore")

@@ -1,7 +1,15 @@
 """From a scenario to a result: the functions that join everything."""
 
 from planner.evaluation.assumptions import Assumption, assumptions, sources
-from planner.evaluation.evaluate import Served, evaluate, need_workload, result, serve
+from planner.evaluation.evaluate import (
+    Served,
+    evaluate,
+    need_workload,
+    result,
+    result_of,
+    serve,
+    serve_apart,
+)
 from planner.evaluation.experts import (
     ExpertReport,
     Question,
@@ -10,8 +18,10 @@ from planner.evaluation.experts import (
     experts_in,
     experts_of,
 )
+from planner.evaluation.intervals import Intervals, with_intervals
 from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
+from planner.evaluation.replications import Interval, Replications
 from planner.evaluation.result import Day, Energy, Result
 from planner.evaluation.steady import Capacity, SteadyResult, steady
 from planner.evaluation.timeline import TimelineResult, timeline
@@ -23,9 +33,12 @@ __all__ = [
     "Energy",
     "ExpertReport",
     "FleetPool",
+    "Interval",
+    "Intervals",
     "PoolUse",
     "Question",
     "Replica",
+    "Replications",
     "Result",
     "Served",
     "Setting",
@@ -39,8 +52,11 @@ __all__ = [
     "experts_of",
     "need_workload",
     "result",
+    "result_of",
     "serve",
+    "serve_apart",
     "sources",
     "steady",
     "timeline",
+    "with_intervals",
 ]

@@ -15,6 +15,7 @@ from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Precision
+from planner.specs.operations import CHOICE
 from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP
 from planner.step.multiprocessors import (
     COMBINE_SM_BYTES_PER_S,
@@ -189,7 +190,7 @@ def sources(*specs: BaseModel) -> tuple[str, ...]:
         for _, value in _facts("", spec)
         for key in value.source.split(",")
     }
-    return tuple(sorted(keys - {"assumption", "override"}))
+    return tuple(sorted(keys - {"assumption", "override", CHOICE}))
 
 
 def _beside_the_point(replica: Replica) -> set[str]:

@@ -1,6 +1,7 @@
 """What an answer takes for granted of the serving engine: admission, overheads and their error."""
 
-from planner.evaluation.fitted import expected_error, unseen
+from planner.evaluation.fitted import expected_error, known_kernels, unseen
+from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
 
@@ -27,7 +28,7 @@ def engine_statements(replica: Replica) -> list[tuple[str, str, str]]:
                 "counted: time to first token at low load is a lower bound.",
             )
         )  # fmt: skip
-    return found
+    return found + prefix_statements(replica)
 
 
 def _admits(engine: EngineSpec) -> str:
@@ -65,6 +66,11 @@ def _fitted(replica: Replica) -> str:
     new = [_NEW[name] for name in unseen(pool, part, model)]
     if new:
         text += f" None of its runs has {' or '.join(new)}."
+    if not known_kernels(fit, pool.engine.name, replica.model):
+        text += (
+            " None has a model with these kinds of attention and experts either: kernels are as "
+            "those of all engines together, host times as fitted."
+        )
     for quantity, name in (("mean_tpot_s", "TPOT"), ("mean_ttft_s", "TTFT")):
         error = expected_error(pool, part, model, quantity)
         if error is not None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from planner.errors import InputError
 from planner.sourced import Sourced
 from planner.specs.deployment import Pool
-from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit
+from planner.specs.model import ModelSpec
+from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit, kernel_kind
 
 Mode = Literal["aggregated", "disaggregated"]
 
@@ -24,6 +25,9 @@ _FIELDS = {
     "step_host": "step_host_s", "prefill_step_host": "prefill_step_host_s",
     "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
 }  # fmt: skip
+
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
 
 _FORMATS = {"nvfp4": "fp4"}
 """Checkpoint formats that measured runs call otherwise."""
@@ -45,6 +49,27 @@ def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.floa
         if labels.get(effect.level) == effect.group:
             logs[effect.parameter] += effect.log_effect
     return np.exp([logs[name] for name in PARAMETERS])
+
+
+def known_kernels(stored: OverheadsFit, family: str, model: ModelSpec) -> bool:
+    """Whether the fit has a run of this engine on a model with the same kinds of kernels."""
+    return not stored.kernel_kinds or f"{family} {kernel_kind(model)}" in stored.kernel_kinds
+
+
+def theta_for(
+    stored: OverheadsFit, labels: Mapping[str, str], model: ModelSpec
+) -> NDArray[np.float64]:
+    """:func:`theta_of`, for one model.
+
+    Factors of kernels were fitted on kernels: where an engine has no run of a model with the same
+    kinds of attention and experts, only the effects that belong to no engine change them.  Host
+    times are the engine's own and stay.
+    """
+    theta = theta_of(stored, labels)
+    if not known_kernels(stored, labels["family"], model):
+        common = {level: group for level, group in labels.items() if level in SHARED_LEVELS}
+        theta[: len(FACTORS)] = theta_of(stored, common)[: len(FACTORS)]
+    return theta
 
 
 def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
@@ -85,7 +110,7 @@ def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
     return groups(version, weights, part, mode, pool.parallelism.attention_dp)
 
 
-def with_fitted(pool: Pool, part: str, mode: Mode) -> Pool:
+def with_fitted(pool: Pool, part: str, mode: Mode, model: ModelSpec) -> Pool:
     """Return the pool with its engine's fitted overheads for this part, format and mode.
 
     An overhead that was stated stays as it is.  An engine without a fit is left alone.
@@ -94,11 +119,13 @@ def with_fitted(pool: Pool, part: str, mode: Mode) -> Pool:
     ----------
     part : name of the accelerator.
     mode : whether prompts and answers have pools of their own.
+    model : what runs; see :func:`theta_for`.
     """
     stored = pool.engine.fit
     if stored is None:
         return pool
-    fitted = overheads_of(theta_of(stored, labels_of(pool, part, mode)), stored.source)
+    theta = theta_for(stored, labels_of(pool, part, mode), model)
+    fitted = overheads_of(theta, stored.source)
     given = pool.engine.overheads
     changed = {
         name: getattr(fitted, name)

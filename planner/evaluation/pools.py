@@ -11,9 +11,11 @@ from planner.cost import Cost, Flow, serving_cost
 from planner.evaluation.replica import Replica, build
 from planner.serving import Cluster, Handover, PoolSetup, Records
 from planner.serving.config import Role
+from planner.serving.operations import Operations
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.hardware import Price
+from planner.specs.operations import OperationsSpec
 from planner.specs.scenario import Scenario
 
 
@@ -24,6 +26,7 @@ class FleetPool:
     role: Role
     replica: Replica
     replicas: int
+    """As many as there may be at once, where the number changes."""
 
     @property
     def devices(self) -> int:
@@ -75,32 +78,47 @@ def fleet_of(scenario: Scenario, deployment: Pool | Disaggregated) -> tuple[Flee
         A pool cannot run, or its weights leave no room for a cache.
     """
     here, model, routing = scenario.hardware[0], scenario.model, scenario.routing
+
+    def most(pool: Pool, role: Role = "both") -> int:
+        return most_replicas(scenario.operations, pool.replicas, role)
+
     pools: tuple[FleetPool, ...]
     if isinstance(deployment, Pool):
-        pools = (FleetPool("both", build(model, here, deployment, routing), deployment.replicas),)
+        pools = (FleetPool("both", build(model, here, deployment, routing), most(deployment)),)
     else:
         there = scenario.prefill_hardware or here
         first, then = deployment.prefill, deployment.decode
         prefill = build(model, there, first, routing, "disaggregated")
         decode = build(model, here, then, routing, "disaggregated")
         pools = (
-            FleetPool("prefill", prefill, first.replicas),
-            FleetPool("decode", decode, then.replicas),
+            FleetPool("prefill", prefill, most(first, "prefill")),
+            FleetPool("decode", decode, most(then, "decode")),
         )
     for pool in pools:
         pool.replica.memory.require()
     return pools
 
 
+def most_replicas(spec: OperationsSpec | None, replicas: int, role: str) -> int:
+    """Replicas that a pool may have at once."""
+    if spec is None:
+        return replicas
+    plan = spec.plan_of(role)
+    if plan.schedule:
+        return max(entry.replicas for entry in plan.schedule)
+    return max(replicas, plan.autoscale.max_replicas if plan.autoscale else 0)
+
+
 def cluster_of(
     pools: Sequence[FleetPool], cached_input_share: float, deployment: Pool | Disaggregated,
-    prompt_tokens: float,
+    prompt_tokens: float, operations: Operations | None = None,
 ) -> Cluster:  # fmt: skip
     """Return the pools as the event loop takes them.
 
     Parameters
     ----------
     prompt_tokens : mean prompt, see :func:`handover`. [tokens]
+    operations : what may happen to the pools.
     """
     setups = tuple(
         PoolSetup(
@@ -108,6 +126,7 @@ def cluster_of(
             pool.replica.config(cached_input_share, pool.role),
             pool.replicas,
             pool.replica.pool.router,
+            pool.replica.tier(),
         )
         for pool in pools
     )
@@ -115,7 +134,7 @@ def cluster_of(
     if isinstance(deployment, Disaggregated):
         over = handover(pools, deployment, prompt_tokens)
     delay_s = float(pools[0].replica.pool.engine.overheads.request_host_s)
-    return Cluster(setups, over, request_delay_s=delay_s)
+    return Cluster(setups, over, request_delay_s=delay_s, operations=operations)
 
 
 def handover(
@@ -252,23 +271,27 @@ def _mean_price(pools: Sequence[FleetPool], prefill: Price, decode: Price) -> Pr
     )
 
 
-def prefill_bill_share(pools: Sequence[FleetPool]) -> float | None:
+def prefill_bill_share(
+    pools: Sequence[FleetPool], devices: Sequence[float] | None = None
+) -> float | None:
     """Share of the bill that the prefill pool is; None where one pool does everything.
 
     At the headline prices where the systems differ, by devices where one of them has no price.
+
+    Parameters
+    ----------
+    devices : of each pool that are paid for; None: all.
     """
     if len(pools) == 1:
         return None
     priced = all(pool.replica.hardware.prices for pool in pools)
     each = [
-        pool.devices
-        * (float(pool.replica.hardware.prices[0].usd_per_device_hour) if priced else 1.0)
-        for pool in pools
+        count * (float(pool.replica.hardware.prices[0].usd_per_device_hour) if priced else 1.0)
+        for pool, count in zip(pools, devices or [p.devices for p in pools], strict=True)
     ]
     return each[0] / sum(each)
 
 
-def costs_of(pools: Sequence[FleetPool], flow: Flow) -> tuple[Cost, ...]:
-    """Cost of all pools together at every price."""
-    devices = sum(pool.devices for pool in pools)
+def costs_of(pools: Sequence[FleetPool], devices: float, flow: Flow) -> tuple[Cost, ...]:
+    """Cost of all pools together at every price, for the devices that are paid for."""
     return tuple(serving_cost(price, devices, flow) for price in prices_of(pools))

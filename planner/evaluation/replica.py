@@ -13,7 +13,9 @@ from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig
+from planner.serving.balance import BY_PREFIX
 from planner.serving.config import Role
+from planner.serving.prefix_tier import TierSetup
 from planner.shard import Shard, shard
 from planner.specs.deployment import Pool
 from planner.specs.hardware import SystemSpec
@@ -81,6 +83,21 @@ class Replica:
             polls_ahead=engine.polls_ahead,
             balance_steps=engine.balance_steps,
             role=role,
+            prefix_cache=self.pool.prefix_cache is not None,
+            rank_router="prefix_aware" if self.pool.router in BY_PREFIX else "least_requests",
+        )
+
+    def tier(self) -> TierSetup | None:
+        """The store behind the prefix caches as the event loop takes it; it holds KV once."""
+        tier = self.pool.prefix_cache.tier if self.pool.prefix_cache else None
+        if tier is None:
+            return None
+        each = arch.kv_bytes_per_token(self.model, self.pool.kv)
+        return TierSetup(
+            tier.capacity_bytes / each,
+            each / tier.bytes_per_s,
+            tier.latency_s,
+            tier.place == "pool",
         )
 
     def _swap_s_per_token(self) -> float:
@@ -114,7 +131,7 @@ def build(
     InputError
         The part does not multiply in the format asked for, or has no such exchange library.
     """
-    pool = with_fitted(pool, hardware.accelerator.name, mode)
+    pool = with_fitted(pool, hardware.accelerator.name, mode, model)
     local = shard(model, pool)
     if pool.exchange:
         calibration = with_exchange(hardware.calibration, pool.exchange)

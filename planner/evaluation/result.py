@@ -2,16 +2,27 @@
 
 import math
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.cost import ApiComparison, Cost
 from planner.evaluation.assumptions import Assumption
+from planner.evaluation.operations_report import OperationsReport
 from planner.evaluation.pools import PoolUse
 from planner.evaluation.replica import Replica
-from planner.serving import Metrics, Percentiles, Promise, Records
+from planner.evaluation.replications import Replications
+from planner.serving import Metrics, Percentiles, Promise, Records, Series, series
+from planner.serving.overload import Overload
+from planner.serving.series import BINS
+from planner.serving.summaries import ClassSummary, PrefixSummary
 from planner.specs.scenario import Scenario
 from planner.step import Step
 from planner.workloads import Traffic
+
+SERIES_BINS = 60
+"""Bins of the series in JSON."""
+
+if TYPE_CHECKING:
+    from planner.evaluation.intervals import Intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,8 @@ class Result:
     traffic: Traffic
     metrics: Metrics
     records: Records
+    overload: Overload | None
+    """The queue grows without bound; waits then have no percentiles."""
     decode: Step
     """A decode step at the mean load."""
     prefill: Step
@@ -57,9 +70,33 @@ class Result:
     costs: tuple[Cost, ...]
     energy: Energy | None
     day: Day | None
+    operations: OperationsReport | None
+    """Failures, scaling and maintenance; None: none could happen."""
     assumptions: tuple[Assumption, ...]
     sources: tuple[str, ...]
     wall_s: float
+    out_of_reach: tuple[Promise, ...] = ()
+    """Promises that no load keeps; the value is that of a request alone on the fleet."""
+    intervals: "Intervals | None" = None
+    """Of its headline numbers; None: not asked for (:func:`planner.evaluation.with_intervals`)."""
+    replications: Replications | None = None
+    """None: one run."""
+
+    def series(self, bins: int = BINS) -> Series:
+        """The run over time, in bins of equal width."""
+        return series(self.records, bins)
+
+    prefix: PrefixSummary | None = None
+    """What prefix caches gave; None without them."""
+    classes: tuple[ClassSummary, ...] = ()
+    """By priority class; empty where all requests are alike."""
+
+    @property
+    def cached_input_share(self) -> float:
+        """Share of prompt tokens that were not computed: as found, or as the workload states."""
+        if self.prefix is not None:
+            return self.prefix.hit_token_share
+        return self.scenario.workload.cached_input_share if self.scenario.workload else 0.0
 
     @property
     def devices(self) -> int:
@@ -79,6 +116,8 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; keys end in their unit."""
         m, pool = self.metrics, self.replica.pool
+        known = self.intervals
+        within = known.latency if known else {}
         return {
             "scenario": self.scenario.name,
             "model": self.replica.model.name,
@@ -95,16 +134,20 @@ class Result:
             "pools": [use.to_dict() for use in self.pools],
             "wall_s": self.wall_s,
             "requests": len(self.records.arrival_s),
+            "warmup": warmup(self.records),
             "counted_requests": m.arrived,
             "finished": m.finished,
             "rejected": m.rejected,
             "unfinished": m.unfinished,
-            "ttft_s": percentiles(m.ttft_s),
-            "tpot_s": percentiles(m.tpot_s),
-            "itl_s": percentiles(m.itl_s),
-            "e2e_s": percentiles(m.e2e_s),
-            "queue_s": percentiles(m.queue_s),
+            "lost": m.lost,
+            "ttft_s": percentiles(m.ttft_s, within.get("ttft_s")),
+            "tpot_s": percentiles(m.tpot_s, within.get("tpot_s")),
+            "itl_s": percentiles(m.itl_s, within.get("itl_s")),
+            "e2e_s": percentiles(m.e2e_s, within.get("e2e_s")),
+            "queue_s": percentiles(m.queue_s, within.get("queue_s")),
+            "overload": _overload_dict(self.overload) if self.overload else None,
             "slo_met": m.slo_met,
+            "out_of_reach": [promise(p) for p in self.out_of_reach],
             "promises": [promise(p) for p in m.promises],
             "good_share": m.good_share,
             "goodput_requests_per_s": m.goodput_requests_per_s,
@@ -120,16 +163,38 @@ class Result:
             "memory": self.replica.memory.to_dict(),
             "decode_step": step_dict(self.decode),
             "prefill_step": step_dict(self.prefill),
-            "costs": [cost_dict(c) for c in self.costs],
+            "costs": [
+                cost_dict(c, known.usd[i] if known else None) for i, c in enumerate(self.costs)
+            ],
+            "interval90": known.to_dict() if known else None,
             "energy": asdict(self.energy) if self.energy else None,
             "day": _day_dict(self.day) if self.day else None,
+            "prefix_cache": self.prefix.to_dict() if self.prefix else None,
+            "classes": [class_dict(c) for c in self.classes],
+            "operations": self.operations.to_dict() if self.operations else None,
             "assumptions": [asdict(a) for a in self.assumptions],
             "sources": list(self.sources),
+            "series": self.series(SERIES_BINS).to_dict(),
+            "replications": self.replications.to_dict() if self.replications else None,
         }
 
 
-def percentiles(p: Percentiles) -> dict[str, Any]:
-    """Percentiles with their confidence half-widths; null where there is no value."""
+def warmup(records: Records) -> dict[str, Any]:
+    """What was served before counting began, and when it did."""
+    counted = records.counted
+    from_s = float(records.arrival_s[counted][0]) if counted.any() else None
+    return {"requests_not_counted": int((~counted).sum()), "counted_from_s": from_s}
+
+
+def percentiles(
+    p: Percentiles, within: "dict[str, tuple[float, float]] | None" = None
+) -> dict[str, Any]:
+    """Percentiles, confidence half-widths, 90 % intervals; null where there is no value.
+
+    Parameters
+    ----------
+    within : 90 % interval of each.
+    """
 
     def clean(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else float(value)
@@ -139,7 +204,18 @@ def percentiles(p: Percentiles) -> dict[str, Any]:
     }
     result["count"] = p.count
     result["half_width"] = {name: clean(v) for name, v in asdict(p.half_width).items()}
+    if within is not None:
+        result["interval90"] = {n: [clean(end) for end in ends] for n, ends in within.items()}
     return result
+
+
+def class_dict(c: ClassSummary) -> dict[str, Any]:
+    """One class and its latencies."""
+    return {
+        "priority": c.priority, "arrived": c.arrived, "finished": c.finished,
+        **{name: percentiles(getattr(c, name)) for name in ("ttft_s", "tpot_s", "e2e_s",
+                                                             "queue_s")},
+    }  # fmt: skip
 
 
 def promise(p: Promise) -> dict[str, Any]:
@@ -162,7 +238,7 @@ def step_dict(step: Step) -> dict[str, Any]:
     }
 
 
-def cost_dict(cost: Cost) -> dict[str, Any]:
+def cost_dict(cost: Cost, within: "dict[str, tuple[float, float]] | None" = None) -> dict[str, Any]:
     """Cost with its price spelled out; per unit of what was not served it is null."""
     values = {
         name: None if getattr(cost, name) == math.inf else getattr(cost, name)
@@ -175,7 +251,13 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
         "usd_per_device_hour": float(cost.price.usd_per_device_hour),
         "retrieved": cost.price.retrieved,
         **values,
+        **({"interval90": {n: list(ends) for n, ends in within.items()}} if within else {}),
     }
+
+
+def _overload_dict(overload: Overload) -> dict[str, Any]:
+    load = overload.load_share
+    return asdict(overload) | {"load_share": load if math.isfinite(load) else None}
 
 
 def _day_dict(day: Day) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A decode batch held constant: profiles, and capacity at a given user speed."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from planner.errors import InputError
 from planner.evaluation.assumptions import Assumption, assumptions
 from planner.evaluation.replica import Replica, build
 from planner.evaluation.result import step_dict
+from planner.evaluation.spread import Spread, joint, step_spreads
 from planner.specs.scenario import Scenario
 from planner.step import Step
 
@@ -24,6 +26,8 @@ class Capacity:
     tokens_per_s_per_node: float
     limited_by: str
     """``speed`` or ``kv_capacity``."""
+    interval90: tuple[float, float] | None = None
+    """Of ``sequences_per_device``."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,23 @@ class SteadyResult:
     """Step time with all of it hidden that computation can cover. [s]"""
     capacities: tuple[Capacity, ...]
     assumptions: tuple[Assumption, ...]
+    spreads: tuple[Spread, ...] = ()
+    """What makes the step's time uncertain."""
+
+    @property
+    def step_factor(self) -> tuple[float, float]:
+        """5th and 95th percentile of the step's time over the predicted one."""
+        low, high = joint(self.spreads)
+        return math.exp(low), math.exp(high)
+
+    def interval90(self) -> dict[str, list[float]]:
+        """90 % intervals of the step's time and of the rates that go with it."""
+        low, high = self.step_factor
+        rates = ("tokens_per_s_per_device", "tokens_per_s_per_node", "tokens_per_s_per_user")
+        return {
+            "step_s": [self.step.time_s * low, self.step.time_s * high],
+            **{name: [getattr(self, name) / high, getattr(self, name) / low] for name in rates},
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -59,6 +80,7 @@ class SteadyResult:
             "tokens_per_s_per_device": self.tokens_per_s_per_device,
             "tokens_per_s_per_node": self.tokens_per_s_per_node,
             "tokens_per_s_per_user": self.tokens_per_s_per_user,
+            "interval90": self.interval90(),
             "nothing_hidden": {
                 "step_s": self.unhidden_s,
                 "tokens_per_s_per_node": per_node / self.unhidden_s,
@@ -101,6 +123,7 @@ def steady(scenario: Scenario) -> SteadyResult:
 
     node = replica.hardware.system.devices_per_node
     rate = per_device * step.tokens / step.time_s
+    spreads = step_spreads(replica, [(step, 1.0)])
     return SteadyResult(
         scenario=scenario,
         replica=replica,
@@ -113,10 +136,24 @@ def steady(scenario: Scenario) -> SteadyResult:
         unhidden_s=at_overlap(0.0),
         hidden_s=at_overlap(1.0),
         capacities=tuple(
-            capacity(replica, wish.context_tokens, speed) for speed in wish.tokens_per_s_per_user
+            _uncertain(replica, wish.context_tokens, speed, joint(spreads))
+            for speed in wish.tokens_per_s_per_user
         ),
         assumptions=assumptions(replica),
+        spreads=spreads,
     )
+
+
+def _uncertain(
+    replica: Replica, context_tokens: float, speed: float, logs: tuple[float, float]
+) -> Capacity:
+    """Capacity, and that with steps as fast and as slow as they may be."""
+    most, least = (
+        capacity(replica, context_tokens, speed * math.exp(log)).sequences_per_device
+        for log in logs
+    )
+    found = capacity(replica, context_tokens, speed)
+    return replace(found, interval90=(least, most))
 
 
 def capacity(replica: Replica, context_tokens: float, tokens_per_s_per_user: float) -> Capacity:

@@ -26,7 +26,7 @@ from planner.files.scenario import (
     scenario_titles,
     validate_scenario,
 )
-from planner.files.traffic import load_traffic
+from planner.files.traffic import load_traffic, read_workload
 from planner.files.yaml_io import load_spec, parse_value, read_yaml, validate
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "model_names",
     "parse_value",
     "profile_root",
+    "read_workload",
     "read_yaml",
     "references",
     "regions",

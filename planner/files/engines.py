@@ -51,14 +51,36 @@ def with_engine(deployment: Any, field: str = "deployment") -> Any:
         common = {"engine": pool.pop("engine")} if "engine" in pool else {}
         return pool | {name: with_engine(common | pool[name], f"{field}.{name}") for name in roles}
     if isinstance(pool.get("engine"), str):
-        try:
-            engine = load_engine(pool["engine"])
-        except InputError as error:
-            raise InputError("", f"{field}.engine", error.problem) from None
+        engine = _fitted(pool["engine"], f"{field}.engine")
         own = engine.limits.model_dump(exclude_none=True)
         limits = pool.get("limits") or {}
         if isinstance(limits, Mapping):
             pool["limits"] = own | dict(limits)
-        fitted = engine.model_copy(update={"fit": fit_of(engine.name)})
-        pool["engine"] = fitted.model_dump(mode="json")
+        pool["engine"] = engine.model_dump(mode="json")
     return pool
+
+
+def with_engines(space: Any) -> Any:
+    """Replace names of engines in a space as written; its limits stay as they are.
+
+    Raises
+    ------
+    InputError
+        An engine that is not shipped.
+    """
+    if not isinstance(space, Mapping) or not isinstance(space.get("engines"), list | tuple):
+        return space
+    engines = [
+        _fitted(e, "space.engines").model_dump(mode="json") if isinstance(e, str) else e
+        for e in space["engines"]
+    ]
+    return {**space, "engines": engines}
+
+
+def _fitted(name: str, field: str) -> EngineSpec:
+    """A shipped engine with what is fitted of it."""
+    try:
+        engine = load_engine(name)
+    except InputError as error:
+        raise InputError("", field, error.problem) from None
+    return engine.model_copy(update={"fit": fit_of(engine.name)})

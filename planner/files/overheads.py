@@ -3,9 +3,10 @@
 from functools import lru_cache
 from pathlib import Path
 
-from planner.files.profiles import profile_root
+from planner.errors import InputError
+from planner.files.profiles import load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import OverheadsFit
+from planner.specs.overheads import OverheadsFit, kernel_kind
 
 SHARED_LEVELS = ("all", "weights", "part")
 """Levels of a fit that belong to no engine."""
@@ -19,7 +20,15 @@ def overheads_path() -> Path:
 @lru_cache(maxsize=8)
 def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
-    return load_spec(Path(path) if path else overheads_path(), OverheadsFit)
+    stored = load_spec(Path(path) if path else overheads_path(), OverheadsFit)
+    found = set()
+    for combination in stored.combinations:
+        version, _, model = combination.split(" | ")
+        try:
+            found.add(f"{version.split()[0]} {kernel_kind(load_model(model))}")
+        except InputError:  # a model of the user's own, fitted elsewhere
+            continue
+    return stored.model_copy(update={"kernel_kinds": tuple(sorted(found))})
 
 
 @lru_cache(maxsize=16)
@@ -36,5 +45,6 @@ def fit_of(family: str) -> OverheadsFit | None:
             ),
             "refused": (),
             "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
+            "kernel_kinds": tuple(k for k in stored.kernel_kinds if k.startswith(f"{family} ")),
         }
     )

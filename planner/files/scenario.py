@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from planner.errors import InputError
 from planner.files import profiles
-from planner.files.engines import with_engine
-from planner.files.speculation import with_acceptances
+from planner.files.engines import with_engine, with_engines
+from planner.files.speculation import with_acceptances, with_space_acceptances
 from planner.files.traffic import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.deployment import Disaggregated
@@ -76,6 +76,8 @@ def load_scenario(name: str | Path, overrides: Mapping[str, Any] | None = None) 
         data["deployment"] = {**data["deployment"], "engine": changes.pop("deployment.engine")}
     try:
         data["deployment"] = with_engine(data.get("deployment"))
+        if "space" in data:
+            data["space"] = with_engines(data["space"])
     except InputError as error:
         where = document.where(tuple(error.field.split(".")))
         raise InputError(where, error.field, error.problem) from None
@@ -111,6 +113,7 @@ def _resolve(raw: ScenarioFile, document: Document) -> Scenario:
     common = {name: getattr(raw, name) for name in Scenario.model_fields if name in _COMMON}
     if raw.deployment is not None:
         common["deployment"] = located("deployment", with_acceptances, raw.deployment)
+    common["space"] = located("space", with_space_acceptances, raw.space)
     prefill = _prefill_system(raw.deployment)
     if prefill:
         other = located("deployment", _load_prefill, prefill)
@@ -279,12 +282,13 @@ def apply_overrides(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenari
     for path, value in overrides.items():
         put(data, path, value)
     data["deployment"] = with_engine(data["deployment"])
+    data["space"] = with_engines(data["space"])
     try:
         changed = Scenario.model_validate(data)
     except ValidationError as error:
         given = "".join(f" {path}={value}" for path, value in overrides.items())
         raise input_error(error, Scenario, lambda loc: f"--set{given}", data) from None
-    update: dict[str, Any] = {}
+    update: dict[str, Any] = {"space": with_space_acceptances(changed.space)}
     prefill = _prefill_system(changed.deployment)
     known = changed.prefill_hardware
     if prefill != (known.system.name if known else None):

@@ -6,7 +6,8 @@ from planner.errors import InputError
 from planner.files.profiles import names_in, profile_root
 from planner.files.yaml_io import load_spec, suggestion
 from planner.specs.deployment import Disaggregated, Pool
-from planner.specs.speculative import Acceptance
+from planner.specs.scenario import Space
+from planner.specs.speculative import Acceptance, Speculative
 
 FIELD = "deployment.speculative.profile"
 
@@ -46,7 +47,18 @@ def with_acceptance(pool: Pool) -> Pool:
     wish = pool.speculative
     if wish is None or wish.profile is None:
         return pool
-    found = load_acceptance(wish.profile)
+    return pool.model_copy(update={"speculative": filled(wish)})
+
+
+def filled(wish: Speculative) -> Speculative:
+    """A way to draft with its acceptance profile read.
+
+    Raises
+    ------
+    InputError
+        The profile is not known, is for another method, or knows fewer draft tokens.
+    """
+    found = load_acceptance(str(wish.profile))
     if found.method != wish.method:
         raise InputError("", FIELD, f"{found.name} was measured with {found.method}")
     if wish.draft_tokens > len(found.tokens_per_step):
@@ -55,7 +67,12 @@ def with_acceptance(pool: Pool) -> Pool:
             "deployment.speculative.draft_tokens",
             f"{found.name} knows up to {len(found.tokens_per_step)}, got {wish.draft_tokens}",
         )
-    filled = wish.model_copy(
+    return wish.model_copy(
         update={"tokens_per_step": found.tokens_per_step, "source": found.source}
     )
-    return pool.model_copy(update={"speculative": filled})
+
+
+def with_space_acceptances(space: Space) -> Space:
+    """A space with the acceptance profiles of its ways to draft read."""
+    ways = tuple(filled(w) if w is not None and w.profile else w for w in space.speculative)
+    return space if ways == space.speculative else space.model_copy(update={"speculative": ways})

@@ -4,12 +4,14 @@ Rich, plotly and jinja2 are imported by the functions that need them, never here
 """
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from planner.evaluation import Result
 from planner.search import Plan
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
 __all__ = ["PlanReport", "Report"]
@@ -29,6 +31,18 @@ class Report(Result):
         from planner.report.figures import result_figures
 
         return result_figures(self)
+
+    def requests(self) -> "dict[str, NDArray[Any]]":
+        """Columns of the run, a row a request (``pandas.DataFrame(report.requests())``)."""
+        from planner.report.request_log import request_columns
+
+        return request_columns(self.records)
+
+    def write_requests(self, path: str | Path) -> Path:
+        """Write every request as ``.csv``, ``.csv.gz`` or ``.parquet``."""
+        from planner.report.request_log import write_requests
+
+        return write_requests(self.records, path)
 
     def _repr_html_(self) -> str:
         from planner.report.html import fragment

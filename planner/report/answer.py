@@ -1,9 +1,13 @@
 """The answer in sentences: what to buy, what it keeps, what it costs."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.evaluation import Result
+from planner.report.interval_tables import between
+from planner.report.operation_tables import sentence
+from planner.report.risk import basis_sentence
 from planner.report.words import (
     HOW,
     fleet,
@@ -43,12 +47,15 @@ def title(answer: Plan | Result | Comparison) -> str:
     return answer.scenario.title or answer.scenario.name
 
 
-def headline(answer: Plan | Result | Comparison) -> str:
-    """The answer in one sentence or two."""
+def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
+    """The answer in one sentence or two; ``warned``: with what it rests on, if nobody measured."""
     if isinstance(answer, Comparison):
         return _comparison_headline(answer)
     if isinstance(answer, Plan):
-        return _result_headline(answer.best) if answer.best else _no_fleet(answer)
+        if answer.best is None:
+            return _no_fleet(answer)
+        warning = basis_sentence(answer) if warned else ""
+        return " ".join(filter(None, (_result_headline(answer.best), warning)))
     return _result_headline(answer)
 
 
@@ -57,14 +64,34 @@ def good_news(answer: Plan | Result | Comparison) -> bool:
     if isinstance(answer, Comparison):
         return any(row.best for row in answer.rows)
     result = answer.best if isinstance(answer, Plan) else answer
-    return result is not None and result.metrics.slo_met
+    return result is not None and result.metrics.slo_met and result.overload is None
 
 
 def _result_headline(result: Result) -> str:
     model = result.replica.model.title
     sentences = [f"{fleet(result)} for {model}: {replicas(result)}."]
-    sentences.append(_promise_sentence(result))
+    sentences += [_overload_sentence(result), sentence(result)]
+    sentences += [_promise_sentence(result), *_reach_sentences(result)]
     return " ".join(filter(None, sentences))
+
+
+def _overload_sentence(result: Result) -> str:
+    found = result.overload
+    if found is None:
+        return ""
+    return (
+        f"Overloaded: the queue grows by {found.growth_requests_per_s:.3g} requests/s without "
+        f"bound (load {share(found.load_share)} of capacity), {found.queued:,} wait for a first "
+        f"token after {seconds(found.until_s)}; waits have no percentiles."
+    )
+
+
+def _reach_sentences(result: Result) -> list[str]:
+    return [
+        f"No load keeps {promise_name(p.name)} ≤ {seconds(p.limit_s)}: a request alone on the "
+        f"fleet takes {seconds(p.value_s)}."
+        for p in result.out_of_reach
+    ]
 
 
 def _promise_sentence(result: Result) -> str:
@@ -180,7 +207,8 @@ def tiles(result: Result) -> list[Tile]:
     titles = [use.pool.replica.hardware.system.title for use in result.pools]
     systems = ", ".join(dict.fromkeys(titles))
     found = [
-        Tile("Devices", number(result.devices), f"{plural(result.nodes, 'node')}, {systems}",
+        Tile("Devices", number(result.devices),
+             f"{plural(result.nodes, 'node')}, {systems}{_sure(result, 'devices', number, '; ')}",
              HOW["fleet"]),
     ]  # fmt: skip
     if result.costs:
@@ -189,15 +217,19 @@ def tiles(result: Result) -> list[Tile]:
         found += [
             Tile("Cost per hour", usd(cost.usd_per_hour), where, HOW["cost"]),
             Tile("Per million output tokens", usd(cost.usd_per_million_output_tokens),
-                 f"input {usd(cost.usd_per_million_input_tokens)}, at this load", HOW["cost"]),
+                 _sure(result, "usd", usd)
+                 or f"input {usd(cost.usd_per_million_input_tokens)}, at this load", HOW["cost"]),
         ]  # fmt: skip
     found += [
-        Tile("First token, p95", seconds(m.ttft_s.p95), _limit(result, "ttft_p95_s"),
+        Tile("First token, p95", seconds(m.ttft_s.p95),
+             _limit(result, "ttft_p95_s") + _sure(result, "ttft_s", seconds, "; "),
              HOW["latency"]),
-        Tile("Per output token, p95", seconds(m.tpot_s.p95), _limit(result, "tpot_p95_s"),
+        Tile("Per output token, p95", seconds(m.tpot_s.p95),
+             _limit(result, "tpot_p95_s") + _sure(result, "tpot_s", seconds, "; "),
              HOW["latency"]),
         Tile("Output", human(m.steady.output_tokens_per_s, "tokens_per_s"),
-             f"{m.steady.requests_per_s:.3g} requests/s", HOW["load"]),
+             f"{m.steady.requests_per_s:.3g} requests/s"
+             + _sure(result, "rate", lambda x: human(x, "tokens_per_s"), "; "), HOW["load"]),
     ]  # fmt: skip
     if result.energy:
         found.append(
@@ -209,6 +241,25 @@ def tiles(result: Result) -> list[Tile]:
              f"of {human(result.records.kv_capacity_tokens, 'tokens')}, mean", HOW["memory"])
     )  # fmt: skip
     return found
+
+
+def _sure(result: Result, name: str, write: Callable[[float], str], before: str = "") -> str:
+    """90 % interval of a tile's number, a 95th percentile of a latency; empty without one."""
+    found = result.intervals
+    if found is None:
+        return ""
+    match name:
+        case "devices":
+            low, high = found.devices
+            if low == high:
+                return ""
+        case "usd":
+            low, high = found.usd[0]["usd_per_million_output_tokens"]
+        case "rate":
+            low, high = found.rates["output_tokens_per_s"]
+        case _:
+            low, high = found.latency[name]["p95"]
+    return f"{before}90 %: {between((low, high), write)}"
 
 
 def _limit(result: Result, name: str) -> str:

@@ -12,8 +12,9 @@ from planner.memory import Memory
 from planner.report import bars
 from planner.report.bars import OKABE_ITO
 from planner.report.expert_figures import fleet_figures
-from planner.report.load_figures import day, load
+from planner.report.load_figures import day
 from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
+from planner.report.time_figures import time_figures
 from planner.report.words import layout, number, promise_name, seconds, share, usd
 from planner.search import Comparison, Plan
 from planner.step import Step
@@ -37,7 +38,6 @@ def result_figures(result: Result) -> "dict[str, Figure]":
     """Figures of one simulated fleet, by name."""
     figures = {
         "latency": latency(result),
-        "load": load(result),
         "memory": memory(result),
         "step": step(result),
     }
@@ -45,7 +45,7 @@ def result_figures(result: Result) -> "dict[str, Figure]":
         figures["cost"] = cost(result)
     if result.day:
         figures["day"] = day(result)
-    return figures | fleet_figures(result)
+    return figures | time_figures(result) | fleet_figures(result)
 
 
 def plan_figures(plan: Plan) -> "dict[str, Figure]":
@@ -291,7 +291,16 @@ def frontier(plan: Plan) -> "Figure":
         figure.update_xaxes(range=ends)
     figure.update_xaxes(title="time per output token (ms)")
     figure.update_yaxes(title="nodes", rangemode="tozero")
+    if plan.options:
+        # estimates many times as large would press the fleets that do into one line
+        most = SHOWN * max(r.devices for r in plan.options) / node
+        if max((e.devices / node for _, e in guesses), default=0.0) > most:
+            figure.update_yaxes(range=[0.0, most])
     return figure
+
+
+SHOWN = 3
+"""The frontier is drawn up to so many times the largest fleet that keeps its promises."""
 
 
 def _side(result: Result, options: tuple[Result, ...]) -> str:

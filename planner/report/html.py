@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner import files
 from planner.evaluation import Result
-from planner.report import answer, bars, pages
+from planner.report import answer, bars, pages, risk
 from planner.report.pages import Block
 from planner.report.words import HOW
 from planner.search import Comparison, Plan
@@ -62,7 +62,8 @@ def page(subject: Answer, references: Mapping[str, Reference] | None = None) -> 
         pages.blocks(subject),
         title=answer.title(subject),
         scenario=subject.scenario,
-        headline=answer.headline(subject),
+        headline=answer.headline(subject, warned=False),
+        warning=risk.basis_sentence(subject) if isinstance(subject, Plan) else "",
         good=answer.good_news(subject),
         traffic=answer.traffic_line(best) if best else "",
         tiles=answer.tiles(best) if best else [],

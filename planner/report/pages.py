@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.evaluation import FleetPool, Result
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, held_out, interval_tables, plan_tables, tables
+from planner.report import risk as risk_of
+from planner.report.operation_tables import operations
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
 from planner.search import Comparison, Plan
 from planner.specs.hardware import Reference
 from planner.step import Step
 from planner.units import human
+
+LISTED = 20
+"""Layouts named for one reason of refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +58,37 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
     search = _search_blocks(subject) if isinstance(subject, Plan) else []
     if best is None:
         return search
-    return [*_fleet_blocks(best)[:1], *search, *_fleet_blocks(best)[1:]]
+    fleet = _fleet_blocks(best)
+    if not isinstance(subject, Plan):
+        return fleet
+    risk = Block("How sure is it, and what else would do?", bullets=risk_of.decisions(subject))
+    return [*fleet[:2], risk, *search, *fleet[2:]]
 
 
 def _fleet_blocks(r: Result) -> list[Block]:
-    latency = [tables.latency(r)]
+    latency = [tables.latency(r), *_replicated(r)]
     if r.metrics.promises:
         latency = [tables.promises(r), *latency]
     found = [Block("Does it keep its promises?", ("latency",), tuple(latency))]
+    sure = interval_tables.intervals(r)
+    if sure:
+        found.append(Block("How sure is that?", (), (sure,)))
     if r.costs:
         api = tables.apis(r)
         money = (*tables.cost(r, wide=True), *((api,) if api else ()))
         found.append(Block("What does it cost?", ("cost",), money))
+    happened = operations(r)
     found += [
         Block(
             "What load is that?", ("day", "load"),
-            (tables.load(r), *((tables.pools(r),) if r.apart else ())),
+            (
+                *((tables.classes(r),) if r.classes else ()),
+                tables.load(r),
+                *((happened,) if happened else ()),
+                *((tables.pools(r),) if r.apart else ()),
+            ),
         ),
+        Block("How did the run go?", ("tokens", "use", "late"), how=HOW["series"]),
         Block(
             "What limits it?", ("step", "memory"),
             notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",
@@ -83,6 +102,10 @@ def _fleet_blocks(r: Result) -> list[Block]:
     return found
 
 
+def _replicated(r: Result) -> tuple[Table, ...]:
+    return (tables.replications(r.replications),) if r.replications else ()
+
+
 def _kv_line(pool: FleetPool, apart: bool) -> str:
     line = bars.kv_line(pool.replica.memory)
     return f"{pool.role.capitalize()} pool: {line}" if apart else line
@@ -92,14 +115,28 @@ def _search_blocks(plan: Plan) -> list[Block]:
     groups = plan_tables.refusal_groups(plan)
     return [
         Block(
-            "What else would do, and why not the others?",
+            "Which fleets do, and why not the others?",
             ("frontier",),
             (plan_tables.options(plan),),
-            (f"{plural(plan.layouts, 'layout')} looked at in {seconds(plan.wall_s)}.",),
-            tuple((reason, "; ".join(labels)) for reason, labels in groups),
+            (_searched(plan),),
+            tuple((reason, _listed(labels)) for reason, labels in groups),
             HOW["refusals"],
         )
     ]
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """The first of many; the table of every refused layout has them all."""
+    text = "; ".join(labels[:LISTED])
+    return f"{text}; and {len(labels) - LISTED:,} more" if len(labels) > LISTED else text
+
+
+def _searched(plan: Plan) -> str:
+    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
+    return (
+        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened, "
+        f"{plural(plan.simulated, 'run')} simulated, in {seconds(plan.wall_s)}."
+    )
 
 
 def binds_line(step: Step) -> str:
@@ -123,6 +160,11 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
             Block(f"Assumptions: {count}{len(stated)} taken for granted", (), (table,),
                   bullets=stated, how=HOW["assumptions"])
         )  # fmt: skip
+    if best:
+        found.append(
+            Block("How far the shares used are from measurements", (), held_out.tables(best),
+                  held_out.notes(best))
+        )  # fmt: skip
     if isinstance(subject, Plan):
         table = plan_tables.refusals(subject)
         found.append(Block(f"Every refused layout ({len(table.rows)})", (), (table,)))
@@ -137,10 +179,16 @@ def details(subject: Plan | Result | Comparison) -> list[Block]:
 
 
 def _system_details(best: Result) -> Block:
+    sure = interval_tables.intervals(best)
     return Block(
         f"{best.replica.hardware.system.title}: promises, load, cost",
         (),
-        (tables.promises(best), tables.load(best), *tables.cost(best, wide=True)),
+        (
+            tables.promises(best),
+            *((sure,) if sure else ()),
+            tables.load(best),
+            *tables.cost(best, wide=True),
+        ),
         (answer.headline(best),),
     )
 

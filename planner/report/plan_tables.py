@@ -47,6 +47,8 @@ def short(labels: list[str]) -> tuple[list[str], str]:
     >>> short(["DP8 EP8, fp8 weights, bf16 KV", "TP8, fp8 weights, bf16 KV"])
     (['DP8 EP8', 'TP8'], ' (fp8 weights, bf16 KV)')
     """
+    if any(label.startswith("prefill ") for label in labels):
+        return labels, ""
     tails = {label.partition(", ")[2] for label in labels}
     if len(tails) != 1 or not (tail := tails.pop()):
         return labels, ""
@@ -81,7 +83,8 @@ def changes(plan: Plan) -> tuple[tuple[str, str], ...]:
     """Limits that refused layouts, and by how much the nearest missed each."""
     return tuple(
         (
-            f"{quantity(c.needed, c.unit)} instead of {quantity(c.available, c.unit)}: {c.limit}",
+            f"{quantity(c.needed, c.unit)} instead of {quantity(c.available, c.unit)}: "
+            + (promise_name(c.limit) if c.limit.endswith("_s") else c.limit),
             f"{c.nearest} ({plural(c.refused, 'layout')} refused); {c.advice}",
         )
         for c in plan.changes

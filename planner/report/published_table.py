@@ -1,5 +1,6 @@
 """Published figures beside predictions, in the terminal."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,15 @@ def _summary(verdicts: Sequence[Verdict]) -> Table:
     columns = (
         key("figures"), Column("number"), Column("median |error|"), Column("p90"), Column("bias"),
         Column(f"off by {FAR:g}x"), Column("without reason"),
+        Column("in 90 %", min_width=90),
     )  # fmt: skip
     rows = []
     for name, group in _groups(verdicts):
         found = summary(group)
-        numbers = (str(found.number), *_errors(found), str(found.far), str(found.unexplained))
+        inside = "-" if math.isnan(found.inside_share) else f"{found.inside_share:.0%}"
+        numbers = (
+            str(found.number), *_errors(found), str(found.far), str(found.unexplained), inside,
+        )  # fmt: skip
         rows.append((name, *numbers))
     note = f"error: predicted / published - 1; a full bar is {BAR_ERROR:.0%}"
     return Table("Summary", columns, tuple(rows), note, "planner.validation.published")

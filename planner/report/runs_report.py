@@ -11,6 +11,7 @@ from rich.table import Table
 
 from planner.files.runs import BadRow
 from planner.specs.runs import Run
+from planner.validation.explain import Explanation, lines
 from planner.validation.predict import Prediction
 from planner.validation.setup import family_of
 from planner.validation.summary import truth
@@ -59,9 +60,10 @@ def _percent(share: float) -> str:
 
 
 def write_runs_html(
-    path: Path, runs: Sequence[Run], predictions: Sequence[Prediction], rows: list[dict[str, Any]]
-) -> None:
-    """Write a self-contained page: parity plots, then errors by group."""
+    path: Path, runs: Sequence[Run], predictions: Sequence[Prediction], rows: list[dict[str, Any]],
+    explained: Sequence[Explanation] = (),
+) -> None:  # fmt: skip
+    """Write a self-contained page: parity plots, errors by group, the worst runs explained."""
     import plotly.io as pio
 
     names = ("mean_tpot_s", "mean_ttft_s")
@@ -72,9 +74,22 @@ def write_runs_html(
     title = "Predicted against measured"
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style><h1>{title}</h1>{''.join(figures)}{_table(rows)}</html>",
+        f"<style>{STYLE}</style><h1>{title}</h1>{''.join(figures)}{_table(rows)}"
+        f"{_explained(explained)}</html>",
         "utf-8",
     )
+
+
+def _explained(found: Sequence[Explanation]) -> str:
+    if not found:
+        return ""
+    items = "".join(
+        f"<details><summary>{escape(each.run.id)}</summary><ul>"
+        + "".join(f"<li>{escape(line)}</li>" for line in lines(each))
+        + "</ul></details>"
+        for each in found
+    )
+    return f"<h2>Furthest off</h2>{items}"
 
 
 def _parity(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]) -> Any:

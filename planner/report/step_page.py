@@ -6,6 +6,7 @@ from typing import Any
 
 from planner.evaluation import SteadyResult, TimelineResult
 from planner.report import bars, tables
+from planner.report.interval_tables import steady_intervals
 from planner.report.pages import Block
 from planner.report.table import Column, Table, key, text
 from planner.report.timeline_figures import RESOURCES, STAGES, timeline_figures
@@ -84,7 +85,7 @@ def step_page(answer: StepAnswer) -> str:
         tiles=[],
         blocks=[
             {"block": b, "figures": [(n, figures[n].layout.height) for n in b.figures]}
-            for b in _blocks(found, tuple(figures))
+            for b in (*_blocks(found, tuple(figures)), _sure(answer))
         ],
         details=_details(answer),
         sources=(),
@@ -111,6 +112,10 @@ def _blocks(found: TimelineResult, figures: tuple[str, ...]) -> list[Block]:
     )
     path = Block("What is the step waiting for?", ("critical", "busy"), (path_table(found),))
     return [gantt, path] if "gantt" in figures else [path]
+
+
+def _sure(answer: StepAnswer) -> Block:
+    return Block("How sure is that?", (), (steady_intervals(answer.steady),))
 
 
 def _details(answer: StepAnswer) -> list[Block]:

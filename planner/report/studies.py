@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from planner.cost import Payback
+from planner.cost import OwnCost, Payback
 from planner.report.table import Column, Table, key, text
-from planner.report.words import share, usd
+from planner.report.words import fleet, layout, share, usd
+from planner.search import ModelPlans
 from planner.study import Account, Sensitivity, Sizing
 from planner.study import Table as Cases
 from planner.study.row import Row
@@ -173,17 +174,8 @@ def print_account(found: Account, page: "Page") -> None:
         price, _, useful = found.useful[0]
         sentence += f", renting {usd(useful)} ({price.provider}, {price.term})"
     page.headline(found.result.scenario.title or found.result.scenario.name, sentence, None)
-    if own:
-        _print_own(found, page)
-    page.table(_payback_table(found))
-    page.table(_margin_table(found))
-    page.table(
-        Table(
-            "Where the headline rent goes",
-            (key("phase"), key("component"), Column("share"), Column("$/h")),
-            tuple((p.phase, p.component, share(p.share), usd(p.usd_per_hour)) for p in found.parts),
-        )
-    )  # fmt: skip
+    for table in account_tables(found):
+        page.table(table)
     if found.site_w is not None and found.carbon_kg_per_day is not None:
         page.section("Energy and carbon")
         page.text(
@@ -198,24 +190,35 @@ def print_account(found: Account, page: "Page") -> None:
     page.note("Assumed terms of owning: " + ", ".join(doubtful))
 
 
-def _print_own(found: Account, page: "Page") -> None:
-    own = found.own
-    assert own is not None
+def account_tables(found: Account) -> tuple[Table, ...]:
+    """Owning a device, when buying pays, API prices, where the rent goes."""
+    own = (_own_table(found.own),) if found.own else ()
+    return (*own, _payback_table(found), _margin_table(found), _rent_table(found))
+
+
+def _rent_table(found: Account) -> Table:
+    return Table(
+        "Where the headline rent goes",
+        (key("phase"), key("component"), Column("share"), Column("$/h")),
+        tuple((p.phase, p.component, share(p.share), usd(p.usd_per_hour)) for p in found.parts),
+    )
+
+
+def _own_table(own: OwnCost) -> Table:
     parts = (
         ("written off", own.write_off_usd_per_hour), ("capital", own.capital_usd_per_hour),
         ("hosting", own.hosting_usd_per_hour), ("energy", own.energy_usd_per_hour),
         ("maintenance", own.maintenance_usd_per_hour), ("staff", own.staff_usd_per_hour),
     )  # fmt: skip
-    page.table(
-        Table(
-            "Owning one device", (text("part"), Column("$/h"), Column("share")),
-            tuple((name, usd(value), share(value / own.usd_per_hour)) for name, value in parts),
-            note=f"Bought for {usd(own.capex_usd)}, its server and network included.",
-        )
+    return Table(
+        "Owning one device", (text("part"), Column("$/h"), Column("share")),
+        tuple((name, usd(value), share(value / own.usd_per_hour)) for name, value in parts),
+        note=f"Bought for {usd(own.capex_usd)}, its server and network included.",
     )  # fmt: skip
 
 
-def _months(payback: Payback) -> str:
+def months_words(payback: Payback) -> str:
+    """``14.2 months``, ``never``."""
     if payback.months is None:
         return "never"
     return f"{payback.months:.1f} months" + ("" if payback.within_life else ", too late")
@@ -224,7 +227,7 @@ def _months(payback: Payback) -> str:
 def _payback_table(found: Account) -> Table:
     lines = tuple(
         (p.alternative, usd(p.alternative_usd_per_month), usd(p.running_usd_per_month),
-         _months(p), usd(p.saving_usd_over_life))
+         months_words(p), usd(p.saving_usd_over_life))
         for p in found.paybacks
     )  # fmt: skip
     heads = (text("instead of"), Column("$/month"), Column("running", min_width=100),
@@ -244,3 +247,20 @@ def _margin_table(found: Account) -> Table:
         Column("cost/month", min_width=90), Column("markup"), Column("equal at load"),
     )  # fmt: skip
     return Table("Selling, or buying, these tokens at an API's price", heads, lines)
+
+
+def print_models(found: ModelPlans, page: "Page") -> None:
+    """Print models side by side, the cheapest that is good enough first."""
+    best = found.best
+    sentence = "No model that is good enough has a fleet that keeps the promises."
+    if best and best.plan and best.plan.best:
+        sentence = f"{best.model.title}: {fleet(best.plan.best)}, {layout(best.plan.best)}."
+    page.headline(found.scenario.title or found.scenario.name, sentence, best is not None)
+    lines = tuple(
+        (a.model.title, f"{a.quality:g}",
+         fleet(a.plan.best) if a.plan and a.plan.best else a.refusal, usd(a.usd_per_hour))
+        for a in found.answers
+    )  # fmt: skip
+    heads = (text("model"), Column("quality"), text("fleet, or why none", 100), Column("$/h"))
+    note = f"Quality as given, at least {found.min_quality:g}; answers taken as equally long."
+    page.table(Table("Models", heads, lines, note, best=0 if best else None))

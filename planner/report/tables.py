@@ -3,7 +3,7 @@
 import math
 
 from planner.cost import Cost
-from planner.evaluation import Assumption, Day, Result
+from planner.evaluation import Assumption, Day, Replications, Result
 from planner.report.answer import margin
 from planner.report.table import Column, Table, key, text
 from planner.report.words import (
@@ -18,9 +18,15 @@ from planner.report.words import (
     watt_hours,
 )
 from planner.serving import Percentiles
+from planner.serving.summaries import PrefixSummary
 from planner.step import Step
 from planner.units import human
 
+_LATENCIES = (
+    ("First token (TTFT)", "ttft_s"), ("Per token (TPOT)", "tpot_s"),
+    ("Gap of tokens (ITL)", "itl_s"), ("Whole answer (E2E)", "e2e_s"),
+    ("Wait in queue", "queue_s"),
+)  # fmt: skip
 PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
 KEPT, BROKEN = "✓", "✗"
 
@@ -45,22 +51,28 @@ def promises(result: Result) -> Table:
 def latency(result: Result) -> Table:
     """Percentiles with the half-width of their 95 % confidence intervals."""
     m = result.metrics
-    named = (
-        ("First token (TTFT)", m.ttft_s),
-        ("Per token (TPOT)", m.tpot_s),
-        ("Gap of tokens (ITL)", m.itl_s),
-        ("Whole answer (E2E)", m.e2e_s),
-        ("Wait in queue", m.queue_s),
+    rows = tuple(
+        (name, *(_cell(getattr(m, latency), which) for which in PERCENTILES))
+        for name, latency in _LATENCIES
     )
-    rows = tuple((name, *(_cell(p, which) for which in PERCENTILES)) for name, p in named)
     note = (
-        f"{plural(m.arrived, 'request')} counted. "
+        f"{plural(m.arrived, 'request')} counted{_warm_up(result)}. "
         "±: half-width of the 95 % confidence interval, by 20 batches; none where the run is too "
         "short to tell."
     )
     room = {"p50": 64, "p90": 76}
     columns = (key(""), *(Column(which, min_width=room.get(which, 0)) for which in PERCENTILES))
     return Table("Latency", columns, rows, note, HOW["latency"])
+
+
+def _warm_up(result: Result) -> str:
+    """What is left out, in words."""
+    counted = result.records.counted
+    left_out = int((~counted).sum())
+    if not left_out:
+        return ", no warm-up"
+    from_s = float(result.records.arrival_s[counted][0])
+    return f", from {seconds(from_s)} on ({plural(left_out, 'request')} of warm-up left out)"
 
 
 def _cell(p: Percentiles, which: str) -> str:
@@ -70,6 +82,71 @@ def _cell(p: Percentiles, which: str) -> str:
     if width is None or math.isnan(width):
         return seconds(value)
     return f"{seconds(value)} ± {seconds(width)}"
+
+
+def replications(found: Replications) -> Table:
+    """Latencies over independent replications, with half-widths of 95 % confidence intervals."""
+    rows = tuple(
+        (name, *(_interval(found, f"{latency}.{which}") for which in PERCENTILES))
+        for name, latency in _LATENCIES
+    )
+    note = (
+        f"Mean over {found.count} independent replications ± half-width of the 95 % confidence "
+        f"interval (Student's t); every promise was kept in {found.slo_met} of them. "
+        "Half-widths at 90 % and every value: JSON."
+    )
+    columns = (key(""), *(Column(which) for which in PERCENTILES))
+    return Table("Latency over replications", columns, rows, note, HOW["replications"])
+
+
+def _interval(found: Replications, name: str) -> str:
+    interval = found.intervals.get(name)
+    if interval is None:
+        return NOTHING
+    return f"{seconds(interval.mean)} ± {seconds(interval.half_width_95)}"
+
+
+def _prefix_rows(p: PrefixSummary) -> list[tuple[str, str]]:
+    """What prefix caches gave."""
+    computed = p.computed_tokens / p.run_input_tokens if p.run_input_tokens else 0.0
+    rows = [
+        (
+            "Prefix cache",
+            f"{share(p.hit_token_share)} of prompt tokens found, {share(p.hit_block_share)} of "
+            f"blocks of {p.block_tokens:,} tokens",
+        ),
+        (
+            "Computed",
+            f"{human(p.computed_tokens, 'tokens')}, {share(computed)} of the prompts; "
+            f"{human(p.evicted_tokens, 'tokens')} evicted",
+        ),
+    ]
+    if p.loads:
+        rows.append(
+            (
+                "Store behind it",
+                f"{share(p.tier_hit_token_share)} of prompt tokens, loaded for "
+                f"{plural(p.loads, 'request')} in {seconds(p.mean_load_s)} on average",
+            )
+        )
+    return rows
+
+
+def classes(result: Result) -> Table:
+    """Latency by priority class."""
+    rows = tuple(
+        (
+            str(c.priority), f"{c.arrived:,}", f"{c.finished:,}",
+            _cell(c.queue_s, "p50"), _cell(c.queue_s, "p95"), _cell(c.ttft_s, "p50"),
+            _cell(c.ttft_s, "p95"), _cell(c.tpot_s, "p95"),
+        )
+        for c in result.classes
+    )  # fmt: skip
+    columns = (
+        key("class"), Column("arrived"), Column("finished"), Column("queue p50"),
+        Column("queue p95"), Column("TTFT p50"), Column("TTFT p95"), Column("TPOT p95"),
+    )  # fmt: skip
+    return Table("By priority", columns, rows, "Class 0 is served first.", HOW["latency"])
 
 
 def load(result: Result) -> Table:
@@ -106,8 +183,11 @@ def load(result: Result) -> Table:
             f"{human(result.records.kv_capacity_tokens, 'tokens')} in use on average",
         ),
     ]
-    if m.rejected or m.unfinished:
-        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished"))
+    if result.prefix:
+        rows += _prefix_rows(result.prefix)
+    if m.rejected or m.unfinished or m.lost:
+        lost = f", {m.lost:,} lost" if m.lost else ""
+        rows.append(("Not served", f"{m.rejected:,} rejected, {m.unfinished:,} unfinished{lost}"))
     if result.energy:
         e = result.energy
         rows.append(

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from planner.evaluation import Assumption, Replica, Result
 from planner.memory import Memory
-from planner.report import answer, bars, plan_tables, tables
+from planner.report import answer, bars, interval_tables, plan_tables, risk, tables
 from planner.report.expert_tables import print_experts
 from planner.report.ink import Page
+from planner.report.operation_tables import operations
 from planner.report.shelf import print_hardware, print_model, print_models, print_system
 from planner.report.verdicts import print_claims, print_steady, print_step_answer
 from planner.report.words import HOW, component, number, seconds, share
@@ -52,6 +53,11 @@ def print_plan(plan: Plan, console: "Console") -> None:
     if plan.best:
         _body(page, plan.best)
     page.table(plan_tables.options(plan))
+    decisions = risk.decisions(plan)
+    if decisions:
+        page.section("How sure is it, and what else would do")
+    for head, body in decisions:
+        page.bullet(head, body)
     page.section("Why the others were refused", HOW["refusals"])
     for reason, labels in plan_tables.refusal_groups(plan):
         page.bullet(reason, _some(labels))
@@ -60,8 +66,9 @@ def print_plan(plan: Plan, console: "Console") -> None:
         page.section("What would have to change: the nearest to each limit")
     for head, body in nearest:
         page.bullet(head, body)
+    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
     page.note(
-        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits screened in "
+        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened in "
         f"{seconds(plan.screen_s)}, {plan.simulated} runs simulated, {seconds(plan.wall_s)} in all."
     )
     if plan.best:
@@ -153,7 +160,17 @@ def _body(page: Page, result: Result) -> None:
     if result.metrics.promises:
         page.table(tables.promises(result))
     page.table(tables.latency(result))
+    if result.replications:
+        page.table(tables.replications(result.replications))
+    if result.classes:
+        page.table(tables.classes(result))
+    sure = interval_tables.intervals(result)
+    if sure:
+        page.table(sure)
     page.table(tables.load(result))
+    happened = operations(result)
+    if happened:
+        page.table(happened)
     if result.apart:
         page.table(tables.pools(result))
     for use in result.pools:

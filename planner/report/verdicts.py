@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from planner.evaluation import SteadyResult
 from planner.report import bars, tables
 from planner.report.ink import Page
+from planner.report.interval_tables import between, steady_intervals
 from planner.report.step_page import StepAnswer, busy_line, path_table
 from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, fact, number, plural, seconds
@@ -47,6 +48,7 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
         f"{pool.kv} KV.",
         good=None,
     )
+    page.table(steady_intervals(answer))
     page.table(_bracket(answer))
     page.table(_capacities(answer))
     page.section(f"Where the step's time goes, {seconds(answer.step.time_s)}", HOW["step"])
@@ -77,6 +79,7 @@ def _capacities(answer: SteadyResult) -> Table:
         (
             f"{c.tokens_per_s_per_user:.4g} tokens/s",
             number(c.sequences_per_device),
+            between(c.interval90, number) if c.interval90 else "",
             human(c.tokens_per_s_per_device, "tokens_per_s"),
             human(c.tokens_per_s_per_node, "tokens_per_s"),
             c.limited_by.replace("_", " "),
@@ -84,7 +87,8 @@ def _capacities(answer: SteadyResult) -> Table:
         for c in answer.capacities
     )
     columns = (
-        key("user speed"), Column("sequences"), Column("a device"),
+        key("user speed"), Column("sequences"), Column("90 %", min_width=90),
+        Column("a device"),
         Column("a node"), key("limited by"),
     )  # fmt: skip
     return Table(

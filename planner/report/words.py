@@ -42,7 +42,10 @@ HOW = {
     "promises": "planner.serving.metrics.summarise",
     "latency": "planner.serving.metrics.summarise",
     "confidence": "planner.serving.metrics.HalfWidths",
+    "intervals": "planner.evaluation.intervals.with_intervals",
     "load": "planner.serving.metrics.Metrics",
+    "series": "planner.serving.series.series",
+    "replications": "planner.evaluation.replications",
     "memory": "planner.memory.footprint",
     "step": "planner.step.StepModel.decode_step",
     "prefill": "planner.step.StepModel.prefill_step",
@@ -51,6 +54,7 @@ HOW = {
     "cost": "planner.cost.serving_cost",
     "api": "planner.cost.api_bill_usd",
     "energy": "planner.cost.wh_per_million_tokens",
+    "operations": "planner.evaluation.operations_report.operations_report",
     "traffic": "planner.workloads.measured_traffic",
     "day": "planner.workloads.whole_curve",
     "options": "planner.search.plan.plan",
@@ -79,14 +83,16 @@ def component(name: str) -> str:
 def usd(value: float | None) -> str:
     """Write dollars with the digits that matter.
 
-    >>> usd(8524.8), usd(355.2), usd(1.5609), usd(0.0229)
-    ('$8,525', '$355', '$1.56', '$0.0229')
+    >>> usd(8524.8), usd(355.2), usd(-1.5609), usd(0.0229)
+    ('$8,525', '$355', '-$1.56', '$0.0229')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if abs(value) >= 100:
+    if value < 0:
+        return f"-{usd(-value)}"
+    if value >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if abs(value) >= 0.1 or not value else f"${value:.3g}"
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.3g}"
 
 
 def seconds(value: float | None) -> str:
@@ -199,8 +205,19 @@ def plural(count: float, word: str) -> str:
 
 
 def layout(result: Result) -> str:
-    """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``."""
-    return _layout(result.replica)
+    """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``.
+
+    Of pools apart both, and how many: ``2 x TP8 for prompts + 3 x DP8 EP8 for answers, ...``.
+    """
+    if not result.apart:
+        return _layout(result.replica)
+    first, then = (use.pool for use in result.pools)
+    pool = then.replica.pool
+    return (
+        f"{first.replicas} x {first.replica.pool.parallelism.label()} for prompts + "
+        f"{then.replicas} x {pool.parallelism.label()} for answers, {pool.weights} weights, "
+        f"{pool.kv} KV"
+    )
 
 
 def _layout(replica: Replica) -> str:

@@ -19,16 +19,22 @@ HOW = "planner.workloads.describe.describe"
 def print_workload(report: WorkloadReport, console: "Console") -> None:
     """Print what was read or drawn."""
     page, summary = Page(console), report.summary
-    page.headline(report.title or report.kind, _sentence(summary), None)
-    page.table(_arrivals(summary))
-    page.table(_lengths(summary))
-    if summary.reuse is not None:
-        page.table(_reuse(report))
+    page.headline(report.title or report.kind, sentence(summary), None)
+    for table in workload_tables(report):
+        page.table(table)
     for line in (*summary.notes, *([f"source: {report.source}"] if report.source else [])):
         page.put(f"  {line}")
 
 
-def _sentence(summary: Summary) -> str:
+def workload_tables(report: WorkloadReport) -> tuple[Table, ...]:
+    """Arrivals, lengths, and reuse where it is known."""
+    summary = report.summary
+    reuse = (_reuse(report),) if summary.reuse is not None else ()
+    return (_arrivals(summary), _lengths(summary), *reuse)
+
+
+def sentence(summary: Summary) -> str:
+    """What was read or drawn, in one sentence."""
     words = f"{summary.requests:,} requests ({summary.format})"
     if summary.duration_s:
         words += f" in {seconds(summary.duration_s)}"

@@ -2,13 +2,23 @@
 
 from planner.search.claims import Verdict, claims
 from planner.search.compare import Comparison, Row, compare
+from planner.search.evidence import Evidence, evidence
 from planner.search.frontier import Point
+from planner.search.hunt import Effort
+from planner.search.intervals import plan_intervals
+from planner.search.models import ModelAnswer, ModelPlans, plan_models
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
+from planner.search.settle import Kept
 
 __all__ = [
     "Change",
     "Comparison",
+    "Effort",
+    "Evidence",
+    "Kept",
+    "ModelAnswer",
+    "ModelPlans",
     "Plan",
     "Point",
     "Rejection",
@@ -16,5 +26,8 @@ __all__ = [
     "Verdict",
     "claims",
     "compare",
+    "evidence",
     "plan",
+    "plan_intervals",
+    "plan_models",
 ]

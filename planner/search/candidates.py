@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from planner.specs.deployment import Parallelism, Pool
-from planner.specs.scenario import Scenario
+from planner.specs.engine import EngineSpec
+from planner.specs.scenario import Scenario, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,34 +14,59 @@ class Candidate:
     """One layout."""
 
     pool: Pool
+    label: str
 
-    @property
-    def label(self) -> str:
-        """Short name: ``DP8 EP8, fp8 weights, bf16 KV``."""
-        p = self.pool
-        return f"{p.parallelism.label()}, {p.weights} weights, {p.kv} KV"
+
+def pool_label(pool: Pool, space: Space) -> str:
+    """Short name: ``DP8 EP8, fp8 weights, bf16 KV``, then what else there was to choose."""
+    parts = [pool.parallelism.label(), f"{pool.weights} weights", f"{pool.kv} KV"]
+    if space.engines:
+        parts.append(pool.engine.title or pool.engine.name)
+    if pool.speculative is not None:
+        parts.append(f"{pool.speculative.method} {pool.speculative.draft_tokens}")
+    if len(space.redundant_per_rank) > 1 and pool.parallelism.moe_ep > 1:
+        parts.append(f"{pool.redundant_experts} redundant experts")
+    if len(space.batch_limits) > 1:
+        limits = pool.limits
+        parts.append(f"{limits.max_sequences} sequences, {limits.max_step_tokens} tokens a step")
+    return ", ".join(parts)
 
 
 def candidates(scenario: Scenario) -> Iterator[Candidate]:
     """Layouts on parts of a node, one node, and several nodes up to ``max_nodes_per_replica``.
 
     Attention by tensor parallelism, data parallelism or both; experts by tensor or expert
-    parallelism; pipelines over nodes.  Only degrees that fill whole devices.
+    parallelism; pipelines over nodes.  Only degrees that fill whole devices.  Each with every
+    format, engine, way to draft, batch limit and redundancy of the space.
     """
     space, system = scenario.space, scenario.hardware[0].system
     for devices in _device_counts(system.devices_per_node, space.max_nodes_per_replica):
         for parallelism in _layouts(devices, system.devices_per_node, bool(scenario.model.moe)):
-            for weights in space.weights or (scenario.model.native_format,):
-                for kv in space.kv:
-                    yield Candidate(
-                        Pool(
-                            parallelism=parallelism,
-                            weights=weights,
-                            kv=kv,
-                            redundant_experts=_padding(scenario, parallelism.moe_ep),
-                            limits=space.limits,
-                        )
-                    )
+            for pool in _choices(scenario, parallelism):
+                yield Candidate(pool, pool_label(pool, space))
+
+
+def _choices(scenario: Scenario, parallelism: Parallelism) -> Iterator[Pool]:
+    """Everything but the layout that a space leaves open."""
+    space, ep = scenario.space, parallelism.moe_ep
+    axes = product(
+        space.weights or (scenario.model.native_format,),
+        space.kv,
+        space.engines or (EngineSpec(),),
+        space.speculative,
+        space.batch_limits or (space.limits,),
+        space.redundant_per_rank if ep > 1 else (0,),
+    )
+    for weights, kv, engine, speculative, limits, each in axes:
+        yield Pool(
+            parallelism=parallelism,
+            weights=weights,
+            kv=kv,
+            redundant_experts=_padding(scenario, ep) + (each * ep if scenario.model.moe else 0),
+            engine=engine,
+            speculative=speculative,
+            limits=limits,
+        )
 
 
 def _device_counts(node: int, max_nodes: int) -> list[int]:

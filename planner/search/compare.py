@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.errors import PlannerError
 from planner.evaluation import Result
+from planner.search.intervals import plan_intervals
 from planner.search.plan import Plan, plan
 from planner.specs.scenario import Hardware, Scenario
 
@@ -52,7 +53,7 @@ def compare(scenario: Scenario, executor: Executor | None = None) -> Comparison:
 
 def _row(scenario: Scenario, hardware: Hardware) -> Row:
     try:
-        found = plan(scenario.model_copy(update={"hardware": (hardware,)}))
+        found = plan_intervals(plan(scenario.model_copy(update={"hardware": (hardware,)})))
     except PlannerError as error:
         return Row(hardware, None, str(error))
     if found.best is None:

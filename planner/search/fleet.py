@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from planner.evaluation import Replica, Result, Served, result, serve
-from planner.search.screen import Estimate
+from planner.evaluation import Result, Served, result, result_of, serve, serve_apart
+from planner.search.layout import Counts, Layout
 from planner.serving import Promise
 from planner.specs.scenario import Scenario
 from planner.specs.workload import Workload
@@ -20,56 +20,66 @@ class Fleet:
 
     scenario: Scenario
     workload: Workload
-    replica: Replica
-    guess: Estimate
-    runs: dict[int, Served] = field(default_factory=dict)
+    layout: Layout
+    runs: dict[Counts, Served] = field(default_factory=dict)
 
-    @property
-    def most(self) -> int:
-        """Replicas that ``space.max_nodes`` nodes hold, at least one."""
-        system = self.replica.hardware.system
-        devices = self.scenario.space.max_nodes * system.devices_per_node
-        return max(1, devices // self.replica.devices)
+    def run(self, counts: Counts, seed: int | None = None) -> Served:
+        """Simulate so many replicas, with another seed than the scenario's where one is given."""
+        scenario = self.layout.scenario(self.scenario, counts)
+        if seed is not None:
+            run = scenario.run.model_copy(update={"seed": seed})
+            scenario = scenario.model_copy(update={"run": run})
+        traffic = measured_traffic(self.workload, scenario.run)
+        span_s = traffic.duration_s + scenario.run.warmup_s
+        horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
+        if not self.layout.apart:
+            replica = self.layout.main.replica
+            return serve(scenario, self.workload, replica, counts[0], horizon_s)
+        pools = self.layout.pools(counts)
+        return serve_apart(
+            scenario, self.workload, pools, self.layout.deployment(counts), horizon_s
+        )
 
-    @property
-    def least(self) -> int:
-        """Replicas below which the closed form rules every run out."""
-        return max(1, round(self.guess.least_devices / self.replica.devices))
-
-    def keeps(self, replicas: int) -> bool:
+    def keeps(self, counts: Counts) -> bool:
         """Whether so many replicas keep every promise, simulated."""
-        if replicas not in self.runs:
-            traffic = measured_traffic(self.workload, self.scenario.run)
-            span_s = traffic.duration_s + self.scenario.run.warmup_s
-            horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
-            self.runs[replicas] = serve(
-                self.scenario, self.workload, self.replica, replicas, horizon_s
-            )
-        return self.runs[replicas][1].slo_met
+        if counts not in self.runs:
+            self.runs[counts] = self.run(counts)
+        return self.runs[counts][1].slo_met
 
-    def worst(self, replicas: int) -> Promise:
+    def worst(self, counts: Counts) -> Promise:
         """The promise broken by most at so many replicas."""
-        broken = self.runs[replicas][1].broken
+        broken = self.runs[counts][1].broken
         return max(broken, key=lambda p: p.value_s / p.limit_s)
 
-    def smallest(self) -> int | None:
-        """Gallop up from the estimate, then bisect; None where not even the most keep it."""
-        low, high = 0, min(self.most, max(1, self.guess.replicas))
-        while not self.keeps(high):
-            if high >= self.most:
-                return None
-            low, high = high, min(self.most, max(high + 1, math.ceil(high * 1.15)))
-        return self.between(low, high)
+    def fewest(self, at_most: Counts, start: int | None = None) -> Counts | None:
+        """Gallop up from the estimate, then bisect; None where not even the most keep it.
 
-    def between(self, low: int, high: int) -> int:
+        Parameters
+        ----------
+        at_most : where the search ends.  It starts there too when ``start`` is 0.
+        """
+        most = at_most[0]
+        low, high = 0, min(most, max(1, self.layout.guesses[0] if start is None else most))
+        while not self.keeps((high,)):
+            if high >= most:
+                return None
+            low, high = high, min(most, max(high + 1, math.ceil(high * 1.15)))
+        return (self._between(low, high),)
+
+    def _between(self, low: int, high: int) -> int:
         """Fewest that keep it: ``low`` do not (0: unknown), ``high`` do."""
-        floor = min(self.least, high) - 1
+        floor = min(self.layout.least[0], high) - 1
         while high - max(low, floor) > 1:
             bottom = max(low, floor)
             middle = (bottom + high) // 2 if low else max(bottom + 1, math.floor(high * 0.85))
-            low, high = (low, middle) if self.keeps(middle) else (middle, high)
+            low, high = (low, middle) if self.keeps((middle,)) else (middle, high)
         return high
 
-    def result(self, replicas: int) -> Result:
+    def result(self, counts: Counts) -> Result:
         """Everything about the run with so many replicas."""
-        return result(self.scenario, self.workload, self.replica, replicas, self.runs[replicas])
+        scenario = self.layout.scenario(self.scenario, counts)
+        served = self.runs[counts]
+        if not self.layout.apart:
+            replica = self.layout.main.replica
+            return result(scenario, self.workload, replica, counts[0], served)
+        return result_of(scenario, self.workload, self.layout.pools(counts), served)

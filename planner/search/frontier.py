@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation import Replica
+from planner.search.caps import rated_w, usd_per_hour
+from planner.search.layout import Layout
 from planner.search.screen import FloatArray, Line
 from planner.workloads import Traffic
 
@@ -38,11 +40,13 @@ def frontier(
     fleets: Sequence[tuple[Replica, str, Line]],
     most_tpot_s: float,
     max_nodes: int,
+    pairs: Sequence[Layout] = (),
 ) -> tuple[Point, ...]:
     """Candidates that no other beats in cost, latency, devices and power at once.
 
     Of a layout only batch limits stay that buy less cost with more latency; then all layouts
-    meet.  Systems without a price take part by devices alone.
+    meet.  Systems without a price take part by devices alone.  Pairs of pools come in at the
+    sizes they are estimated at.
 
     References
     ----------
@@ -60,6 +64,7 @@ def frontier(
             _point(replica, label, int(line.sequences[i]), int(replicas[i]), float(line.tpot_s[i]))
             for i in np.flatnonzero(stays)
         ]
+    points += [point for point in map(_pair_point, pairs) if point.tpot_s <= most_tpot_s]
     if not points:
         return ()
     none = np.inf
@@ -80,6 +85,17 @@ def _point(replica: Replica, label: str, batch: int, replicas: int, tpot_s: floa
         hardware.system.name, label, batch, replicas, devices,
         devices * float(prices[0].usd_per_device_hour) if prices else None,
         tpot_s, devices * float(watts) if watts else None,
+    )  # fmt: skip
+
+
+def _pair_point(layout: Layout) -> Point:
+    main, counts = layout.main, layout.guesses
+    power_w = rated_w(layout, counts)
+    return Point(
+        layout.system, layout.label,
+        round(main.guess.sequences / main.replica.pool.parallelism.attention_dp), sum(counts),
+        layout.devices(counts), usd_per_hour(layout, counts, {}) if layout.prices else None,
+        main.guess.tpot_s, power_w if np.isfinite(power_w) else None,
     )  # fmt: skip
 
 

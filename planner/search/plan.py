@@ -1,28 +1,20 @@
 """plan(Scenario) -> Plan: the cheapest fleet that keeps its promises, and why not the others."""
 
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import InfeasibleError, InputError
-from planner.evaluation import Replica, Result, build, need_workload
-from planner.search.candidates import candidates
-from planner.search.caps import above, contradiction, usd_per_hour
-from planner.search.fleet import Fleet
+from planner.errors import InputError
+from planner.evaluation import Result, need_workload
+from planner.search.caps import contradiction
+from planner.search.evidence import Evidence, calibrated, evidence
 from planner.search.frontier import Point, frontier
+from planner.search.hunt import SECOND, Effort, Search
 from planner.search.rejection import Change, Rejection, changes, nothing_fits
-from planner.search.screen import Estimate, Line, judge, screen, tpot_limit
-from planner.specs.scenario import Hardware, Scenario
-from planner.specs.workload import Workload
-from planner.workloads import measured_traffic
-
-SIMULATED = 4
-"""Layouts whose smallest fleet is found: the cheapest by the closed form."""
-PROBED = 8
-"""Layouts simulated beyond these, each once, at the most replicas that would still be cheaper
-than the best; one that keeps its promises there goes on to its own smallest fleet."""
+from planner.search.screen import Estimate, tpot_limit
+from planner.search.settle import Kept
+from planner.specs.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,16 @@ class Plan:
     """Candidates nothing beats in cost, latency, devices and power, by closed form."""
     layouts: int = 0
     """Layouts looked at, whatever their batch limits."""
+    pairs: int = 0
+    """Pairs of a prefill and a decode layout whose cost was worked out, beside ``screened``."""
+    best_measured: Result | None = None
+    """The cheapest fleet found whose parts were measured themselves: the best one, or beside it."""
+    settled: tuple[Kept, ...] = ()
+    """The best fleet's promises over all its runs."""
+    rented_usd_per_hour: float | None = None
+    """Headline price of the best fleet's devices that are not owned; None without a price."""
+    spares: tuple[int, ...] = ()
+    """Replicas of the best fleet beyond those that the load needs, pool by pool."""
     simulated: int = 0
     """Runs of the simulator."""
 
@@ -53,6 +55,11 @@ class Plan:
     def changes(self) -> tuple[Change, ...]:
         """What would have to change for what was refused, limit by limit."""
         return changes(self.rejections)
+
+    @property
+    def basis(self) -> Evidence | None:
+        """What the best fleet's speed rests on."""
+        return basis_of(self.best) if self.best else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -65,6 +72,12 @@ class Plan:
             "changes": [change.to_dict() for change in self.changes],
             "screened": self.screened,
             "layouts": self.layouts,
+            "pairs": self.pairs,
+            "settled": [kept.to_dict() for kept in self.settled],
+            "spares": list(self.spares),
+            "rented_usd_per_hour": self.rented_usd_per_hour,
+            "basis": self.basis.to_dict() if self.basis else None,
+            "best_measured": _option(self.best_measured) if self.best_measured else None,
             "simulated": self.simulated,
             "screen_s": self.screen_s,
             "wall_s": self.wall_s,
@@ -76,9 +89,21 @@ def _option(result: Result) -> dict[str, Any]:
     return {
         "system": result.replica.hardware.system.name,
         "label": result.replica.pool.parallelism.label(),
+        "pools": [
+            {
+                "role": use.pool.role,
+                "system": use.pool.replica.hardware.system.name,
+                "label": use.pool.replica.pool.parallelism.label(),
+                "replicas": use.pool.replicas,
+            }
+            for use in result.pools
+        ],
+        "basis": basis_of(result).basis,
         "weights": result.replica.pool.weights,
         "kv": result.replica.pool.kv,
+        "engine": result.replica.pool.engine.name,
         "replicas": result.replicas,
+        "devices": result.devices,
         "nodes": result.nodes,
         "ttft_p95_s": m.ttft_s.p95,
         "tpot_p95_s": m.tpot_s.p95,
@@ -87,24 +112,36 @@ def _option(result: Result) -> dict[str, Any]:
     }
 
 
-def plan(scenario: Scenario, *, simulated: int = SIMULATED, probed: int = PROBED) -> Plan:
+def basis_of(result: Result) -> Evidence:
+    """What a fleet's speed rests on, all its pools together."""
+    return evidence(*(use.pool.replica for use in result.pools))
+
+
+def plan(
+    scenario: Scenario, *, effort: Effort | None = None, executor: Executor | None = None
+) -> Plan:
     """Find the cheapest fleet, on any of the scenario's systems, that keeps the SLO.
 
-    Every layout that fits is screened in closed form at every batch limit; the most promising are
-    simulated with common random numbers, each at the fewest replicas that keep every promise.
+    Every layout that fits is screened in closed form at every batch limit, in every role that
+    ``space.pools`` allows, and every pair of layouts where pools may be apart; the most promising
+    are simulated with common random numbers, each at the fewest replicas that keep every promise.
     After the first few, a layout is only asked whether it can be cheaper than the best so far,
-    and not at all where the closed form rules that out.
+    and not at all where the closed form rules that out.  The winner is run again with other seeds
+    while a promise of its is within chance of the limit.
 
     Cost is the headline price; where no system has one, it is devices.
 
     Parameters
     ----------
-    simulated, probed : how many layouts are simulated in full, and once.
+    effort : how many layouts are simulated.
+    executor : looks for the best fleet on measured parts at the same time (any
+        ``concurrent.futures.Executor``); after the rest without it.
 
     Raises
     ------
     InputError
-        No workload, an SLO without any promise, nothing to choose from.
+        No workload, an SLO without any promise, nothing to choose from, two wishes that cannot
+        both come true.
     InfeasibleError
         Nothing fits the hardware at all.
     """
@@ -112,211 +149,117 @@ def plan(scenario: Scenario, *, simulated: int = SIMULATED, probed: int = PROBED
     workload = need_workload(scenario)
     if all(limit is None for _, limit in scenario.slo):
         raise InputError(scenario.name, "slo", "promises nothing; give e.g. ttft_p95_s")
-    search = _Search(scenario, workload, simulated, probed)
+    search = Search(offered(scenario), workload, effort or Effort())
+    ahead = _ahead(search.scenario, executor)
     search.screen()
-    if not search.entries:
+    if not search.together and not search.decodes:
         if not search.rejections:
             raise InputError(scenario.name, "space", "leaves no candidate at all")
         raise nothing_fits(search.rejections)
-    possible = [
-        (e.replica, e.label, e.guess.least_devices)
-        for e in search.entries
-        if math.isfinite(e.guess.least_devices)
-    ]
-    if possible and (clash := contradiction(scenario, possible)):
+    apart = (search.prefills, search.decodes)
+    if clash := contradiction(search.scenario, search.traffic, search.together, apart):
         raise clash
     screen_s = time.perf_counter() - start_s
     search.simulate()
-    search.options.sort(key=lambda r: (search.cost(r.replica, r.devices), r.metrics.tpot_s.p95))
-    fleets = [(e.replica, e.label, e.line) for e in search.entries]
+    measured = _measured(search, ahead)
+    return _answer(scenario, search, measured, (start_s, screen_s))
+
+
+def _measured(search: Search, ahead: Future[Result | None] | None) -> Result | None:
+    """Return the cheapest fleet on measured parts, looked for where the best is none."""
+    if not search.choices:
+        return None
+    best = search.choices[0].result
+    if basis_of(best).basis == "measured":
+        return best
+    if ahead is not None:
+        return ahead.result()
+    other = search.measured()
+    return other.choices[0].result if other and other.choices else None
+
+
+def _ahead(scenario: Scenario, executor: Executor | None) -> Future[Result | None] | None:
+    """Begin to look for the best measured fleet beside the whole search, if it may be asked for."""
+    known = tuple(h for h in scenario.hardware if calibrated(h.calibration))
+    if executor is None or not known or len(known) == len(scenario.hardware):
+        return None
+    return executor.submit(best_measured, scenario.model_copy(update={"hardware": known}))
+
+
+def best_measured(scenario: Scenario) -> Result | None:
+    """Find the cheapest fleet among layouts whose shares were measured; None without any.
+
+    Raises
+    ------
+    InputError
+        No workload.
+    """
+    search = Search(scenario, need_workload(scenario), SECOND)
+    search.screen()
+    other = search.measured()
+    return other.choices[0].result if other and other.choices else None
+
+
+def offered(scenario: Scenario) -> Scenario:
+    """Take away the offers of providers that are not asked for.
+
+    Raises
+    ------
+    InputError
+        None of the providers offers any of the systems; names those that do.
+    """
+    wanted = {name.lower() for name in scenario.space.providers}
+    if not wanted:
+        return scenario
+    known = sorted({p.provider for h in scenario.hardware for p in h.prices})
+    hardware = tuple(
+        h.model_copy(update={"prices": tuple(p for p in h.prices if p.provider.lower() in wanted)})
+        for h in scenario.hardware
+    )
+    if not any(h.prices for h in hardware):
+        raise InputError(
+            scenario.name, "space.providers",
+            f"{', '.join(scenario.space.providers)}: no offer of any system asked for; these have "
+            f"one: {', '.join(known) or 'nobody'}",
+        )  # fmt: skip
+    return scenario.model_copy(update={"hardware": hardware})
+
+
+def _answer(
+    scenario: Scenario, search: Search, measured: Result | None, times: tuple[float, float]
+) -> Plan:
+    start_s, screen_s = times
+    best = search.choices[0] if search.choices else None
     points = frontier(
-        measured_traffic(workload, scenario.run),
-        fleets,
+        search.traffic,
+        [(side.replica, side.label, line) for side, line in search.lines],
         tpot_limit(scenario.slo),
         scenario.space.max_nodes,
+        search.pairs.layouts,
     )
     unfit = sum(r.stage == "fit" for r in search.rejections)
+    spare = best and tuple(a - b for a, b in zip(best.counts, best.needed, strict=True))
+    several = len(scenario.hardware) > 1
     return Plan(
         scenario=scenario,
-        best=search.options[0] if search.options else None,
-        options=tuple(search.options),
+        best=best.result if best else None,
+        options=tuple(choice.result for choice in search.choices),
+        best_measured=measured,
         rejections=tuple(search.rejections),
-        estimates=tuple((search.named(entry), entry.guess) for entry in search.entries),
-        screened=sum(len(entry.line) for entry in search.entries) + unfit,
+        estimates=tuple(
+            (f"{s.replica.hardware.system.name}: {s.label}" if several else s.label, s.guess)
+            for s in search.together
+        ),
+        screened=search.screened + unfit,
         wall_s=time.perf_counter() - start_s,
         screen_s=screen_s,
         frontier=points,
-        layouts=len(search.entries) + unfit,
+        layouts=search.layouts + unfit,
         simulated=search.runs,
+        pairs=search.pairs.screened,
+        settled=best.settled if best else (),
+        spares=spare or (),
+        rented_usd_per_hour=search.cost(best.layout, best.counts)
+        if best and search.priced
+        else None,
     )
-
-
-def name(replica: Replica) -> str:
-    """Short name of a layout: ``DP8 EP8, fp8 weights, bf16 KV``."""
-    pool = replica.pool
-    return f"{pool.parallelism.label()}, {pool.weights} weights, {pool.kv} KV"
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One layout that fits, and what the closed form says of it."""
-
-    replica: Replica
-    label: str
-    line: Line
-    guess: Estimate
-
-
-@dataclass
-class _Search:
-    scenario: Scenario
-    workload: Workload
-    in_full: int
-    probes: int
-    entries: list[_Entry] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    options: list[Result] = field(default_factory=list)
-    runs: int = 0
-
-    @property
-    def priced(self) -> bool:
-        """Whether money ranks: some system has a price."""
-        return any(hardware.prices for hardware in self.scenario.hardware)
-
-    def cost(self, replica: Replica, devices: float) -> float:
-        """What ranks fleets: USD an hour, or devices; infinite without a price among prices."""
-        if not self.priced:
-            return devices
-        return usd_per_hour(replica, devices)
-
-    def screen(self) -> None:
-        """Build and screen every layout on every system; cheapest by estimate first."""
-        traffic = measured_traffic(self.workload, self.scenario.run)
-        for hardware in self.scenario.hardware:
-            for replica in self._fitting(hardware):
-                line = screen(traffic, self.workload.cached_input_share, replica)
-                guess = judge(self.scenario, traffic, replica, line)
-                self.entries.append(_Entry(replica, name(replica), line, guess))
-        self.entries.sort(key=lambda e: (self.cost(e.replica, e.guess.devices), e.replica.devices))
-
-    def _fitting(self, hardware: Hardware) -> Iterator[Replica]:
-        scenario = self.scenario.model_copy(update={"hardware": (hardware,)})
-        system = hardware.system.name if len(self.scenario.hardware) > 1 else ""
-        for candidate in candidates(scenario):
-            try:
-                replica = build(scenario.model, hardware, candidate.pool, scenario.routing)
-                replica.memory.require()
-            except InfeasibleError as e:
-                self.rejections.append(
-                    Rejection(
-                        candidate.label, "fit", e.limit, e.needed, e.available, e.unit, e.advice,
-                        system,
-                    )
-                )  # fmt: skip
-            except InputError as e:
-                self.rejections.append(
-                    Rejection(candidate.label, "fit", e.problem, None, None, "", "", system)
-                )
-            else:
-                yield replica
-
-    def simulate(self) -> None:
-        """Simulate in the order of estimates, as far as an answer can still get better."""
-        full, probes = self.in_full, self.probes
-        for entry in self.entries:
-            if not math.isfinite(self.cost(entry.replica, entry.guess.devices)):
-                self._refuse_unable(entry)
-            elif self._ruled_out(entry):
-                continue
-            elif full > 0:
-                full -= 1
-                self._in_full(entry)
-            elif probes > 0:
-                probes -= 1
-                self._probe(entry)
-            else:
-                self._refuse(
-                    entry, "screen", "devices by closed form", entry.guess.devices,
-                    self.entries[0].guess.devices, "devices",
-                    "more expensive than the ones simulated",
-                )  # fmt: skip
-
-    def _accept(self, result: Result) -> None:
-        """Take a fleet that keeps its promises, unless it is above the budget or power cap."""
-        refused = list(above(self.scenario, result, name(result.replica)))
-        self.rejections += refused
-        if not refused:
-            self.options.append(result)
-
-    def _in_full(self, entry: _Entry) -> None:
-        fleet = self._fleet(entry)
-        count = fleet.smallest()
-        self.runs += len(fleet.runs)
-        if count is not None:
-            self._accept(fleet.result(count))
-            return
-        worst = fleet.worst(fleet.most)
-        devices = fleet.most * entry.replica.devices
-        self._refuse(
-            entry, "simulation", worst.name, worst.value_s, worst.limit_s, "s",
-            f"not even {fleet.most} replicas ({devices} devices, space.max_nodes) keep it",
-        )  # fmt: skip
-
-    def _probe(self, entry: _Entry) -> None:
-        """Ask once, at the most replicas that would still be cheaper than the best."""
-        fleet = self._fleet(entry)
-        best = self._best_cost()
-        each = self.cost(entry.replica, entry.replica.devices)
-        count = fleet.most if math.isinf(best) else min(fleet.most, math.ceil(best / each) - 1)
-        if fleet.keeps(count):
-            self._accept(fleet.result(fleet.between(0, count)))
-        else:
-            worst = fleet.worst(count)
-            self._refuse(
-                entry, "simulation", worst.name, worst.value_s, worst.limit_s, "s",
-                f"with {count} replicas, the most that cost less than the best",
-            )  # fmt: skip
-        self.runs += len(fleet.runs)
-
-    def _fleet(self, entry: _Entry) -> Fleet:
-        hardware = (entry.replica.hardware,)
-        scenario = self.scenario.model_copy(update={"hardware": hardware})
-        return Fleet(scenario, self.workload, entry.replica, entry.guess)
-
-    def _best_cost(self) -> float:
-        return min((self.cost(r.replica, r.devices) for r in self.options), default=math.inf)
-
-    def _ruled_out(self, entry: _Entry) -> bool:
-        """Whether no fleet of this layout can cost less than the best so far."""
-        best, least = self._best_cost(), self.cost(entry.replica, entry.guess.least_devices)
-        if least < best:
-            return False
-        unit = "usd" if self.priced else "devices"
-        self._refuse(
-            entry, "screen", "least cost by closed form", least, best, unit,
-            "no fleet of this layout is cheaper than the best",
-        )  # fmt: skip
-        return True
-
-    def _refuse_unable(self, entry: _Entry) -> None:
-        guess = entry.guess
-        if math.isfinite(guess.devices):
-            self._refuse(entry, "screen", "price", None, None, "", "give this system a price")
-            return
-        self._refuse(
-            entry, "screen", guess.limit, guess.needed, guess.available, guess.unit,
-            "a faster layout, or a looser promise",
-        )  # fmt: skip
-
-    def named(self, entry: _Entry) -> str:
-        """Label of a layout, with its system where there are several."""
-        several = len(self.scenario.hardware) > 1
-        return f"{entry.replica.hardware.system.name}: {entry.label}" if several else entry.label
-
-    def _refuse(self, entry: _Entry, stage: str, limit: str, *rest: Any) -> None:
-        several = len(self.scenario.hardware) > 1
-        system = entry.replica.hardware.system.name if several else ""
-        needed, available, unit, advice = rest
-        self.rejections.append(
-            Rejection(entry.label, stage, limit, needed, available, unit, advice, system)
-        )

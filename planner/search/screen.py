@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation import Replica
+from planner.serving.config import Role
 from planner.specs.scenario import Scenario
 from planner.specs.workload import Slo, Workload
 from planner.workloads import Traffic, measured_traffic
@@ -46,17 +47,21 @@ class Line:
     """One replica."""
     least_tpot_s: FloatArray
     """The same, with every rank's prompts computed at the same time: no run is faster."""
+    decoded_tokens: float
+    """Tokens of a mean answer that take a decode step."""
 
     def __len__(self) -> int:
         return len(self.sequences)
 
 
-def screen(traffic: Traffic, cached_share: float, replica: Replica) -> Line:
+def screen(traffic: Traffic, cached_share: float, replica: Replica, role: Role = "both") -> Line:
     r"""Time per token and rate of one replica at every batch limit it has room for.
 
     At ``S`` running sequences a rank, a decode step takes :math:`t(S)`; prefill takes a share
     :math:`\phi = r\,t_p` of the time, so :math:`TPOT = t / (1 - \phi)` and, by Little's law,
     :math:`r = S_{all} / (TPOT \cdot o)` for answers of ``o`` tokens.
+
+    A replica that only decodes (``role``) has no prompts between its steps, and one token less.
 
     References
     ----------
@@ -66,19 +71,26 @@ def screen(traffic: Traffic, cached_share: float, replica: Replica) -> Line:
     ranks = replica.pool.parallelism.attention_dp
     limits, memory = replica.pool.limits, replica.memory
     context = traffic.input_tokens + traffic.output_tokens / 2
+    # an engine that keeps less than the answer free holds half of it in the mean
+    answer = traffic.output_tokens * max(0.5, replica.pool.engine.answer_reserve_share)
     most = min(
         limits.max_sequences,
         memory.kv_capacity_tokens_per_rank
-        / (traffic.input_tokens + traffic.output_tokens + memory.sequence_overhead_tokens),
+        / (traffic.input_tokens + answer + memory.sequence_overhead_tokens),
     )
     s = np.arange(1, max(1, int(most)) + 1, dtype=float)
-    step_s, one_by_one_s, together_s = _times(replica, s, context, traffic, cached_share)
     everyone = s * ranks
+    if role == "decode":
+        step_s = replica.step.decode_step_s(s, context, replica.cap_tokens)
+        step_s = _like(step_s / replica.step.tokens_per_step, len(s))
+        decoded = max(1.0, traffic.output_tokens - 1)
+        return Line(s, step_s, everyone / (decoded * step_s), step_s, decoded)
+    step_s, one_by_one_s, together_s = _times(replica, s, context, traffic, cached_share)
     share = everyone / traffic.output_tokens
     tpot_s = step_s + share * one_by_one_s
     return Line(
         s, tpot_s, everyone / (traffic.output_tokens * tpot_s),
-        step_s + share * np.minimum(one_by_one_s, together_s),
+        step_s + share * np.minimum(one_by_one_s, together_s), traffic.output_tokens,
     )  # fmt: skip
 
 
@@ -95,21 +107,33 @@ def _times(
     prompt = traffic.input_tokens * (1 - cached_share)
     pairs = traffic.square_input_tokens / 2 * (1 - cached_share**2)
     capped = pairs if cap is None else min(pairs, prompt * cap)
-    n, group = len(s), s * ranks
-    tokens = _like(step.tokens(np.concatenate([s, s + prompt])).time_s, 2 * n)
+    own_tokens = s * step.query_tokens
+    n, group = len(s), own_tokens * ranks
+    factor = float(step.overheads.prefill_factor)
+    tokens = _like(step.tokens(np.concatenate([own_tokens, own_tokens + prompt])).time_s, 2 * n)
     step_s = step.decode_step_s(s, context, cap) / step.tokens_per_step
     work, hideable = step.experts(group, prefill=False)
     later, later_hideable = step.experts(
         np.concatenate([group + prompt, group + ranks * prompt]), prefill=True
     )
     exposed = 0.0 if step.scheduled else 1 - step.overlap_share
-    after = _like(later.time_s, 2 * n) + exposed * _like(later_hideable, 2 * n)
+    after = factor * (_like(later.time_s, 2 * n) + exposed * _like(later_hideable, 2 * n))
     before = work.time_s + exposed * hideable
-    core = float(sum(c.time_s for c in step.prefill_attention(prompt, pairs, capped)))
-    own = tokens[n:] - tokens[:n] + core + step.prompts(prompt).time_s
+    core = float(core_s(replica, prompt, pairs, capped))
+    own = factor * (tokens[n:] - tokens[:n] + core + step.prompts(prompt).time_s)
     alone = np.maximum(own + after[:n] - before, 0.0)
     together = np.maximum(own + after[n:] - before, 0.0) / ranks
     return _like(step_s, n), _like(alone, n), _like(together, n)
+
+
+def core_s(
+    replica: Replica, prompt: FloatArray | float, pairs: FloatArray | float,
+    capped: FloatArray | float,
+) -> FloatArray:  # fmt: skip
+    """Attention of prompts, the faster way where layers pick their keys. [s]"""
+    ways = (replica.step.prefill_attention(prompt, pairs, capped, way) for way in (True, False))
+    times = [np.asarray(sum(c.time_s for c in cores), dtype=float) for cores in ways]
+    return np.asarray(np.minimum(*times), dtype=float)
 
 
 def _like(values: object, n: int) -> FloatArray:
@@ -140,7 +164,8 @@ def judge(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) ->
     """
     limit = tpot_limit(scenario.slo)
     if line.least_tpot_s[0] > limit:
-        alone_s = float(replica.step.decode_step_s(1.0, 1.0, replica.cap_tokens))
+        step = replica.step
+        alone_s = float(step.decode_step_s(1.0, 1.0, replica.cap_tokens) / step.tokens_per_step)
         if alone_s > limit:
             return Estimate(
                 0.0, 0.0, alone_s, 0, math.inf,
@@ -164,26 +189,35 @@ def judge(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) ->
 ALLOWED_LATE = 0.05
 """Share of requests that the loosest kind of promise, a 95th percentile, lets go.  Promises on a
 median let half go, and then nothing is refused by load."""
+TAILS = ("p95_s", "p99_s")
+"""How the names of promises on a tail end."""
 
 
 def least_replicas(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) -> int:
     """Replicas below which the promises cannot be kept; 1 where load does not break them."""
-    slo, wanted = scenario.slo, traffic.requests_per_s
-    tails = {name: value for name, value in slo if value and name.endswith(("p95_s", "p99_s"))}
-    waits = [value for name, value in tails.items() if not name.startswith("tpot")]
-    if not waits or not math.isfinite(wanted) or not math.isfinite(traffic.duration_s):
+    served = must_serve(scenario.slo, traffic)
+    if not served or not math.isfinite(served):
         return 1
-    paces = [value for name, value in tails.items() if name.startswith("tpot")]
+    paces = [v for n, v in scenario.slo if v and n.startswith("tpot") and n.endswith(TAILS)]
     keeps = line.least_tpot_s <= min(paces, default=math.inf)
     if not keeps.any():
         return 1
     ranks = replica.pool.parallelism.attention_dp
-    rates = line.sequences * ranks / (traffic.output_tokens * line.least_tpot_s)
+    rates = line.sequences * ranks / (line.decoded_tokens * line.least_tpot_s)
     most = float(np.max(np.where(keeps, rates, 0.0)))
-    # what may wait at the end of the window, or be late, need not have been served in it
-    share = float(traffic.duration_s / (traffic.duration_s + max(waits)))
-    served = wanted * (1 - ALLOWED_LATE) * share
     return max(1, math.ceil(served / most))
+
+
+def must_serve(slo: Slo, traffic: Traffic) -> float:
+    """Requests a second that must at least be served; 0 where no tail is promised on waiting.
+
+    What may wait at the end of the window, or be late, need not have been served in it.
+    """
+    waits = [v for n, v in slo if v and n.endswith(TAILS) and not n.startswith("tpot")]
+    if not waits or not math.isfinite(traffic.duration_s):
+        return 0.0
+    share = float(traffic.duration_s / (traffic.duration_s + max(waits)))
+    return float(traffic.requests_per_s) * (1 - ALLOWED_LATE) * share
 
 
 def tpot_limit(slo: Slo) -> float:

@@ -18,7 +18,9 @@ from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import ReplicaConfig
 from planner.serving.describe import WorkloadReport, describe_workload
 from planner.serving.metrics import Metrics, Percentiles, Promise, Throughput, summarise
+from planner.serving.progress import Progress, Watch
 from planner.serving.records import Records
+from planner.serving.series import Series, series
 from planner.serving.simulation import simulate, simulate_cluster
 from planner.serving.timing import AffineTiming, RankLoad, Segment, Timing
 
@@ -30,18 +32,22 @@ __all__ = [
     "Metrics",
     "Percentiles",
     "PoolSetup",
+    "Progress",
     "Promise",
     "RankLoad",
     "Records",
     "ReplicaConfig",
     "RequestStream",
     "Segment",
+    "Series",
     "Stream",
     "Throughput",
     "Timing",
+    "Watch",
     "WorkloadReport",
     "describe_workload",
     "generate",
+    "series",
     "simulate",
     "simulate_cluster",
     "summarise",

@@ -1,7 +1,7 @@
 """Turn a described workload into a stream of requests."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -21,7 +21,15 @@ from planner.specs.workload import (
     WeibullArrivals,
     Workload,
 )
-from planner.workloads import converse, cut, draw_lengths, played, renewals
+from planner.workloads import (
+    Conversations,
+    conversations,
+    cut,
+    draw_lengths,
+    played,
+    renewals,
+)
+from planner.workloads.sessions import LEAD
 
 _BLOCK = 4096
 
@@ -39,6 +47,8 @@ class RequestStream:
     warmup_requests: int = 0
     prefixes: PrefixBlocks | None = None
     """Ids of each request's KV blocks, where it is known which prompts start alike."""
+    priority: Integers | None = None
+    """Class of each request, 0 is served first; None: all alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +68,9 @@ class ClosedLoopStream:
     seeds: tuple[np.random.SeedSequence, np.random.SeedSequence]
     warmup_s: float = 0.0
     warmup_requests: int = 0
+    priority_shares: tuple[float, ...] = ()
+    """Of each class, 0 first; empty: all alike."""
+    priority_seed: np.random.SeedSequence | None = None
 
     def drawer(self) -> Callable[[float], tuple[int, int]]:
         """Return a function: time since the start [s] -> (input, output) of the next request."""
@@ -76,7 +89,20 @@ class ClosedLoopStream:
         return draw
 
 
-Stream = RequestStream | ClosedLoopStream
+@dataclass(frozen=True, eq=False)
+class SessionStream:
+    """Conversations whose turns are sent when the one before is answered, after a pause."""
+
+    turns: Conversations
+    duration_s: float | None
+    """Turns that would be sent later are not. [s]"""
+    warmup_s: float = 0.0
+    warmup_requests: int = 0
+    priority: Integers | None = None
+    """Class of each turn."""
+
+
+Stream = RequestStream | ClosedLoopStream | SessionStream
 
 
 def generate(workload: Workload, run: Run) -> Stream:
@@ -95,7 +121,8 @@ def generate(workload: Workload, run: Run) -> Stream:
         Nothing ends the arrivals, or no request arrives at all.
     """
     arrivals = workload.arrivals
-    seeds = np.random.SeedSequence(run.seed).spawn(3)
+    seeds = np.random.SeedSequence(run.seed).spawn(4)
+    shares = workload.priority_shares
     if isinstance(arrivals, ClosedLoopArrivals):
         if run.requests is None and run.duration_s is None:
             raise InputError(
@@ -112,24 +139,46 @@ def generate(workload: Workload, run: Run) -> Stream:
             seeds=(seeds[1], seeds[2]),
             warmup_s=run.warmup_s,
             warmup_requests=run.warmup_requests,
+            priority_shares=shares,
+            priority_seed=seeds[3],
         )
     match arrivals:
         case TraceArrivals():
             table = played(arrivals, run)
+        case SessionArrivals() if arrivals.mean_think_s is not None:
+            turns = conversations(workload, run)
+            return SessionStream(
+                turns, run.duration_s, run.warmup_s, run.warmup_requests,
+                _classes(shares, turns.session, seeds[3]),
+            )  # fmt: skip
         case SessionArrivals():
-            table = converse(workload, run)
+            turns = conversations(workload, run, LEAD)
+            table = replace(turns.table, priority=_classes(shares, turns.session, seeds[3]))
         case CurveArrivals():
             times = _curve(arrivals, run, np.random.default_rng(seeds[0]))
-            table = _with_lengths(times, workload, run, seeds[1:])
+            table = _with_lengths(times, workload, run, seeds[1:3])
         case PoissonArrivals() | GammaArrivals() | WeibullArrivals():
             times = renewals(arrivals, run, np.random.default_rng(seeds[0]))
-            table = _with_lengths(times, workload, run, seeds[1:])
+            table = _with_lengths(times, workload, run, seeds[1:3])
         case _:
             assert_never(arrivals)
+    classes = table.priority
+    if classes is None:
+        classes = _classes(shares, np.arange(len(table)), seeds[3])
     return RequestStream(
         table.arrival_s, table.input_tokens, table.output_tokens,
-        run.warmup_s, run.warmup_requests, table.prefixes,
+        run.warmup_s, run.warmup_requests, table.prefixes, classes,
     )  # fmt: skip
+
+
+def _classes(
+    shares: tuple[float, ...], who: Integers, seed: np.random.SeedSequence
+) -> Integers | None:
+    """Draw a class for everybody, the same for all that somebody sends; None: all alike."""
+    if not shares:
+        return None
+    drawn = np.random.default_rng(seed).random(int(who.max(initial=0)) + 1)
+    return np.minimum(np.searchsorted(np.cumsum(shares), drawn, "right"), len(shares) - 1)[who]
 
 
 def _with_lengths(

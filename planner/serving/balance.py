@@ -1,7 +1,8 @@
 """Choosing among equals: which replica, and which rank in it, takes the next request."""
 
 import random
-from typing import Protocol, assert_never
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from planner.specs.deployment import RouterName
 
@@ -130,6 +131,110 @@ class Random:
         self._outstanding[member] -= 1
 
 
+BY_PREFIX = ("prefix_aware", "prefix_cost")
+"""Routers that ask what caches hold."""
+
+MATCH_SHARE, MOST_APART, MOST_RATIO = 0.3, 64, 1.5
+"""Shortest match worth following, as a share of the prompt; requests between the fullest and the
+emptiest member above which load decides; how many times as many the fullest must have, too."""
+
+
+def longest_match(matches: Sequence[int], load: Sequence[int], tokens: int) -> int:
+    """Place of the member with the longest match, or of the least loaded [1]_.
+
+    Load decides where no match is long and where load is uneven.  Of equals the one with fewest
+    requests, then the first.
+
+    Parameters
+    ----------
+    matches, load : prompt tokens that each member holds, and requests it has.
+    tokens : the prompt.
+
+    References
+    ----------
+    .. [1] SGLang model gateway (sglang_router), policy ``cache_aware``: ``cache_threshold`` 0.3,
+       ``balance_abs_threshold`` 64, ``balance_rel_threshold`` 1.5.
+    """
+    least, most, best = min(load), max(load), max(matches)
+    uneven = most - least > MOST_APART and most > MOST_RATIO * least
+    if uneven or best < MATCH_SHARE * tokens:
+        return load.index(least)
+    return min(
+        (own, place)
+        for place, (match, own) in enumerate(zip(matches, load, strict=True))
+        if match == best
+    )[1]
+
+
+def least_cost(matches: Sequence[int], held: Sequence[int]) -> int:
+    """Place of the member where tokens to compute and tokens held are fewest; the first of equals.
+
+    Dynamo's rule at temperature 0 and weight 1 [1]_: blocks of the prompt that are not cached
+    there, and blocks of what it runs; in tokens here, and answers left out.
+
+    Parameters
+    ----------
+    matches, held : prompt tokens that each member holds of this request, and of those it has.
+
+    References
+    ----------
+    .. [1] NVIDIA Dynamo documentation, Router Design: cost = overlap weight x prefill blocks +
+       decode blocks.
+    """
+    return min(range(len(held)), key=lambda one: held[one] - matches[one])
+
+
+class PrefixAware:
+    """The member with the longest match, see :func:`longest_match`.
+
+    Routers of SGLang keep a tree of what they sent where; here they know what is cached, as those
+    do that listen to the engines' cache events.
+    """
+
+    __slots__ = ("outstanding",)
+
+    def __init__(self, members: int) -> None:
+        self.outstanding = [0] * members
+        """Requests each member has."""
+
+    def choose(self, matches: Sequence[int], tokens: int) -> int:
+        """Choose a member for a prompt of ``tokens`` and count it there."""
+        member = longest_match(matches, self.outstanding, tokens)
+        self.outstanding[member] += 1
+        return member
+
+    def take(self, tokens: int) -> int:
+        """Choose without knowing any cache: the least loaded."""
+        return self.choose([0] * len(self.outstanding), max(1, tokens))
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count one request less at a member."""
+        self.outstanding[member] -= 1
+
+
+class PrefixCost:
+    """The member where tokens to compute and tokens held are fewest, see :func:`least_cost`."""
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self, members: int) -> None:
+        self._tokens = [0] * members
+
+    def choose(self, matches: Sequence[int], tokens: int) -> int:
+        """Choose a member for a prompt of ``tokens`` and count it there."""
+        member = least_cost(matches, self._tokens)
+        self._tokens[member] += tokens
+        return member
+
+    def take(self, tokens: int) -> int:
+        """Choose without knowing any cache."""
+        return self.choose([0] * len(self._tokens), tokens)
+
+    def release(self, member: int, tokens: int) -> None:
+        """Count a prompt less at a member."""
+        self._tokens[member] -= tokens
+
+
 class OnlyOne:
     """The single member."""
 
@@ -147,16 +252,15 @@ def balancer(name: RouterName, members: int, seed: int = 0) -> Balancer:
     """Return the balancer of a name."""
     if members == 1:
         return OnlyOne()
-    match name:
-        case "round_robin":
-            return RoundRobin(members)
-        case "least_requests":
-            return LeastRequests(members)
-        case "least_kv":
-            return LeastKv(members)
-        case "random":
-            return Random(members, 1, seed)
-        case "power_of_two":
-            return Random(members, 2, seed)
-        case _:
-            assert_never(name)
+    if name in ("random", "power_of_two"):
+        return Random(members, 1 if name == "random" else 2, seed)
+    return _DETERMINATE[name](members)
+
+
+_DETERMINATE: dict[str, Callable[[int], Balancer]] = {
+    "round_robin": RoundRobin,
+    "least_requests": LeastRequests,
+    "least_kv": LeastKv,
+    "prefix_aware": PrefixAware,
+    "prefix_cost": PrefixCost,
+}

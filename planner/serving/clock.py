@@ -9,6 +9,8 @@ from heapq import heappop, heappush
 
 import simpy
 
+from planner.serving.prefix_ledger import PrefixLedger
+
 ARRIVAL = 1 << 30
 """Priority of arrivals within an instant; the end of a step of replica ``r`` has ``r``."""
 WAKING = ARRIVAL + 1
@@ -31,6 +33,11 @@ class Clock(simpy.Environment):
         alarm = Alarm(self, callback)
         heappush(self._queue, (time_s, priority, next(self._eid), alarm))  # type: ignore[misc]
         return alarm
+
+    @property
+    def pending(self) -> int:
+        """Events in the calendar."""
+        return len(self._queue)
 
     def run_out(self) -> None:
         """Handle events until there is none, as :meth:`simpy.Environment.run` does.
@@ -70,8 +77,9 @@ def _counts() -> "array[int]":
     return array("q")
 
 
-TOO_LONG, SHED, LOST = -1, -2, -3
-"""In place of a replica's number: never to be run; turned away; lost with a failed replica."""
+TOO_LONG, SHED, LOST, ROUTER = -1, -2, -3, -4
+"""In place of a replica's number: never to be run; turned away; lost with a failed replica; still
+at the router, for no replica is up."""
 
 
 @dataclass(slots=True)
@@ -91,12 +99,29 @@ class Ledger:
     cached: "array[int] | None" = None
     """Prompt tokens found in the cache; None: none of any."""
     priority: "array[int] | None" = None
+    """Class of every request, 0 first; None: all alike."""
+    prefixes: "PrefixLedger | None" = None
+    """Names of blocks, where a prefix cache looks for them."""
     replica: "array[int]" = field(default_factory=_counts)
     """Replica that took it (the one that decodes, where pools are apart), or why none did."""
     preempted: dict[int, int] = field(default_factory=dict)
     """Times a request was preempted, where it was."""
     retried: dict[int, int] = field(default_factory=dict)
     """Times a request began anew after its replica failed, where it did."""
+    lost_s: dict[int, float] = field(default_factory=dict)
+    """When a request was lost, where it was. [s]"""
+    handed: "array[int]" = field(default_factory=_counts)
+    """Requests whose prompt a pool of its own computed, in the order they were done."""
+    sender: "array[int]" = field(default_factory=_counts)
+    """Which of its replicas did."""
+    prompt_end_s: "array[float]" = field(default_factory=_times)
+    """When."""
+
+    def hand_over(self, request: int, sender: int, now_s: float) -> None:
+        """Note that a prompt is done and its cache leaves for another pool."""
+        self.handed.append(request)
+        self.sender.append(sender)
+        self.prompt_end_s.append(now_s)
 
     def expect(self, count: int) -> None:
         """Make room for the times of ``count`` more requests."""

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 from planner.errors import InputError
+from planner.serving.balance import BY_PREFIX
 from planner.serving.config import ReplicaConfig
 from planner.serving.decoding import NEVER
+from planner.serving.operations import Operations
+from planner.serving.prefix_tier import TierSetup
 from planner.serving.timing import Timing
 from planner.specs.deployment import RouterName
 
@@ -20,6 +23,8 @@ class PoolSetup:
     router: RouterName = "least_requests"
     """Who gets the next request; of equals the lowest number.  Within a replica it is always the
     rank with fewest outstanding requests."""
+    tier: TierSetup | None = None
+    """Store behind the replicas' prefix caches."""
     max_outstanding: int | None = None
     """Requests in the pool, a replica on average, beyond which arrivals are turned away."""
 
@@ -58,8 +63,19 @@ class Cluster:
     """From a client's send to the router: front end, tokeniser, transport. [s]"""
     seed: int = 0
     """Of routers that draw."""
+    operations: Operations | None = None
+    """None: every replica serves all the time."""
 
     def __post_init__(self) -> None:
+        for pool in self.pools:
+            if pool.router in BY_PREFIX and not pool.config.prefix_cache:
+                raise InputError(
+                    "", "router",
+                    f"{pool.router} needs a prefix cache to ask: give prefix_cache, or another "
+                    "router",
+                )  # fmt: skip
+        if self.operations is not None:
+            self.operations.check([pool.replicas for pool in self.pools])
         roles = tuple(pool.config.role for pool in self.pools)
         if roles not in (("both",), ("prefill", "decode")):
             raise InputError(
@@ -70,6 +86,11 @@ class Cluster:
     def apart(self) -> bool:
         """Whether prompts and answers have pools of their own."""
         return len(self.pools) > 1
+
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether the pool that computes prompts has prefix caches."""
+        return self.pools[0].config.prefix_cache
 
     def refuses(self, input_tokens: int, output_tokens: int) -> bool:
         """Whether a request can never run."""

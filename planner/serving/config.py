@@ -49,6 +49,10 @@ class ReplicaConfig:
     """Decode steps for which prompts wait until every rank has one, so that no rank idles while
     others compute prompts; 0: they do not wait."""
     role: Role = "both"
+    prefix_cache: bool = False
+    """Each rank keeps the KV of prompts for others that start alike, as a stream names them."""
+    rank_router: Literal["least_requests", "prefix_aware"] = "least_requests"
+    """Which rank of the replica takes a request."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -63,6 +67,12 @@ class ReplicaConfig:
             raise InputError(
                 "", "cached_input_share", f"must be in [0, 1), got {self.cached_input_share}"
             )
+        if self.prefix_cache and self.cached_input_share:
+            raise InputError(
+                "", "cached_input_share", "and a prefix cache exclude each other; give one of them"
+            )
+        if self.prefix_cache and self.role == "decode":
+            raise InputError("", "prefix_cache", "belongs to the pool that computes prompts")
         if self.answer_reserve_share < 1 and self.preemption == "none":
             raise InputError("", "preemption", "none cannot follow a reserve share below 1")
         if self.balance_steps and self.separate:

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from planner.serving.arrivals import ClosedLoopStream, RequestStream, Stream, generate
+from planner.serving.arrivals import (
+    ClosedLoopStream,
+    RequestStream,
+    SessionStream,
+    Stream,
+    generate,
+)
 from planner.serving.prefix_cache import replay
 from planner.specs.requests import RequestTable
 from planner.specs.workload import CurveArrivals, Run, TraceArrivals, Workload
@@ -86,10 +92,14 @@ def _requests(workload: Workload, run: Run) -> RequestTable:
     stream = generate(workload, run)
     if isinstance(stream, ClosedLoopStream):
         return _closed(stream, notes)
+    if isinstance(stream, SessionStream):
+        notes = (*notes, "times as if answers took none: turns wait for them")
     return replace(_open(stream), format=arrivals.kind, notes=notes)
 
 
 def _open(stream: Stream) -> RequestTable:
+    if isinstance(stream, SessionStream):
+        return stream.turns.table
     assert isinstance(stream, RequestStream)
     return RequestTable(
         stream.arrival_s, stream.input_tokens, stream.output_tokens, stream.prefixes

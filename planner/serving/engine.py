@@ -12,70 +12,16 @@ every answer, requests that arrive together at an idle replica are seen together
 exactly at a step boundary (a closed loop without think time has many) takes part one step later.
 """
 
-from array import array
-from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
-from typing import Protocol
-
 import simpy
 
-from planner.serving.balance import balancer
-from planner.serving.clock import WAKING, Clock, Ledger
-from planner.serving.config import ReplicaConfig
+from planner.serving.balance import PrefixAware, balancer
+from planner.serving.clock import WAKING
 from planner.serving.decoding import NEVER
 from planner.serving.meter import Meter
+from planner.serving.ranks import ranks_of
 from planner.serving.scheduler import Scheduler
-from planner.serving.separate import SeparateScheduler
-from planner.serving.timing import Segment, Timing, delayed, scaled, steps_beyond
-
-
-class _Ones(array):  # type: ignore[type-arg]
-    """An answer of one token, whatever the request: what a prefill replica produces."""
-
-    def __getitem__(self, index: object) -> int:  # type: ignore[override]
-        return 1
-
-
-_ONES: MutableSequence[int] = _Ones("q")
-
-
-class ReplicaEngine(Protocol):
-    """What the router needs of a replica: the jumping one and the plain one have it."""
-
-    meter: Meter
-    now_s: float
-
-    def submit(self, request: int, now_s: float) -> None:
-        """Take a request that arrives now."""
-        ...
-
-    def stop(self, now_s: float) -> None:
-        """End the step in progress and do no other."""
-        ...
-
-    def fail(self, now_s: float) -> list[int]:
-        """Break off the step in progress and forget everything.  Return its requests."""
-        ...
-
-    def slow(self, now_s: float, factor: float) -> None:
-        """From the next step on, let every step take ``factor`` times as long."""
-        ...
-
-    def remaining(self) -> dict[int, int]:
-        """Tokens still to produce of each request that is decoding now."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where a replica works: clock, requests, timing, limits, and whom it tells of an answer."""
-
-    clock: Clock
-    ledger: Ledger
-    timing: Timing
-    config: ReplicaConfig
-    done: Callable[[int, int, float], None]
-    """Called with the replica's number, the request and the time [s] when it is done with one."""
+from planner.serving.site import Site
+from planner.serving.timing import Segment, delayed, scaled, steps_beyond
 
 
 class Replica:
@@ -88,6 +34,7 @@ class Replica:
 
     __slots__ = (
         "_ahead",
+        "_alone",
         "_at",
         "_balancer",
         "_balances",
@@ -127,21 +74,17 @@ class Replica:
         self.now_s = 0.0
         """End of the last stretch, or of the one in progress. [s]"""
         self._number, self._site = number, site
-        config, ledger = site.config, site.ledger
+        config = site.config
         self._separate = config.separate
         self._at, self._segment_of = site.clock.at, site.timing.segment
         self._several, self._poll = config.ranks > 1, config.poll_steps
         self._ahead = config.polls_ahead
         self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
+        self._alone = not (self._several or self._balances)
         self._delivers = config.role != "prefill"
-        kind = SeparateScheduler if config.separate else Scheduler
-        answers = _ONES if config.role == "prefill" else ledger.answers
-        self._ranks = [
-            kind(config, ledger.prompts, answers, ledger.cached, ledger.priority)
-            for _ in range(config.ranks)
-        ]
+        self._ranks = ranks_of(config, site.ledger, number)
         self._loads = [rank.view for rank in self._ranks]
-        self._balancer = balancer("least_requests", config.ranks)
+        self._balancer = balancer(config.rank_router, config.ranks)
         self._rank_of: dict[int, int] = {}
         self._inbox: list[tuple[Scheduler, int]] = []
         self._polled, self._since_poll = True, 0
@@ -159,7 +102,7 @@ class Replica:
         """Take a request that arrives now. [s]"""
         rank = self._ranks[0]
         if self._several:
-            member = self._rank_of[request] = self._balancer.take(0)
+            member = self._rank_of[request] = self._choose(request, now_s)
             rank = self._ranks[member]
         if self._poll > 1:
             self._inbox.append((rank, request))
@@ -171,6 +114,24 @@ class Replica:
                 self._timer = self._at(now_s, WAKING, self._wake)
         elif admissible and self._cuttable:
             self._cut(now_s)
+
+    def _choose(self, request: int, now_s: float) -> int:
+        """Choose the rank of a request."""
+        by_rank = self._balancer
+        if isinstance(by_rank, PrefixAware):
+            prompt = self._site.ledger.prompts[request]
+            return by_rank.choose(self._matches(request, now_s), prompt)
+        return by_rank.take(0)
+
+    def match(self, request: int, now_s: float) -> int:
+        """Prompt tokens that the best rank's cache holds of a request now. [tokens]"""
+        return max(self._matches(request, now_s))
+
+    def _matches(self, request: int, now_s: float) -> list[int]:
+        steps = 0
+        if self._steps > 1 and self._timer is not None and self._segment is not None:
+            steps = steps_beyond(self._segment, self._start_s, now_s) - 1
+        return [rank.match(request, steps) for rank in self._ranks]
 
     def stop(self, now_s: float) -> None:
         """End the step in progress and do no other."""
@@ -203,7 +164,7 @@ class Replica:
         self._rank_of.clear()
         self._paused_s.clear()
         self._late.clear()
-        self._balancer = balancer("least_requests", self._site.config.ranks)
+        self._balancer = balancer(self._site.config.rank_router, self._site.config.ranks)
         self._timer, self._segment = None, None
         self._polled, self._since_poll, self._cuttable = True, 0, False
         self._holding, self._held_steps = False, 0
@@ -266,6 +227,8 @@ class Replica:
 
     def _plan(self, now_s: float) -> int:
         """Let every rank decide.  Return the steps that holds for, 0: there is nothing to do."""
+        if self._alone:
+            return self._plan_alone(now_s)
         left, prefill = NEVER, False
         sequences = held_tokens = 0
         loads = self._loads
@@ -292,6 +255,23 @@ class Replica:
         if held:
             left = min(left, held)
         return left if sequences else 0
+
+    def _plan_alone(self, now_s: float) -> int:
+        """Plan a replica of one rank: the same, without the sums."""
+        rank = self._ranks[0]
+        admitted = rank.plan()
+        if admitted:
+            self._admit(admitted, now_s)
+        if rank.preempted:
+            self._preempt(rank, now_s)
+        load = self._loads[0] = rank.view
+        sequences = self._sequences = load.sequences
+        self._held_tokens = rank.load.context_tokens + rank.held_prompt_tokens
+        if load.prefill_tokens:
+            self._polled = True
+            return 1
+        self._polled = False
+        return rank.left if sequences else 0
 
     def _hold(self, now_s: float) -> int:
         """Let ranks admit.  Return the steps for which prompts now wait for other ranks'."""

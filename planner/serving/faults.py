@@ -1,8 +1,7 @@
 """When things break and when they are back: devices, nodes and links as alternating renewals.
 
 A component is up for a time of mean MTBF, down for a time of mean MTTR, and so on; components are
-independent.  Nothing here knows a clock or a request: a simulation asks for the outages of a run
-beforehand, so the same seed breaks the same things whatever is served.
+independent.  Nothing here knows a clock or a request.
 
 References
 ----------
@@ -11,14 +10,13 @@ References
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from planner.errors import InputError
-from planner.specs.requests import Floats, Integers
 
 MOST_SPARES = 1_000
 
@@ -56,126 +54,20 @@ class Failing:
         return self.mtbf_s / (self.mtbf_s + self.mttr_s)
 
 
-@dataclass(frozen=True, eq=False)
-class Outages:
-    """Outages by the time they begin; a row each."""
+def alternating(failing: Failing, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
+    """Outages of one component one after the other, without end: (begin, end). [s]
 
-    kind: ComponentKind
-    component: Integers
-    """Number of the component, 0 to ``count`` - 1."""
-    begin_s: Floats
-    """0 where it was down already when the run began. [s]"""
-    end_s: Floats
-    """May lie after the end of the run. [s]"""
-    speed_share: float
-
-    def __len__(self) -> int:
-        return len(self.component)
-
-
-def outages(failing: Failing, duration_s: float, seed: np.random.SeedSequence) -> Outages:
-    """Draw what breaks in a run; stationary from its first second.
-
-    Every component has a random stream of its own: more components, or a longer run, leave the
-    outages of the others as they were.
-
-    Parameters
-    ----------
-    duration_s : outages that begin before this. [s]
-    seed : of this kind of component.
+    It may be down at time 0 already, with what is left of a repair.
     """
-    number, begin, end = [], [], []
-    for component, own in enumerate(seed.spawn(failing.count)):
-        begins, ends = _alternate(failing, duration_s, np.random.default_rng(own))
-        number.append(np.full(len(begins), component))
-        begin.append(begins)
-        end.append(ends)
-    if not number:
-        empty = np.zeros(0)
-        return Outages(failing.kind, empty.astype(np.int64), empty, empty, failing.speed_share)
-    begin_s = np.concatenate(begin)
-    order = np.argsort(begin_s, kind="stable")
-    return Outages(
-        failing.kind, np.concatenate(number)[order], begin_s[order],
-        np.concatenate(end)[order], failing.speed_share,
-    )  # fmt: skip
-
-
-def _alternate(
-    failing: Failing, duration_s: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Begins and ends of one component's outages."""
-    begins, ends = [], []
+    drawn = failing.repair == "exponential"
     now_s = 0.0
-    if rng.random() >= failing.availability:  # down at the start: what is left of a repair
-        left_s = (
-            rng.exponential(failing.mttr_s)
-            if failing.repair == "exponential"
-            else rng.uniform(0, failing.mttr_s)
-        )
-        begins.append(0.0)
-        ends.append(left_s)
-        now_s = left_s
+    if rng.random() >= failing.availability:
+        now_s = rng.exponential(failing.mttr_s) if drawn else rng.uniform(0, failing.mttr_s)
+        yield 0.0, now_s
     while True:
-        now_s += rng.exponential(failing.mtbf_s)
-        if now_s >= duration_s:
-            return np.array(begins), np.array(ends)
-        begins.append(now_s)
-        now_s += (
-            rng.exponential(failing.mttr_s) if failing.repair == "exponential" else failing.mttr_s
-        )
-        ends.append(now_s)
-
-
-def group_outages(outages: Outages, per_group: int) -> Outages:
-    """Outages of groups of consecutive components that need all their members.
-
-    An expert-parallel group whose experts have no copy elsewhere stops when one device does; a
-    node's devices stop with it.  Overlapping outages of members are one outage of the group.
-    """
-    if per_group < 1:
-        raise InputError("", "per_group", f"must be at least 1, got {per_group}")
-    group = outages.component // per_group
-    order = np.lexsort((outages.begin_s, group))
-    merged: list[tuple[int, float, float]] = []
-    rows = zip(
-        group[order].tolist(), outages.begin_s[order].tolist(), outages.end_s[order].tolist(),
-        strict=True,
-    )  # fmt: skip
-    for number, begin_s, end_s in rows:
-        if merged and merged[-1][0] == number and begin_s <= merged[-1][2]:
-            merged[-1] = (number, merged[-1][1], max(merged[-1][2], end_s))
-        else:
-            merged.append((number, begin_s, end_s))
-    merged.sort(key=lambda row: row[1])
-    columns = list(zip(*merged, strict=True)) if merged else [(), (), ()]
-    return Outages(
-        outages.kind, np.array(columns[0], np.int64), np.array(columns[1], np.float64),
-        np.array(columns[2], np.float64), outages.speed_share,
-    )  # fmt: skip
-
-
-def joined(parts: Sequence[Outages]) -> Outages:
-    """Outages of the same components from several causes, by time: devices, and their nodes."""
-    if len({part.speed_share for part in parts}) != 1:
-        raise InputError("", "failures", "only outages of one speed can be joined")
-    begin_s = np.concatenate([part.begin_s for part in parts])
-    order = np.argsort(begin_s, kind="stable")
-    return Outages(
-        parts[0].kind, np.concatenate([part.component for part in parts])[order], begin_s[order],
-        np.concatenate([part.end_s for part in parts])[order], parts[0].speed_share,
-    )  # fmt: skip
-
-
-def down_s(outages: Outages, duration_s: float) -> float:
-    """Component-seconds lost in a run; outages of one component must not overlap. [s]"""
-    ends = np.minimum(outages.end_s, duration_s)
-    return float(np.maximum(0.0, ends - outages.begin_s).sum())
-
-
-def group_availability(failing: Failing, members: int) -> float:
-    r"""Share of time all ``members`` are up: :math:`A^{n}` for independent components."""
-    return failing.availability**members
+        begin_s = now_s + rng.exponential(failing.mtbf_s)
+        now_s = begin_s + (rng.exponential(failing.mttr_s) if drawn else failing.mttr_s)
+        yield begin_s, now_s
 
 
 def spares_needed(groups: int, availability: float, promise: float) -> int:

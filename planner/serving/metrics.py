@@ -24,7 +24,7 @@ References
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Summary of a run; ``arrived = finished + rejected + unfinished``, warm-up excluded."""
+    """Summary of a run, warm-up excluded: ``arrived = finished + rejected + unfinished + lost``."""
 
     arrived: int
     finished: int
@@ -132,11 +132,27 @@ class Metrics:
     """Share of counted requests within every promised limit (see :func:`request_limits`)."""
     goodput_requests_per_s: float
     """Counted requests within every limit over the time they arrived in: the steady window."""
+    lost: int = 0
+    """Lost with a failed replica."""
 
     @property
     def broken(self) -> tuple[Promise, ...]:
         """The promises that were not kept."""
         return tuple(promise for promise in self.promises if not promise.kept)
+
+    def overloaded(self) -> "Metrics":
+        """Without what an ever longer queue makes meaningless.
+
+        Waits have no percentiles, and no promise about them is kept.
+        """
+        promises = tuple(
+            promise if promise.name.startswith("tpot") else replace(promise, value_s=math.inf)
+            for promise in self.promises
+        )
+        return replace(
+            self, ttft_s=_NOTHING, e2e_s=_NOTHING, queue_s=_NOTHING, promises=promises,
+            slo_met=all(promise.kept for promise in promises),
+        )  # fmt: skip
 
 
 def summarise(records: Records, slo: Slo | None = None) -> Metrics:
@@ -150,11 +166,7 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
     counted = records.counted
     if not counted.any():
         raise InputError("", "run.warmup_s", "leaves no request to count; shorten it or the run")
-    samples = _latencies(records)
-    summaries = {
-        name: _percentiles(values[counted & np.isfinite(values)])
-        for name, values in samples.items()
-    }
+    samples, summaries = _latencies(records), latency_percentiles(records, counted)
     throughput = _overall(records)
     promises = _promises(samples, records, slo)
     good = _within(samples, records, slo)
@@ -186,7 +198,21 @@ def summarise(records: Records, slo: Slo | None = None) -> Metrics:
         goodput_requests_per_s=float(good.sum()) / (window[1] - window[0])
         if window[1] > window[0]
         else 0.0,
+        lost=int((counted & records.lost).sum()),
     )
+
+
+def latency_percentiles(records: Records, which: NDArray[np.bool_]) -> dict[str, Percentiles]:
+    """Percentiles of ``ttft``, ``tpot``, ``e2e`` and ``queue`` over some requests. [s]"""
+    return {
+        name: _percentiles(values[which & np.isfinite(values)])
+        for name, values in _latencies(records).items()
+    }
+
+
+def within_limits(records: Records, slo: Slo | None) -> NDArray[np.bool_]:
+    """Say for each counted request whether it was answered within every limit."""
+    return _within(_latencies(records), records, slo)
 
 
 def _latencies(records: Records) -> dict[str, Floats]:
@@ -252,10 +278,12 @@ def _steady(records: Records, start_s: float, end_s: float) -> Throughput:
     An answer's tokens after the first count as evenly spread from first token to finish.
     """
     window_s = end_s - start_s
+    if window_s <= 0:  # nothing was ever served
+        return Throughput(0.0, 0.0, 0.0, 0.0)
     first_s, finish_s = records.first_token_s, records.finish_s
     began = (first_s >= start_s) & (first_s <= end_s)
     ended = (finish_s >= start_s) & (finish_s <= end_s)
-    last_s = np.where(np.isfinite(finish_s), finish_s, records.end_s)
+    last_s = records.left_s
     spread = last_s > first_s
     first_s, last_s = first_s[spread], last_s[spread]
     inside_s = np.clip(last_s, start_s, end_s) - np.clip(first_s, start_s, end_s)

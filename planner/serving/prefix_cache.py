@@ -39,13 +39,15 @@ class PrefixCache:
     block_tokens : tokens of one block. [tokens]
     """
 
-    __slots__ = ("_blocks", "_idle", "_pins", "block_tokens")
+    __slots__ = ("_blocks", "_idle", "_pins", "block_tokens", "evicted_blocks")
 
     def __init__(self, capacity_tokens: float, block_tokens: int) -> None:
         self.block_tokens = block_tokens
         self._blocks = capacity_tokens / block_tokens
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._pins: dict[int, int] = {}
+        self.evicted_blocks = 0
+        """Blocks that gave way so far."""
 
     @property
     def held_tokens(self) -> int:
@@ -69,20 +71,25 @@ class PrefixCache:
             matched += 1
         return max(0, min(matched * self.block_tokens, input_tokens - 1))
 
-    def pin(self, ids: Ids, tokens: int) -> None:
-        """Keep the first ``tokens`` of a prompt, which :meth:`match` found, until unpinned."""
+    def pinned_among(self, ids: Ids) -> int:
+        """Count the blocks of these that running requests hold."""
         pins = self._pins
-        for block in ids[: -(-tokens // self.block_tokens)]:
+        return sum(block in pins for block in ids)
+
+    def hold(self, ids: Ids) -> None:
+        """Keep blocks, found or computed, until they are let go as often as held."""
+        pins, idle = self._pins, self._idle
+        for block in ids:
             if block in pins:
                 pins[block] += 1
             else:
-                del self._idle[block]
+                idle.pop(block, None)
                 pins[block] = 1
 
-    def unpin(self, ids: Ids, tokens: int) -> None:
-        """Let go of what :meth:`pin` kept: it becomes the most recently used."""
+    def let_go(self, ids: Ids) -> None:
+        """Let go of what :meth:`hold` kept: it becomes the most recently used."""
         pins = self._pins
-        for block in reversed(ids[: -(-tokens // self.block_tokens)]):
+        for block in reversed(ids):
             if pins[block] > 1:
                 pins[block] -= 1
             else:
@@ -124,6 +131,7 @@ class PrefixCache:
         while self._idle and len(self._idle) + len(self._pins) > self._blocks:
             self._idle.popitem(last=False)
             gone += 1
+        self.evicted_blocks += gone
         return gone * self.block_tokens
 
 
@@ -136,20 +144,18 @@ class SharedTier:
     Parameters
     ----------
     capacity_tokens, block_tokens : as for :class:`PrefixCache`.
-    kv_bytes_per_token : KV of all layers that a load moves. [bytes]
-    bytes_per_s : bandwidth of the link out of the store, one direction. [bytes/s]
+    s_per_token : time of one token's KV on the link out of the store. [s]
     latency_s : time a load takes beside its bytes. [s]
     """
 
-    __slots__ = ("_bytes_per_s", "_cache", "_free_s", "_kv_bytes", "_latency_s")
+    __slots__ = ("_cache", "_free_s", "_latency_s", "_s_per_token")
 
     def __init__(
         self, capacity_tokens: float, block_tokens: int, *,
-        kv_bytes_per_token: float, bytes_per_s: float, latency_s: float = 0.0,
+        s_per_token: float, latency_s: float = 0.0,
     ) -> None:  # fmt: skip
         self._cache = PrefixCache(capacity_tokens, block_tokens)
-        self._kv_bytes, self._bytes_per_s = kv_bytes_per_token, bytes_per_s
-        self._latency_s, self._free_s = latency_s, 0.0
+        self._s_per_token, self._latency_s, self._free_s = s_per_token, latency_s, 0.0
 
     @property
     def held_tokens(self) -> int:
@@ -166,12 +172,12 @@ class SharedTier:
 
     def load_s(self, tokens: int) -> float:
         """Time to load so many tokens over a free link. [s]"""
-        return self._latency_s + tokens * self._kv_bytes / self._bytes_per_s
+        return self._latency_s + tokens * self._s_per_token
 
     def load(self, now_s: float, tokens: int) -> float:
         """Start a load, behind those under way; return when it is there. [s]"""
         begin_s = max(now_s, self._free_s)
-        self._free_s = begin_s + tokens * self._kv_bytes / self._bytes_per_s
+        self._free_s = begin_s + tokens * self._s_per_token
         return self._free_s + self._latency_s
 
 

@@ -1,7 +1,7 @@
 """What a simulation leaves behind: a row a request, and sums over the replicas' steps."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from planner.serving.clock import LOST, SHED, TOO_LONG
 from planner.serving.cluster import Cluster
+from planner.serving.fleet_log import FleetHistory
 from planner.serving.meter import Meter
+from planner.serving.overload import Overload, overload
+from planner.serving.prefix_ledger import PrefixUse
 
 if TYPE_CHECKING:
     from planner.serving.clock import Ledger
@@ -34,7 +37,8 @@ class Records:
     """Below ``output_tokens`` only where the horizon stopped the run."""
     replica: Integers
     """Replica that took the request (the one that decodes, where pools are apart); -1: rejected as
-    too long ever to run, -2: turned away by an admission limit, -3: lost with a failed replica."""
+    too long ever to run, -2: turned away by an admission limit or while no replica was up, -3: lost
+    with a failed replica, -4: still at the router, for no replica was up."""
     counted: Mask
     """Arrived after the warm-up."""
     end_s: float
@@ -63,8 +67,22 @@ class Records:
     """By request: times it was put back because the cache was full."""
     retries: Integers
     """By request: times it began anew after its replica failed."""
+    priority: Integers | None = None
+    """By request: its class, 0 first; None: all alike."""
+    prefix: PrefixUse | None = None
+    """What prefix caches gave; None without them."""
     prefill_replicas: int = 0
     """The first ones only compute prompts; 0: every replica does everything."""
+    lost_s: Floats | None = None
+    """When a request was lost; ``nan`` where it was not.  None: none was. [s]"""
+    fleet: FleetHistory | None = None
+    """What happened to replicas; None: every one served all the time."""
+    handed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Requests whose prompt a pool of its own computed; the two columns below are theirs."""
+    sender: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Replica that computed the prompt."""
+    prompt_end_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """When the prompt was done and its KV cache left. [s]"""
 
     @property
     def rejected(self) -> Mask:
@@ -73,7 +91,7 @@ class Records:
 
     @property
     def shed(self) -> Mask:
-        """Turned away by an admission limit."""
+        """Turned away by an admission limit, or while no replica was up."""
         return self._is(SHED)
 
     @property
@@ -112,8 +130,25 @@ class Records:
 
     @property
     def idle_s(self) -> Floats:
-        """By replica: time without a step. [s]"""
+        """By replica: time without a step while it is paid for. [s]"""
+        if self.fleet is not None:
+            return self.fleet.paid_s() - self.busy_s
         return self.end_s - self.busy_s
+
+    @property
+    def waited_until_s(self) -> Floats:
+        """Admitted, else lost, else the end of the run. [s]"""
+        return np.where(np.isfinite(self.admitted_s), self.admitted_s, self._dropped_s())
+
+    @property
+    def left_s(self) -> Floats:
+        """Finished, else lost, else the end of the run. [s]"""
+        return np.where(self.finished, self.finish_s, self._dropped_s())
+
+    def _dropped_s(self) -> Floats | float:
+        if self.lost_s is None:
+            return self.end_s
+        return np.where(self.lost, self.lost_s, self.end_s)
 
     def steady_window_s(self) -> tuple[float, float]:
         """From the first counted arrival to the last arrival: the drain at the end is outside.
@@ -123,23 +158,36 @@ class Records:
         start_s, end_s = float(self.arrival_s[self.counted][0]), float(self.arrival_s[-1])
         return (start_s, end_s) if end_s > start_s else (start_s, self.end_s)
 
+    def overload(self) -> Overload | None:
+        """How fast the queue of an open-loop run grows; None where it does not.
+
+        Of a fleet that changes only the time since its last change is judged.
+        """
+        kept = ~self.rejected
+        served_s = self.first_token_s
+        if self.lost_s is not None:
+            served_s = np.where(self.lost, self.lost_s, served_s)
+        begin_s = float(self.arrival_s[self.counted][0]) if self.counted.any() else 0.0
+        end_s = float(self.arrival_s[-1])
+        if self.fleet is not None:
+            begin_s = max(begin_s, self.fleet.settled_since(end_s))
+        return overload(self.arrival_s[kept], served_s[kept], begin_s, end_s)
+
     def mean_queue(self, start_s: float, end_s: float) -> float:
         """Mean number of requests that wait for a slot or KV, all replicas, exact."""
         kept = ~self.rejected
-        left_s = np.where(self.queued, self.end_s, self.admitted_s)
-        return _mean_present(self.arrival_s[kept], left_s[kept], start_s, end_s)
+        until_s = self.waited_until_s[kept]
+        return _mean_present(self.arrival_s[kept], until_s, start_s, end_s)
 
     def mean_running(self, start_s: float, end_s: float) -> float:
         """Mean number of requests in a slot, prompts in progress included, all replicas."""
         kept = np.isfinite(self.admitted_s)
-        left_s = np.where(self.running, self.end_s, self.finish_s)
-        return _mean_present(self.admitted_s[kept], left_s[kept], start_s, end_s)
+        return _mean_present(self.admitted_s[kept], self.left_s[kept], start_s, end_s)
 
     def max_queue(self) -> int:
         """Most requests that waited for a slot or KV at once, all replicas."""
-        left_s = np.where(self.queued, self.end_s, self.admitted_s)
         kept = ~self.rejected
-        arrived_s, left_s = self.arrival_s[kept], np.sort(left_s[kept])
+        arrived_s, left_s = self.arrival_s[kept], np.sort(self.waited_until_s[kept])
         # at one instant the ones that leave go first
         present = np.arange(1, len(arrived_s) + 1) - np.searchsorted(left_s, arrived_s, "right")
         return int(present.max(initial=0))
@@ -153,10 +201,11 @@ class Records:
 
         A replica is busy exactly while it has an admitted request.
         """
-        if self.prefill_replicas:  # a request is with two replicas: whole run instead
-            return float(self.busy_s.mean()) / self.end_s if self.end_s else 0.0
+        if self.prefill_replicas or self.fleet is not None:  # requests move: whole run instead
+            there_s = float((self.busy_s + self.idle_s).sum())
+            return float(self.busy_s.sum()) / there_s if there_s else 0.0
         total_s = 0.0
-        left_s = np.where(self.running, self.end_s, self.finish_s)
+        left_s = self.left_s
         for replica in range(self.replicas):
             mine = (self.replica == replica) & np.isfinite(self.admitted_s)
             order = np.argsort(self.admitted_s[mine], kind="stable")
@@ -201,6 +250,10 @@ def collect(
         column[list(numbers)] = list(numbers.values())
         return column
 
+    lost_s = None
+    if ledger.lost_s:
+        lost_s = np.full(arrived, np.nan)
+        lost_s[list(ledger.lost_s)] = list(ledger.lost_s.values())
     arrival_s, finish_s = times(ledger.arrival_s), times(ledger.finish_s)
     first_token_s, output_tokens = times(ledger.first_token_s), counts(ledger.output_tokens)
     warmup_s, warmup_requests = warmup
@@ -238,5 +291,11 @@ def collect(
         gap_mean_s=gap_sum_s / gap_tokens if gap_tokens else float("nan"),
         preemptions=rare(ledger.preempted),
         retries=rare(ledger.retried),
+        priority=None if ledger.priority is None else counts(ledger.priority),
+        prefix=None if ledger.prefixes is None else ledger.prefixes.use(arrived),
         prefill_replicas=cluster.pools[0].replicas if cluster.apart else 0,
+        lost_s=lost_s,
+        handed=np.array(ledger.handed, np.int64),
+        sender=np.array(ledger.sender, np.int64),
+        prompt_end_s=np.array(ledger.prompt_end_s, np.float64),
     )

@@ -11,16 +11,19 @@ import math
 import simpy
 
 from planner.serving.arrivals import Stream
+from planner.serving.balance import PrefixAware
 from planner.serving.clock import WAKING
 from planner.serving.cluster import Cluster, PoolSetup
 from planner.serving.config import ReplicaConfig
-from planner.serving.engine import Site
 from planner.serving.meter import Meter
 from planner.serving.plain import PlainRank as _Rank
 from planner.serving.plain import PlainSequence as _Sequence
+from planner.serving.plain import cut_prompts, fits, load_of, open_for_prompts, used_tokens
+from planner.serving.plain_cache import PlainCache
 from planner.serving.records import Records
 from planner.serving.simulation import simulate_cluster
-from planner.serving.timing import RankLoad, Segment, Timing, delayed, scaled
+from planner.serving.site import Site
+from planner.serving.timing import Segment, Timing, delayed, scaled
 from planner.specs.deployment import RouterName
 
 
@@ -51,7 +54,7 @@ class PlainReplica:
         self.meter = Meter()
         self.now_s = 0.0
         self._number, self._site, self._config = number, site, site.config
-        self._ranks = [_Rank() for _ in range(site.config.ranks)]
+        self._ranks = self._empty()
         self._inbox: list[tuple[_Rank, _Sequence]] = []
         self._idle, self._stopped = True, False
         self._composition: object = None
@@ -76,12 +79,34 @@ class PlainReplica:
             boxed = sum(one is rank for one, _ in self._inbox)
             return len(rank.waiting) + len(rank.admitted) + boxed
 
-        self._inbox.append((min(self._ranks, key=load), sequence))
+        loads = [load(rank) for rank in self._ranks]
+        member = loads.index(min(loads))
+        if self._config.rank_router == "prefix_aware" and len(loads) > 1:
+            aware = PrefixAware(len(loads))
+            aware.outstanding[:] = loads
+            matches = [rank.cache.find(sequence) for rank in self._ranks if rank.cache]
+            member = aware.choose(matches, sequence.prompt)
+        self._inbox.append((self._ranks[member], sequence))
         if self._config.poll_steps == 1:
             self._read_inbox()
         if self._idle and not self._stopped:
             self._idle = False
             self._event = self._site.clock.at(now_s, WAKING, self._wake)
+
+    def match(self, request: int, now_s: float) -> int:
+        """Prompt tokens that the best rank's cache holds of a request now. [tokens]"""
+        one = _Sequence(request, self._site.ledger.prompts[request], 1, 0)
+        return max(rank.cache.find(one) for rank in self._ranks if rank.cache)
+
+    def _empty(self) -> list[_Rank]:
+        """Ranks that hold nothing."""
+        ranks = [_Rank() for _ in range(self._config.ranks)]
+        prefixes = self._site.ledger.prefixes
+        if self._config.prefix_cache and prefixes is not None:
+            for rank in ranks:
+                rank.cache = PlainCache(rank, self._config, prefixes)
+                rank.cache.store = prefixes.tiers[self._number] if prefixes.tiers else None
+        return ranks
 
     def stop(self, now_s: float) -> None:
         """End the step in progress and do no other."""
@@ -102,7 +127,7 @@ class PlainReplica:
             self.meter.energy_j += self._segment.power_w * (now_s - self._step_s)
             self.now_s = now_s
         lost = [one.request for one in everyone] + [one.request for _, one in self._inbox]
-        self._ranks = [_Rank() for _ in self._ranks]
+        self._ranks = self._empty()
         self._inbox = []
         self._event, self._idle, self._composition = None, True, None
         self._held = 0
@@ -175,13 +200,13 @@ class PlainReplica:
             self._make_room(rank, now_s)
             if not rank.preempted:
                 self._admit(rank, now_s)
-            self._cut_prompts(rank, config.max_step_tokens - len(rank.decoding), math.inf)
+            cut_prompts(rank, config, config.max_step_tokens - len(rank.decoding), math.inf)
             return
         self._admit(rank, now_s)
         rank.alone = bool(rank.prompts) and (rank.due == 0 or not rank.decoding)
         if rank.alone:
             most = 1 if config.policy == "interleaved" else math.inf
-            self._cut_prompts(rank, config.max_step_tokens, most)
+            cut_prompts(rank, config, config.max_step_tokens, most)
         else:
             self._make_room(rank, now_s)
 
@@ -198,37 +223,16 @@ class PlainReplica:
         else:
             self._held = 0
 
-    def _used(self, rank: _Rank) -> int:
-        return sum(
-            self._config.sequence_overhead_tokens + (one.cached if one.decoding else one.prompt)
-            for one in rank.admitted
-        )
-
-    def _fits(self, rank: _Rank, one: _Sequence) -> bool:
-        config = self._config
-        need = one.prompt + config.sequence_overhead_tokens
-        if not config.grows:
-            together = [*rank.admitted, one]
-            overhead = config.sequence_overhead_tokens * len(together)
-            reserved = overhead + sum(other.prompt + other.answer for other in together)
-            return reserved <= config.kv_capacity_tokens
-        n = len(rank.decoding)
-        pending = sum(
-            other.answer - max(0, other.produced - 1) for other in rank.admitted
-        )  # answer tokens whose KV is still to come, the last one's included
-        room = (
-            config.kv_capacity_tokens
-            - self._used(rank)
-            - config.room_steps * n
-            - config.answer_reserve_share * pending
-        )
-        return need + config.answer_reserve_share * one.answer <= room
-
     def _admit(self, rank: _Rank, now_s: float) -> None:
         config, ledger = self._config, self._site.ledger
         mixed = config.policy not in ("prefill_first", "interleaved")
         slots = min(config.max_sequences, config.max_step_tokens) if mixed else config.max_sequences
-        while rank.waiting and len(rank.admitted) < slots and self._fits(rank, rank.waiting[0]):
+        if rank.cache:
+            rank.cache.trim()
+        while rank.waiting and len(rank.admitted) < slots and open_for_prompts(rank, config):
+            local = self._look(rank, rank.waiting[0])
+            if not fits(rank, rank.waiting[0], local, config):
+                break
             one = rank.waiting.pop(0)
             if math.isnan(ledger.admitted_s[one.request]):
                 ledger.admitted_s[one.request] = now_s
@@ -242,6 +246,22 @@ class PlainReplica:
                 one.swapped = False
                 self._number_start(rank, one)
             rank.admitted.append(one)
+            if rank.cache and ledger.prefixes:
+                if not one.decoding:
+                    ledger.prefixes.admit(one.request, local, one.cached)
+                    ledger.prefixes.computed_tokens += one.prompt - one.cached
+                    ledger.prefixes.waiting_tokens.pop(one.request, None)
+                rank.cache.share(one, local // rank.cache.block_tokens)
+                rank.cache.trim()
+
+    def _look(self, rank: _Rank, one: _Sequence) -> int:
+        """Let a sequence find what there is of its prompt.  Return what the cache holds."""
+        prefixes, cache = self._site.ledger.prefixes, rank.cache
+        if prefixes is None or cache is None or one.swapped:
+            return 0
+        local = cache.find(one)
+        one.cached = max(local, min(prefixes.waiting_tokens.get(one.request, 0), one.prompt - 1))
+        return local
 
     def _number_start(self, rank: _Rank, one: _Sequence) -> None:
         rank.starts += 1
@@ -250,15 +270,18 @@ class PlainReplica:
     def _make_room(self, rank: _Rank, now_s: float) -> None:
         config = self._config
         capacity = config.kv_capacity_tokens
-        if not config.grows or self._used(rank) + len(rank.decoding) <= capacity:
+        if not config.grows or used_tokens(rank, config) + len(rank.decoding) <= capacity:
             return
         while (
-            self._used(rank) + config.room_steps * len(rank.decoding) > capacity
+            used_tokens(rank, config) + config.room_steps * len(rank.decoding) > capacity
             and len(rank.admitted) > 1
         ):
             prompts = rank.prompts
             one = prompts[-1] if prompts else max(rank.decoding, key=lambda other: other.began)
-            rank.admitted.remove(one)
+            if rank.cache:
+                rank.cache.leave(one)
+            else:
+                rank.admitted.remove(one)
             self._put_back(rank, one)
 
     def _put_back(self, rank: _Rank, one: _Sequence) -> None:
@@ -279,39 +302,11 @@ class PlainReplica:
         counts = self._site.ledger.preempted
         counts[one.request] = counts.get(one.request, 0) + 1
 
-    def _cut_prompts(self, rank: _Rank, budget: int, most: float) -> None:
-        for sequence in rank.prompts:
-            rest = sequence.prompt - sequence.cached
-            if most == 0 or budget <= 0 or (rest > budget and not self._config.chunked_prefill):
-                break
-            sequence.chunk = min(budget, rest)
-            budget -= sequence.chunk
-            most -= 1
-
-    def _load(self, rank: _Rank) -> RankLoad:
-        cap = self._config.cap_tokens or math.inf
-        contexts = [] if rank.alone else [one.cached for one in rank.decoding]
-        queries = [
-            one.cached + i for one in rank.admitted for i in range(1, one.chunk + 1)
-        ]  # context of each prompt token, itself included
-        return RankLoad(
-            sequences=len(contexts),
-            context_tokens=sum(contexts),
-            capped_tokens=int(sum(min(context, cap) for context in contexts)),
-            growing=sum(context < cap for context in contexts),
-            prefill_tokens=len(queries),
-            prefill_pairs=sum(queries),
-            prefill_capped_pairs=sum(min(query, cap) for query in queries),
-            prompts_finished=sum(
-                one.chunk > 0 and one.cached + one.chunk == one.prompt for one in rank.admitted
-            ),
-        )
-
     # --- its time ---
 
     def _follow(self, now_s: float) -> None:
         """Go on with the stretch if nothing changed, else begin another."""
-        loads = [self._load(rank) for rank in self._ranks]
+        loads = [load_of(rank, self._config) for rank in self._ranks]
         fresh = scaled(self._site.timing.segment(loads), self._factor)
         moved = max(rank.moved for rank in self._ranks)
         if moved:
@@ -345,6 +340,7 @@ class PlainReplica:
             for rank in self._ranks
             for one in rank.admitted
         )
+        held -= sum(rank.cache.saved() for rank in self._ranks if rank.cache)
         meter.kv_token_s += step_s * held
 
     def _token(self, one: _Sequence, now_s: float) -> None:
@@ -366,6 +362,8 @@ class PlainReplica:
                 rank.due = self._config.decode_steps_between_prefills
             self._advance(rank)
             done = [one for one in rank.admitted if one.produced == one.answer]
+            if rank.cache:
+                rank.cache.step_done()
             rank.admitted = [one for one in rank.admitted if one not in done]
             finished += done
         self._since_poll = 0 if prefill else (self._since_poll + 1) % self._config.poll_steps

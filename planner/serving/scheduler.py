@@ -115,6 +115,10 @@ class Scheduler(Decoding):
         waiting.append(request)
         return waiting[0] == request and self.free_slots > 0 and self._fits(request)
 
+    def match(self, request: int, steps: int) -> int:
+        """Prompt tokens in the cache ``steps`` into a stretch: none without a prefix cache."""
+        return 0
+
     def plan(self) -> list[int]:
         """Decide what the next step computes.  Return the requests that got a slot."""
         admitted = _NOBODY
@@ -318,6 +322,8 @@ class Scheduler(Decoding):
 
     def _steps_left(self) -> int:
         left, n = self.next_step - self.step, self.load.sequences
+        if self.preempted:
+            return 1  # what waits now may be more urgent, or need less, than what was put back
         if self._grows and n:
             return min(left, max(1, (self._capacity - self.used_tokens) // n))
         return left

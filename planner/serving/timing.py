@@ -66,6 +66,9 @@ class Timing(Protocol):
         ...
 
 
+_ALWAYS = 1 << 62
+
+
 @dataclass(frozen=True, slots=True)
 class AffineTiming:
     """A timing with constant coefficients: for tests and for queueing theory. [s]"""
@@ -90,7 +93,7 @@ class AffineTiming:
                     self.per_prefill_token_s * load.prefill_tokens
                     + self.per_prefill_pair_s * load.prefill_capped_pairs
                 )
-            return Segment(self.base_s + (decode + own), slope, prefill_s=own, power_w=self.power_w)
+            return Segment(self.base_s + (decode + own), slope, _ALWAYS, 0.0, own, self.power_w)
         best = slope = longest_decode = 0.0
         times = []
         for load in ranks:

@@ -63,8 +63,9 @@ class CurveArrivals(Spec):
 class SessionArrivals(Spec):
     """Conversations: each turn's prompt is all that was said before, and something new.
 
-    ``lengths.input`` is what a user adds in a turn, ``lengths.output`` the answer.  Turns come at
-    times drawn beforehand: a turn does not wait for the answer to the one before.
+    ``lengths.input`` is what a user adds in a turn, ``lengths.output`` the answer.  With
+    ``mean_think_s`` a turn is sent that long after the answer to the one before; with
+    ``mean_turn_gap_s`` turns come at times drawn beforehand, whether answered or not.
     """
 
     kind: Literal["sessions"] = "sessions"
@@ -72,7 +73,9 @@ class SessionArrivals(Spec):
     """Conversations that begin, as a Poisson process."""
     mean_turns: Annotated[float, Field(ge=1)]
     """Geometric: after every turn the conversation ends with probability 1 / mean_turns."""
-    mean_turn_gap_s: Rate
+    mean_think_s: Rate | None = None
+    """From an answer to the next turn: reading and writing; exponential. [s]"""
+    mean_turn_gap_s: Rate | None = None
     """From one turn's arrival to the next: waiting, reading and writing; exponential. [s]"""
     max_context_tokens: Count
     """A conversation ends before the turn whose prompt and answer would exceed this."""
@@ -83,9 +86,23 @@ class SessionArrivals(Spec):
     groups: Count = 1
     """Different shared prefixes (applications, tenants); a conversation has any, equally likely."""
 
+    @property
+    def pause_s(self) -> float:
+        """Mean of the pause that is drawn between turns. [s]"""
+        return self.mean_think_s or self.mean_turn_gap_s or 0.0
+
+    @model_validator(mode="after")
+    def _one_pause(self) -> Self:
+        if (self.mean_think_s is None) == (self.mean_turn_gap_s is None):
+            raise ValueError(
+                "give either mean_think_s (from an answer to the next turn) or mean_turn_gap_s "
+                "(from a turn's arrival to the next, answered or not)"
+            )
+        return self
+
 
 TraceFormat = Literal["auto", "azure", "mooncake", "burstgpt", "sharegpt", "table"]
-Columns = Literal["arrival_s", "input_tokens", "output_tokens", "hash_ids"]
+Columns = Literal["arrival_s", "input_tokens", "output_tokens", "hash_ids", "priority"]
 Bounds = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 

@@ -8,13 +8,19 @@ from planner.specs.base import Count, Spec
 from planner.specs.engine import EngineSpec
 from planner.specs.model import WeightFormat
 from planner.specs.overlap import OverlapPolicy
+from planner.specs.prefix_cache import PrefixCacheChoice
 from planner.specs.speculative import Speculative
 
 KvFormat = Literal["bf16", "fp8"]
 
-RouterName = Literal["round_robin", "random", "least_requests", "least_kv", "power_of_two"]
+RouterName = Literal[
+    "round_robin", "random", "least_requests", "least_kv", "power_of_two", "prefix_aware",
+    "prefix_cost",
+]  # fmt: skip
 """Who gets the next request: ``least_requests`` counts outstanding requests, ``least_kv`` their
-prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random."""
+prompt tokens, ``power_of_two`` takes the less loaded of two drawn at random, ``prefix_aware`` the
+one whose cache has most of the prompt unless load is too uneven, ``prefix_cost`` the one where
+prompt tokens to compute and tokens held are fewest together."""
 
 
 class Parallelism(Spec):
@@ -102,6 +108,9 @@ class Pool(Spec):
     """What runs while expert traffic is on the wire."""
     fused_norm: bool = False
     """Tensor-parallel sums and the norm after them run as one kernel."""
+    prefix_cache: PrefixCacheChoice = None
+    """Keep the KV of prompts for others that start alike: ``true``, or written out with a store
+    behind; left out: nothing is found but ``workload.cached_input_share``."""
     speculative: Speculative | None = None
     """Draft tokens and verify several at once; None: one token a step."""
     limits: Limits = Limits()
@@ -138,6 +147,10 @@ class Disaggregated(Spec):
             raise ValueError(
                 f"prefill.kv {self.prefill.kv} and decode.kv {self.decode.kv} must be one format: "
                 "the cache moves as it is"
+            )
+        if self.decode.prefix_cache is not None:
+            raise ValueError(
+                "decode.prefix_cache: prompts are computed in the prefill pool; give it to prefill"
             )
         if self.prefill.speculative is not None:
             raise ValueError("prefill.speculative: the prefill pool decodes nothing; leave it out")

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from planner.sourced import Sourced
 from planner.specs.base import Spec
+from planner.specs.model import ModelSpec
 
 
 def _neutral(value: float) -> Sourced:
@@ -102,7 +103,16 @@ class OverheadsFit(Spec):
     """Parameter, level and group of effects the runs do not determine: left at their prior."""
     combinations: tuple[str, ...] = ()
     """Engine version, part and model that were fitted."""
+    kernel_kinds: tuple[str, ...] = ()
+    """Engine and kind of kernels (:func:`kernel_kind`) of the fitted models; found when a fit is
+    read.  Empty: not known, factors of kernels are taken for every model."""
     widths: tuple[Width, ...] = ()
     held_out: tuple[HeldOutError, ...] = ()
     held_out_by: str = "Every run was simulated anew with the overheads fitted without its group."
     """How runs that were left out were predicted."""
+
+
+def kernel_kind(model: ModelSpec) -> str:
+    """Return what kernels a model runs on, ``mla moe``: kinds of attention, and experts or none."""
+    kinds = sorted({group.kind for group in model.attention})
+    return " ".join([*kinds, "moe" if model.moe else "dense"])

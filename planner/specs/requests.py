@@ -24,6 +24,8 @@ class PrefixBlocks:
     """Ids of all requests, one after the other."""
     offsets: Integers
     """Request ``i`` has ``ids[offsets[i]:offsets[i + 1]]``; one more than there are requests."""
+    covers_answers: bool = False
+    """Ids may go on into answers, full blocks only; else a prompt's last block may be half full."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,7 +41,7 @@ class PrefixBlocks:
         offsets = np.concatenate(([0], np.cumsum(counts)))
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         ids = self.ids[np.repeat(self.offsets[:-1][rows], counts) + within]
-        return type(self)(self.block_tokens, ids, offsets)
+        return type(self)(self.block_tokens, ids, offsets, self.covers_answers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,8 @@ class RequestTable:
     """What was read and how, to tell whether it must be read again."""
     notes: tuple[str, ...] = field(default=())
     """What was done to the rows on the way in."""
+    priority: Integers | None = None
+    """Class of each request, 0 is served first; None: all alike."""
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -83,4 +87,5 @@ class RequestTable:
             self.output_tokens[rows],
             self.prefixes.take(rows) if self.prefixes else None,
             self.timed, self.format, self.read_from, self.notes,
+            None if self.priority is None else self.priority[rows],
         )  # fmt: skip

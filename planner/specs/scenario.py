@@ -1,14 +1,17 @@
 """The whole question: as it is written in a file, and with every name resolved."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
 from planner.specs.deployment import Deployment, Disaggregated, KvFormat, Limits, Pool
+from planner.specs.engine import EngineSpec
 from planner.specs.hardware import AcceleratorSpec, ApiPrice, CalibrationSpec, Price, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
+from planner.specs.operations import OperationsSpec
 from planner.specs.routing import Routing
+from planner.specs.speculative import Speculative
 from planner.specs.workload import Run, Slo, Workload
 
 
@@ -35,6 +38,17 @@ class Steady(Spec):
     """User speeds at which the capacity is asked for."""
 
 
+class Reliability(Spec):
+    """How often the load must find enough replicas up, and how often nodes fail: no defaults."""
+
+    availability: Annotated[float, Field(gt=0, lt=1)]
+    """Share of time in which enough replicas are up to keep the promises."""
+    node_mtbf_h: Annotated[float, Field(gt=0)]
+    """Mean time between failures of one node. [h]"""
+    recovery_h: Annotated[float, Field(gt=0)]
+    """From a failure to a replica that serves again: detection, a new node, weights. [h]"""
+
+
 class Space(Spec):
     """What the planner may choose from."""
 
@@ -47,9 +61,29 @@ class Space(Spec):
     """Nodes in all."""
     max_usd_per_hour: Annotated[float, Field(gt=0)] | None = None
     """Budget at the headline price."""
+    max_usd_per_million_tokens: Annotated[float, Field(gt=0)] | None = None
+    """Budget over input and output tokens together, at this load."""
     max_rated_w: Annotated[float, Field(gt=0)] | None = None
     """Power cap: servers as rated, without the building's share."""
     limits: Limits = Limits()
+    pools: Annotated[tuple[Literal["together", "apart"], ...], Field(min_length=1)] = ("together",)
+    """One pool that does everything, or one that computes prompts and one that decodes."""
+    prefill_systems: Literal["same", "any"] = "same"
+    """Whether pools apart may be on two of the systems."""
+    engines: tuple[EngineSpec, ...] = ()
+    """By name or written out.  Empty: the generic engine."""
+    speculative: Annotated[tuple[Speculative | None, ...], Field(min_length=1)] = (None,)
+    """Ways to draft tokens; null: none."""
+    batch_limits: tuple[Limits, ...] = ()
+    """Limits to choose from.  Empty: ``limits`` alone."""
+    reliability: Reliability | None = None
+    """Spare replicas are bought for it; none without."""
+    owned: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """System -> devices that are there already: only what a fleet needs beyond them is paid."""
+    providers: tuple[str, ...] = ()
+    """Providers to rent from.  Empty: any."""
+    redundant_per_rank: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Redundant experts on each expert-parallel rank, beyond those that fill the last one."""
 
 
 class Claim(Spec):
@@ -82,6 +116,8 @@ class _Common(Spec):
     title: str = ""
     deployment: Deployment | None = None
     """For `simulate` and `step`: exactly this runs."""
+    operations: OperationsSpec | None = None
+    """Failures, scaling and maintenance; None: every replica serves all the time."""
     steady: Steady | None = None
     run: Run = Run()
     slo: Slo = Slo()
@@ -89,6 +125,17 @@ class _Common(Spec):
     claims: tuple[Claim, ...] = ()
     training: Training | None = None
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _pools_of_operations(self) -> Self:
+        if self.operations and not isinstance(self.deployment, Disaggregated):
+            for role in ("prefill", "decode"):
+                if getattr(self.operations, role) is not None:
+                    raise ValueError(
+                        f"operations.{role}: the deployment has no {role} pool; "
+                        "write its fields under operations itself"
+                    )
+        return self
 
 
 class ScenarioFile(_Common):

@@ -49,7 +49,16 @@ class Workload(Spec):
     """By time of day, the first from 0; empty only with a trace, which brings its own."""
     cached_input_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of every prompt already in the KV cache: not computed again, but held and read."""
+    priority_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Share of requests of each priority class, class 0 first, which is served first; of
+    conversations the share of conversations.  Empty: all alike, or as a trace says."""
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.priority_shares and abs(sum(self.priority_shares) - 1) > 1e-6:
+            raise ValueError(f"priority_shares must add up to 1, got {sum(self.priority_shares):g}")
+        return self
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -73,6 +82,9 @@ class Run(Spec):
     """Stop arrivals after this many requests."""
     duration_s: Rate | None = None
     """Stop arrivals after this time."""
+    horizon_s: Rate | None = None
+    """Stop serving at this time, whatever is unanswered; None: serve to the last answer, or of an
+    open loop to the last arrival if the queue grows without bound by then."""
     window: Literal["peak_output", "peak_requests"] | Annotated[int, Field(ge=0)] | None = None
     """Measure one window of a curve: by its number, or the busiest by output tokens or requests.
     Its predecessors of ``warmup_s`` run before it."""
@@ -96,5 +108,7 @@ class Slo(Spec):
     tpot_p90_s: Rate | None = None
     tpot_p95_s: Rate | None = None
     tpot_p99_s: Rate | None = None
+    e2e_p50_s: Rate | None = None
+    e2e_p90_s: Rate | None = None
     e2e_p95_s: Rate | None = None
     e2e_p99_s: Rate | None = None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.comm import comm_time_s, ideal_links
-from planner.ops import Comm, Op, collectives, layer
+from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives, layer
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
 from planner.step.parts import Duration, Part, Step
@@ -112,11 +112,16 @@ def taking(step: Step, time_s: float) -> Step:
 def _part(model: "StepModel", op: Op, rounds: int) -> Part:
     t = op_time(op, model.part, model.calibration)
     time_s, compute_s, memory_s = (float(rounds * x) for x in (t.time_s, t.compute_s, t.memory_s))
-    return Part(op.name, time_s, compute_s, memory_s, _bound(time_s, compute_s, memory_s))
+    kind: str = op.precision
+    if isinstance(op, AttentionDecode | AttentionPrefill):
+        kind = op.variant or ""
+    bound = _bound(time_s, compute_s, memory_s)
+    return Part(op.name, time_s, compute_s, memory_s, bound, f"{op.family}/{kind}".rstrip("/"))
 
 
 def _comm_part(model: "StepModel", comm: Comm, rounds: int) -> Part:
-    return Part(comm.name, float(rounds * model.comm_s(comm)), 0.0, 0.0, "network")
+    time_s = float(rounds * model.comm_s(comm))
+    return Part(comm.name, time_s, 0.0, 0.0, "network", f"links/{comm.kind}")
 
 
 def _bound(time_s: float, compute_s: float, memory_s: float) -> str:

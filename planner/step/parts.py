@@ -41,6 +41,8 @@ class Part:
     memory_s: float
     bound: str
     """``compute``, ``memory``, ``network`` or ``latency`` (kernel floors): what sets its time."""
+    law: str = ""
+    """Which numbers of a calibration give its time: ``gemm/fp8``, ``links/all_reduce``."""
 
 
 @dataclass(frozen=True, slots=True)

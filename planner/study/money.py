@@ -296,10 +296,9 @@ def _own(result: Result, region: Region, terms: Ownership, missing: list[str]) -
 
 def _flow(result: Result) -> Flow:
     steady = result.metrics.steady
-    workload = result.scenario.workload
     return Flow(
         steady.requests_per_s, steady.input_tokens_per_s, steady.output_tokens_per_s,
-        workload.cached_input_share if workload else 0.0, result.metrics.prefill_share,
+        result.cached_input_share, result.metrics.prefill_share,
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def result_row(result: Result) -> Row:
     m, replica, cost, energy = result.metrics, result.replica, result.costs, result.energy
     rate = m.steady.output_tokens_per_s
     row: Row = {
-        "label": replica.pool.parallelism.label(),
+        "label": _label(result),
         "system": replica.hardware.system.name,
         "model": replica.model.name,
         "weights": replica.pool.weights,
@@ -138,6 +138,14 @@ def result_row(result: Result) -> Row:
     if energy:
         row.update(fleet_w=energy.fleet_w, wh_per_million_tokens=energy.wh_per_million_tokens)
     return {name: _plain(value) for name, value in row.items()}
+
+
+def _label(result: Result) -> str:
+    """Layout of a replica; of pools apart both layouts, and how many of each."""
+    if not result.apart:
+        return result.replica.pool.parallelism.label()
+    pools = [use.pool for use in result.pools]
+    return " + ".join(f"{p.replicas} x {p.replica.pool.parallelism.label()}" for p in pools)
 
 
 def _step_row(answer: evaluation.SteadyResult) -> Row:

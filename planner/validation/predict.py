@@ -4,13 +4,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planner.evaluation.fitted import PARAMETERS, theta_of
+from planner.errors import PlannerError
+from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
+from planner.files import load_model
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
 from planner.validation.engine_model import case_of, combination_of, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import Look, look_at_all
+
+Floats = NDArray[np.float64]
 
 LITTLE = 0.30
 """Measured throughput may differ by this share from what Little's law makes of TTFT and TPOT."""
@@ -30,6 +35,10 @@ class Prediction:
     """Component -> its part of the predicted TPOT, work of prompts apart. [s]"""
     sensitivity: dict[str, float] = field(default_factory=dict)
     """Parameter -> relative change of the predicted TPOT per relative change of it."""
+    ttft_parts_s: dict[str, float] = field(default_factory=dict)
+    """The same of the predicted TTFT, ``request_host`` beside. [s]"""
+    ttft_sensitivity: dict[str, float] = field(default_factory=dict)
+    """The same of the predicted TTFT."""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,7 +48,7 @@ class Prediction:
 
 def predict_runs(runs: list[Run], stored: OverheadsFit, workers: int = 2) -> list[Prediction]:
     """Predict every run by simulating its protocol."""
-    thetas = [theta_of(stored, labels_of(run)) for run in runs]
+    thetas = [theta_of_run(run, stored) for run in runs]
     looks = look_at_all(runs, thetas, workers)
     return [
         Prediction(run.id, None, error=found)
@@ -47,6 +56,15 @@ def predict_runs(runs: list[Run], stored: OverheadsFit, workers: int = 2) -> lis
         else _prediction(run, found, theta, stored)
         for run, found, theta in zip(runs, looks, thetas, strict=True)
     ]
+
+
+def theta_of_run(run: Run, stored: OverheadsFit) -> Floats:
+    """Parameters that a fit gives a run; of an unknown model those of any."""
+    try:
+        model = load_model(run.model)
+    except PlannerError:  # listed with its reason when the run is simulated
+        return theta_of(stored, labels_of(run))
+    return theta_for(stored, labels_of(run), model)
 
 
 def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Prediction:
@@ -60,10 +78,16 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
             intervals[name] = [value * float(np.exp(width.low)), value * float(np.exp(width.high))]
     sight = found.sight
     _, slopes = predict(sight.decode[None], sight.prefill[None], sight.apart_s[None], theta[None])
-    moves = slopes[0, 0] / tpot
+    moves = slopes[0] / np.array([[tpot], [ttft]])
+    each = [
+        {name: float(row[i]) for i, name in enumerate(PARAMETERS) if abs(row[i]) > 1e-3}
+        for row in moves
+    ]
+    first = _parts(found, theta, 1) | {
+        "request_host": float(theta[PARAMETERS.index("request_host")])
+    }
     return Prediction(
-        run.id, means, intervals, None, seen, _parts(found, theta),
-        {name: float(moves[i]) for i, name in enumerate(PARAMETERS) if abs(moves[i]) > 1e-3},
+        run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
         (*flags(run), *found.notes),
     )  # fmt: skip
 
@@ -76,20 +100,25 @@ def width_of(stored: OverheadsFit, quantity: str, seen: bool, case: str = "") ->
     return own.get(case, own.get(""))
 
 
-def _parts(found: Look, theta: Any) -> dict[str, float]:
-    """Where the predicted TPOT goes. [s]"""
-    sight = found.sight
+def _parts(found: Look, theta: Any, of: int) -> dict[str, float]:
+    """Where the predicted TPOT (``of`` 0) or TTFT (1) goes. [s]"""
+    sight, none = found.sight, np.zeros((1, 2))
+
+    def mean(decode: Any, prefill: Any) -> float:
+        made = predict(decode[None], prefill[None], none, without_request)[0]
+        return float(made[0, of])
+
+    without_request = theta[None].copy()
+    without_request[0, PARAMETERS.index("request_host")] = 0.0
+    nothing = np.zeros_like(sight.decode)
     parts: dict[str, float] = {}
     for i, name in enumerate(COMPONENTS):
-        kept = np.zeros_like(sight.decode)
-        kept[0, i] = sight.decode[0, i]
-        zero = np.zeros((1, 2))
-        mean = predict(kept[None], np.zeros_like(kept)[None], zero, theta[None])[0][0, 0]
-        if mean > 0:
-            parts[name] = float(mean)
-    nothing = np.zeros_like(sight.prefill)
-    prompts = predict(nothing[None], sight.prefill[None], np.zeros((1, 2)), theta[None])[0][0, 0]
-    parts["prompts"] = float(prompts) + parts.pop("prefill_steps", 0.0)
+        kept = nothing.copy()
+        kept[of, i] = sight.decode[of, i]
+        value = mean(kept, nothing)
+        if value > 0:
+            parts[name] = value
+    parts["prompts"] = mean(nothing, sight.prefill) + parts.pop("prefill_steps", 0.0)
     return parts
 
 

@@ -1,5 +1,7 @@
 """What the models here give for a published quantity."""
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, assert_never
 
@@ -8,6 +10,8 @@ import numpy as np
 from planner import evaluation, files
 from planner.errors import InputError
 from planner.evaluation import Replica
+from planner.evaluation.intervals import causes_of
+from planner.evaluation.spread import Spread, joint, step_spreads
 from planner.files.histograms import load_routing_profile
 from planner.routing import fit
 from planner.specs.scenario import Scenario
@@ -22,9 +26,16 @@ from planner.validation.claims import (
     load_published,
 )
 
+Interval = tuple[float, float]
+
 
 def predict(predictor: Predictor) -> float:
     """Value of the quantity ``predictor`` describes, in SI units."""
+    return predict_within(predictor)[0]
+
+
+def predict_within(predictor: Predictor) -> tuple[float, Interval | None]:
+    """The same with its 90 % interval, where a step or a run is predicted."""
     match predictor:
         case DecodeStep():
             return _decode(predictor)
@@ -33,44 +44,50 @@ def predict(predictor: Predictor) -> float:
         case Serving():
             return _serving(predictor)
         case Imbalance():
-            return _imbalance(predictor)
+            return _imbalance(predictor), None
         case NetworkBound():
-            return network_bound_s(predictor)
+            return network_bound_s(predictor), None
         case Ratio():
-            return predict(predictor.of) / predict(predictor.over)
+            return predict(predictor.of) / predict(predictor.over), None
         case _:
             assert_never(predictor)
 
 
-def _decode(wanted: DecodeStep) -> float:
+def _within(value: float, of: str, spreads: Iterable[Spread]) -> tuple[float, Interval]:
+    """A time moves with the step's, a rate against it."""
+    low, high = (math.exp(log) for log in joint(spreads))
+    if of.endswith("_s") and "_per_s" not in of:
+        return value, (value * low, value * high)
+    return value, (value / high, value / low)
+
+
+def _decode(wanted: DecodeStep) -> tuple[float, Interval]:
     steady = evaluation.steady(_scenario(wanted))
     step_s = float(steady.step.time_s)
     per_user = steady.step.tokens / step_s
-    match wanted.of:
-        case "step_s":
-            return step_s
-        case "tokens_per_s_per_user":
-            return per_user
-        case "tokens_per_s_per_device":
-            return per_user * steady.sequences_per_device
-        case "tokens_per_s_per_node":
-            per_node = steady.replica.hardware.system.devices_per_node
-            return per_user * steady.sequences_per_device * per_node
-        case _:
-            assert_never(wanted.of)
+    per_device = per_user * steady.sequences_per_device
+    values = {
+        "step_s": step_s,
+        "tokens_per_s_per_user": per_user,
+        "tokens_per_s_per_device": per_device,
+        "tokens_per_s_per_node": per_device * steady.replica.hardware.system.devices_per_node,
+    }
+    return _within(values[wanted.of], wanted.of, steady.spreads)
 
 
-def _prefill(wanted: PrefillStep) -> float:
+def _prefill(wanted: PrefillStep) -> tuple[float, Interval]:
     replica = _replica(_scenario(wanted))
     shard = replica.shard
     tokens = wanted.tokens_per_device * shard.devices / shard.attention_dp
     prompts = tokens / wanted.prompt_tokens
     step = replica.step.prefill_step(tokens, prompts, wanted.prompt_tokens, replica.cap_tokens)
-    if wanted.of == "step_s":
-        return float(step.time_s)
     rate = wanted.tokens_per_device / float(step.time_s)
-    per_node = replica.hardware.system.devices_per_node
-    return rate * per_node if wanted.of == "tokens_per_s_per_node" else rate
+    values = {
+        "step_s": float(step.time_s),
+        "tokens_per_s_per_device": rate,
+        "tokens_per_s_per_node": rate * replica.hardware.system.devices_per_node,
+    }
+    return _within(values[wanted.of], wanted.of, step_spreads(replica, [(step, 1.0)]))
 
 
 def _replica(scenario: Scenario) -> Replica:
@@ -81,24 +98,23 @@ def _replica(scenario: Scenario) -> Replica:
     )
 
 
-def _serving(wanted: Serving) -> float:
-    result = evaluation.evaluate(_scenario(wanted))
+def _serving(wanted: Serving) -> tuple[float, Interval]:
+    scenario = _scenario(wanted)
+    result = evaluation.evaluate(scenario)
     done, devices = result.metrics.throughput, result.replicas * result.replica.devices
-    match wanted.of:
-        case "output_tokens_per_s":
-            return done.output_tokens_per_s
-        case "output_tokens_per_s_per_device":
-            return done.output_tokens_per_s / devices
-        case "input_tokens_per_s_per_device":
-            return done.input_tokens_per_s / devices
-        case "total_tokens_per_s":
-            return done.input_tokens_per_s + done.output_tokens_per_s
-        case "tpot_mean_s":
-            return result.metrics.tpot_s.mean
-        case "ttft_mean_s":
-            return result.metrics.ttft_s.mean
-        case _:
-            assert_never(wanted.of)
+    if not done.output_tokens_per_s:
+        raise InputError(
+            scenario.name, "deployment.limits", "no request can be served: all are refused"
+        )
+    values = {
+        "output_tokens_per_s": done.output_tokens_per_s,
+        "output_tokens_per_s_per_device": done.output_tokens_per_s / devices,
+        "input_tokens_per_s_per_device": done.input_tokens_per_s / devices,
+        "total_tokens_per_s": done.input_tokens_per_s + done.output_tokens_per_s,
+        "tpot_mean_s": result.metrics.tpot_s.mean,
+        "ttft_mean_s": result.metrics.ttft_s.mean,
+    }
+    return _within(values[wanted.of], wanted.of, causes_of(result)[-1][1])
 
 
 def _scenario(wanted: DecodeStep | PrefillStep | Serving) -> Scenario:

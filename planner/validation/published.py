@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.errors import InputError, PlannerError
 from planner.validation.claims import Claim, Figure, Published, Split, load_published
-from planner.validation.predictors import predict
+from planner.validation.predictors import predict_within
 
 FAR = 1.6
 """Factor beyond which a prediction needs a stated reason."""
@@ -33,6 +33,8 @@ class Verdict:
     reason: str = ""
     """Why the prediction is far off, where it is."""
     error: str = ""
+    interval90: tuple[float, float] | None = None
+    """Where a step or a run is predicted."""
 
     @classmethod
     def of(
@@ -49,9 +51,16 @@ class Verdict:
         ratio = 1 + self.relative_error
         return not 1 / FAR <= ratio <= FAR
 
+    @property
+    def inside(self) -> bool | None:
+        """Whether the published value is in the interval."""
+        if self.interval90 is None:
+            return None
+        return self.interval90[0] <= self.value <= self.interval90[1]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"inside": self.inside}
 
 
 def tags(published: Published | None = None) -> list[str]:
@@ -67,10 +76,11 @@ def check_published(only: Sequence[str] = ()) -> list[Verdict]:
     """
     book = load_published()
     wanted = [c for c in book.claims if not only or set(only) & set(c.tags)]
-    return [_verdict(book, claim, figure) for claim in wanted for figure in claim.figures]
+    return [verdict_of(book, claim, figure) for claim in wanted for figure in claim.figures]
 
 
-def _verdict(book: Published, claim: Claim, figure: Figure) -> Verdict:
+def verdict_of(book: Published, claim: Claim, figure: Figure) -> Verdict:
+    """Predict one figure; where that cannot be done the verdict says why."""
     origin = book.sources[claim.source]
     common: dict[str, Any] = {
         "source": " ".join(filter(None, (origin.title, origin.url))),
@@ -82,10 +92,10 @@ def _verdict(book: Published, claim: Claim, figure: Figure) -> Verdict:
     }
     quantity = figure.quantity or claim.quantity
     try:
-        predicted = predict(claim.predictor(figure))
+        predicted, within = predict_within(claim.predictor(figure))
     except PlannerError as error:
         return Verdict(claim.claim, quantity, figure.value, None, None, error=str(error), **common)
-    return Verdict.of(claim.claim, quantity, figure.value, predicted, **common)
+    return Verdict.of(claim.claim, quantity, figure.value, predicted, interval90=within, **common)
 
 
 def chosen_tags(only: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -111,6 +121,8 @@ class Summary:
     """Off by more than a factor 1.6, or not predicted."""
     unexplained: int
     """Of these, without a stated reason."""
+    inside_share: float
+    """Published values inside the 90 % interval, of those that have one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -122,6 +134,7 @@ def summary(verdicts: Sequence[Verdict]) -> Summary:
     errors = np.array([v.relative_error for v in verdicts if v.relative_error is not None])
     far = [v for v in verdicts if v.far]
     nothing = float("nan")
+    inside = [v.inside for v in verdicts if v.inside is not None]
     return Summary(
         number=len(verdicts),
         predicted=len(errors),
@@ -130,4 +143,5 @@ def summary(verdicts: Sequence[Verdict]) -> Summary:
         bias=float(np.median(errors)) if len(errors) else nothing,
         far=len(far),
         unexplained=sum(not (v.reason or v.error) for v in far),
+        inside_share=float(np.mean(inside)) if inside else nothing,
     )

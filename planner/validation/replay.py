@@ -12,8 +12,8 @@ from planner.serving.arrivals import ClosedLoopStream, generate
 from planner.serving.cluster import Cluster, Handover, PoolSetup
 from planner.serving.config import Role
 from planner.serving.engine import Replica as Worker
-from planner.serving.engine import Site
 from planner.serving.simulation import simulate_cluster
+from planner.serving.site import Site
 from planner.specs.deployment import Pool
 from planner.specs.overheads import EngineOverheads
 from planner.specs.workload import (

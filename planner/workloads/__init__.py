@@ -13,7 +13,7 @@ from planner.workloads.describe import Reuse, Summary, describe
 from planner.workloads.lengths import draw_lengths, mean_square_tokens, mean_tokens
 from planner.workloads.read import read_arrivals, read_trace
 from planner.workloads.renewals import cut, renewals
-from planner.workloads.sessions import converse
+from planner.workloads.sessions import Conversations, conversations, converse
 from planner.workloads.trace import played
 from planner.workloads.traffic import (
     Traffic,
@@ -26,7 +26,8 @@ from planner.workloads.traffic import (
 )
 
 __all__ = [
-    "Reuse", "Summary", "Traffic", "converse", "cut", "describe", "draw_lengths",
+    "Conversations", "Reuse", "Summary", "Traffic", "conversations", "converse", "cut",
+    "describe", "draw_lengths",
     "mean_square_tokens", "mean_tokens", "measured_traffic", "peak_window", "played",
     "read_arrivals", "read_trace", "renewals", "resolve_run", "segment_at", "whole_curve",
     "window_traffic",

@@ -47,7 +47,10 @@ def read_csv(
             format_name = recognised(header)
         published = {"azure": AZURE, "burstgpt": BURSTGPT}.get(format_name, ())
         names = column_names(path, header, columns, published)
-        places = [header.index(name) for name in names]
+        wanted = [*names]
+        if (own := columns.get("priority", "priority")) in header:
+            wanted.append(own)
+        places = [header.index(name) for name in wanted]
         line = 2
         while block := list(itertools.islice(reader, BLOCK_ROWS)):
             numbers = np.arange(line, line + len(block))
@@ -56,7 +59,7 @@ def read_csv(
                 numbers = numbers[[bool(row) for row in block]]
                 block = [row for row in block if row]
             if block:
-                _take(raw, block, numbers, names, places, len(header))
+                _take(raw, block, numbers, wanted, places, len(header))
     except csv.Error as error:
         raise InputError(raw.at(reader.line_num), "", f"is not CSV: {error}") from None
     return raw, format_name, names
@@ -78,6 +81,7 @@ def _take(
         (raw.time, names[0], texts[0], seconds),
         (raw.inputs, names[1], texts[1], _numbers),
         (raw.outputs, names[2], texts[2], _numbers),
+        *((raw.priority, name, texts[3], _numbers) for name in names[3:]),
     ):
         try:
             into.append(convert(values))

@@ -30,6 +30,7 @@ def read_jsonl(
     raw = RawRows(path)
     names: tuple[str, str, str] | None = None
     ids_name = columns.get("hash_ids", "hash_ids")
+    class_name: str | None = columns.get("priority", "priority")
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     for number, line in enumerate(text, start=1):
@@ -39,13 +40,14 @@ def read_jsonl(
         numbers.append(number)
         if names is None:
             format_name, names = _names(path, format_name, rows[0], columns)
+            class_name = class_name if class_name in rows[0] else None
         if len(rows) == BLOCK_ROWS:
-            _take(raw, rows, numbers, names, ids_name)
+            _take(raw, rows, numbers, names, (ids_name, class_name))
             rows, numbers = [], []
     if names is None:
         raise InputError(str(path), "", "has no requests")
     if rows:
-        _take(raw, rows, numbers, names, ids_name)
+        _take(raw, rows, numbers, names, (ids_name, class_name))
     if format_name == "mooncake":
         raw.time = [part / 1e3 for part in raw.time]
     return raw, format_name, names
@@ -73,7 +75,7 @@ def _names(
 
 def _take(
     raw: RawRows, rows: list[dict[str, Any]], numbers: list[int], names: tuple[str, str, str],
-    ids_name: str,
+    optional: tuple[str, str | None],
 ) -> None:  # fmt: skip
     def column(name: str, convert: Callable[[Any], float]) -> "np.ndarray[Any, Any]":
         try:
@@ -93,6 +95,9 @@ def _take(
     raw.inputs.append(column(names[1], _number))
     raw.outputs.append(column(names[2], _number))
     raw.lines.append(np.array(numbers))
+    ids_name, class_name = optional
+    if class_name is not None:
+        raw.priority.append(column(class_name, _number))
     ids = [row.get(ids_name) or [] for row in rows]
     try:
         flat = [int(i) for each in ids for i in each]

@@ -20,6 +20,10 @@ MOST_TOKENS = 10**9
 """A longer prompt or answer is a damaged file."""
 
 
+MOST_CLASSES = 1000
+"""A higher class is a mistake: the columns are mixed up."""
+
+
 @dataclass
 class RawRows:
     """Columns as a file has them, in its own order; appended to in blocks."""
@@ -33,6 +37,8 @@ class RawRows:
     """Line (or row, in files without lines) each request stands on."""
     hash_ids: list[Integers] = field(default_factory=list)
     hash_counts: list[Integers] = field(default_factory=list)
+    priority: list[Floats] = field(default_factory=list)
+    """Class of each request; empty where the file has none."""
     notes: list[str] = field(default_factory=list)
 
     def at(self, line: int) -> str:
@@ -67,9 +73,16 @@ def finish(
         _refuse(raw, line, column < 0, name, "must not be negative", column)
         _refuse(raw, line, column != np.rint(column), name, "must be whole", column)
         _refuse(raw, line, column > MOST_TOKENS, name, f"is over {MOST_TOKENS:,} tokens", column)
+    classes = np.concatenate(raw.priority) if raw.priority else None
+    if classes is not None:
+        fault = ~np.isfinite(classes) | (classes < 0) | (classes != np.rint(classes))
+        fault |= classes > MOST_CLASSES
+        _refuse(raw, line, fault, "priority", f"must be a whole number, 0 to {MOST_CLASSES}",
+                classes)  # fmt: skip
     table = RequestTable(
         time_s, columns[0].astype(np.int64), columns[1].astype(np.int64),
         _prefixes(raw, block_tokens), timed, format_name,
+        priority=None if classes is None else classes.astype(np.int64),
     )  # fmt: skip
     return _ordered(raw, table)
 
@@ -101,7 +114,8 @@ def _prefixes(raw: RawRows, block_tokens: int | None) -> PrefixBlocks | None:
     if (before[first][name] != before).any():
         raw.notes.append("hash ids name single blocks; joined with all that leads to each")
         ids = _chained(ids, offsets)
-    return PrefixBlocks(block_tokens, ids, offsets)
+    asked = -(-np.concatenate(raw.inputs) // block_tokens)
+    return PrefixBlocks(block_tokens, ids, offsets, bool((counts > asked).any()))
 
 
 def _chained(ids: Integers, offsets: Integers) -> Integers:
@@ -134,7 +148,7 @@ def _ordered(raw: RawRows, table: RequestTable) -> RequestTable:
     first_s = float(table.arrival_s[0])
     return RequestTable(
         table.arrival_s - first_s, table.input_tokens, table.output_tokens,
-        table.prefixes, table.timed, table.format, (), tuple(notes),
+        table.prefixes, table.timed, table.format, (), tuple(notes), table.priority,
     )  # fmt: skip
 
 

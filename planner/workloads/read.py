@@ -42,8 +42,8 @@ def read_trace(
         file.
     format_name : ``azure``, ``burstgpt``, ``mooncake``, ``sharegpt``, ``table``, or ``auto``:
         decided by the first bytes and the names of the columns, never by the file's name.
-    columns : ``arrival_s``, ``input_tokens``, ``output_tokens``, ``hash_ids`` -> the file's own
-        name, where it differs.
+    columns : ``arrival_s``, ``input_tokens``, ``output_tokens``, ``hash_ids``, ``priority`` -> the
+        file's own name, where it differs.
     block_tokens : tokens one hash id stands for; Mooncake's are 512.
     chars_per_token : for files of text.
 
@@ -134,7 +134,9 @@ def _parquet(path: Path, columns: dict[str, str]) -> Rows:
         have = pq.read_schema(path).names
         names = column_names(path, have, columns)
         ids_name = columns.get("hash_ids", "hash_ids")
-        table = pq.read_table(path, columns=[*names, *([ids_name] if ids_name in have else [])])
+        class_name = columns.get("priority", "priority")
+        optional = [name for name in (ids_name, class_name) if name in have]
+        table = pq.read_table(path, columns=[*names, *optional])
         raw = RawRows(path)
         time = table.column(names[0])
         if pa.types.is_timestamp(time.type):
@@ -145,6 +147,8 @@ def _parquet(path: Path, columns: dict[str, str]) -> Rows:
         raw.inputs, raw.outputs = (
             [table.column(name).cast(pa.float64()).to_numpy()] for name in names[1:]
         )
+        if class_name in have:
+            raw.priority = [table.column(class_name).cast(pa.float64()).to_numpy()]
         if ids_name in have:
             lists = table.column(ids_name).combine_chunks()
             raw.hash_ids = [lists.flatten().cast(pa.int64()).to_numpy()]

@@ -1,9 +1,11 @@
 """Conversations whose prompts grow turn by turn, with the ids of the blocks they share."""
 
 import math
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.specs.arrivals import SessionArrivals
@@ -27,6 +29,8 @@ def converse(workload: Workload, run: Run) -> RequestTable:
     user adds :math:`u` and answers :math:`a`; its first :math:`(k-1)`-turn part is a prefix that
     turn :math:`k-1` has left in the cache.
 
+    Where turns wait for answers these are the times they would have if answers took no time.
+
     Returns
     -------
     Requests by time; block ids cover prompt and answer, full blocks only.
@@ -35,6 +39,36 @@ def converse(workload: Workload, run: Run) -> RequestTable:
     ------
     InputError
         Nothing ends the arrivals, or none arrives; even a first turn exceeds the context.
+    """
+    return conversations(workload, run, LEAD).table
+
+
+@dataclass(frozen=True, eq=False)
+class Conversations:
+    """Turns at the times they have if answers take no time, and what follows what."""
+
+    table: RequestTable
+    follower: Integers
+    """Row of the conversation's next turn, -1: it was the last."""
+    first: NDArray[np.bool_]
+    """The turn is the first of its conversation here."""
+    pause_s: Floats
+    """Before the turn. [s]"""
+    session: Integers
+    """Number of the conversation."""
+
+
+def conversations(workload: Workload, run: Run, lead: float = 0.0) -> Conversations:
+    """Draw the turns of conversations.
+
+    Parameters
+    ----------
+    lead : conversations begin this many mean durations before the run.
+
+    Raises
+    ------
+    InputError
+        As for :func:`converse`.
     """
     arrivals = workload.arrivals
     assert isinstance(arrivals, SessionArrivals)
@@ -48,16 +82,32 @@ def converse(workload: Workload, run: Run) -> RequestTable:
         expected_s = 1.1 * run.requests / (arrivals.sessions_per_s * arrivals.mean_turns)
         span_s = min(expected_s + 10 / arrivals.sessions_per_s, span_s or math.inf)
     while True:
-        table = _drawn(workload, arrivals, run.seed, span_s)
+        table, session, pause_s = _drawn(workload, run.seed, span_s, lead)
         enough = run.requests is None or len(table) >= run.requests
         if enough or (run.duration_s is not None and span_s >= run.duration_s):
-            return cut(table, run)
+            table = cut(table, run)
+            return _linked(table, session[: len(table)], pause_s[: len(table)])
         span_s *= 2  # the context limit ends conversations early; the same draws, and more
 
 
-def _drawn(workload: Workload, arrivals: SessionArrivals, seed: int, span_s: float) -> RequestTable:
+def _linked(table: RequestTable, session: Integers, pause_s: Floats) -> Conversations:
+    """Find each turn's next one; rows are in order of time."""
+    order = np.argsort(session, kind="stable")
+    same = session[order][1:] == session[order][:-1]
+    follower = np.full(len(table), -1)
+    follower[order[:-1][same]] = order[1:][same]
+    first = np.ones(len(table), bool)
+    first[order[1:][same]] = False
+    return Conversations(table, follower, first, pause_s, session)
+
+
+def _drawn(
+    workload: Workload, seed: int, span_s: float, lead: float
+) -> tuple[RequestTable, Integers, Floats]:
     """Every turn that comes in the first ``span_s`` seconds.  A longer span only adds to them."""
-    lead_s = LEAD * arrivals.mean_turns * arrivals.mean_turn_gap_s * (arrivals.mean_turns > 1)
+    arrivals = workload.arrivals
+    assert isinstance(arrivals, SessionArrivals)
+    lead_s = lead * arrivals.mean_turns * arrivals.pause_s * (arrivals.mean_turns > 1)
     begins, counts, gaps, groups, prefixes, inputs, outputs = map(
         np.random.default_rng, np.random.SeedSequence(seed).spawn(7)
     )
@@ -68,7 +118,7 @@ def _drawn(workload: Workload, arrivals: SessionArrivals, seed: int, span_s: flo
     turns = counts.geometric(1 / arrivals.mean_turns, len(begin_s))
     session = np.repeat(np.arange(len(turns)), turns)
     first = np.cumsum(turns) - turns
-    gap_s = gaps.exponential(arrivals.mean_turn_gap_s, len(session))
+    gap_s = gaps.exponential(arrivals.pause_s, len(session))
     gap_s[first] = 0.0
     arrival_s = begin_s[session] + _running_sum(gap_s, first, session) - lead_s
 
@@ -90,10 +140,11 @@ def _drawn(workload: Workload, arrivals: SessionArrivals, seed: int, span_s: flo
     picked = np.flatnonzero(keep)
     picked = picked[np.argsort(arrival_s[picked], kind="stable")]
     sessions = session[picked]
-    return RequestTable(
+    table = RequestTable(
         arrival_s[picked], (whole - answer)[picked], answer[picked],
         _blocks(arrivals, shared, group[sessions], sessions, whole[picked]),
     )  # fmt: skip
+    return table, sessions, gap_s[picked]
 
 
 def _running_sum(values: Values, first: Integers, session: Integers) -> Values:
@@ -119,4 +170,4 @@ def _blocks(
         np.repeat(group, counts) * per_group + place,
         arrivals.groups * per_group + np.repeat(session, counts) * per_session + place,
     )
-    return PrefixBlocks(block, ids, offsets)
+    return PrefixBlocks(block, ids, offsets, covers_answers=True)

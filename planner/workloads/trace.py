@@ -7,12 +7,13 @@ low in copies.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from planner.errors import InputError
 from planner.specs.arrivals import TraceArrivals
-from planner.specs.requests import Floats, Integers, PrefixBlocks, RequestTable
+from planner.specs.requests import Floats, Integers, RequestTable
 from planner.specs.workload import PoissonArrivals, Run
 from planner.workloads.renewals import cut, renewals
 
@@ -90,7 +91,10 @@ def _chosen(arrivals: TraceArrivals, table: RequestTable) -> tuple[RequestTable,
 
 
 def _moved(table: RequestTable, arrival_s: Floats) -> RequestTable:
-    return RequestTable(arrival_s, table.input_tokens, table.output_tokens, table.prefixes)
+    return RequestTable(
+        arrival_s, table.input_tokens, table.output_tokens, table.prefixes,
+        priority=table.priority,
+    )  # fmt: skip
 
 
 def _scaled(
@@ -166,8 +170,8 @@ def _joined(table: RequestTable, parts: list[Integers], times: list[Floats]) -> 
         names = int(prefixes.ids.max()) + 1
         take = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         ids = prefixes.ids + names * np.repeat(take, np.diff(prefixes.offsets))
-        prefixes = PrefixBlocks(prefixes.block_tokens, ids, prefixes.offsets)
+        prefixes = replace(prefixes, ids=ids)
     order = np.argsort(arrival_s, kind="stable")
     return RequestTable(
-        arrival_s, joined.input_tokens, joined.output_tokens, prefixes
+        arrival_s, joined.input_tokens, joined.output_tokens, prefixes, priority=joined.priority
     ).take(order)  # fmt: skip

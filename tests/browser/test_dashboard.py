@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 
 import planner
+from planner.report.words import seconds, usd
 
 pytest.importorskip("streamlit")
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 SGLANG = "published/sglang-h100-decode"
-PAGES = ("", "deployment", "experts", "compare", "trust")
+PAGES = ("", "deployment", "simulate", "experts", "compare", "trust")
+DRAWN_AT_ONCE = ("deployment", "experts", "compare", "trust")
+QUICK = "r1-distill-7b-rtx5090"
 WAIT_MS = 90_000
 
 
@@ -58,6 +61,7 @@ class Screen:
 
     def __init__(self, browser: Any, address: str, **view: Any) -> None:
         self.page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **view})
+        self.page.set_default_timeout(WAIT_MS)
         self.address, self.said, self.asked = address, [], []
         self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -108,7 +112,7 @@ def test_every_page_is_drawn_quietly_inside_its_window(
     )  # fmt: skip
     for name in PAGES:
         shown.open(name)
-        if name:
+        if name in DRAWN_AT_ONCE:
             shown.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
         assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= width
         assert shown.page.locator("[data-testid=stException]").count() == 0
@@ -193,6 +197,99 @@ def test_long_work_can_be_cancelled_and_others_are_served(
     cancel.click()
     ask.wait_for(timeout=WAIT_MS)
     sys.stderr.write(f"\ncancelled in {time.perf_counter() - begun:.2f} s\n")
+    screen.quiet()
+
+
+def test_the_front_door_shows_a_plan_and_says_how_soon(
+    screen: Screen, record_property: Any
+) -> None:
+    begun = time.perf_counter()
+    screen.open("")
+    screen.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
+    picture = time.perf_counter() - begun
+    record_property("front_door_picture_s", picture)
+    found = planner.plan(planner.load_scenario("r1-chat"))
+    screen.until("Devices", str(found.best.devices))
+    answer = time.perf_counter() - begun
+    sys.stderr.write(f"\nfront door: picture {picture:.2f} s, answer {answer:.2f} s\n")
+    assert screen.metric("TTFT p95") == seconds(found.best.metrics.ttft_s.p95)
+    screen.page.get_by_text("Why the other").click()
+    screen.page.get_by_text("What would have to change").wait_for(timeout=WAIT_MS)
+    screen.quiet()
+
+
+def test_a_simulation_is_shared_by_its_link_and_taken_along(
+    screen: Screen, browser: Any, address: str, tmp_path: Path
+) -> None:
+    screen.open(f"simulate?scenario={QUICK}&requests=1000")
+    screen.page.get_by_role("button", name="Simulate", exact=True).click(timeout=WAIT_MS)
+    changes = {
+        "run.requests": 1000, "run.duration_s": None, "run.warmup_s": 0.0,
+        "run.warmup_requests": 100,
+    }  # fmt: skip
+    found = planner.simulate(planner.load_scenario(QUICK, changes))
+    screen.until("TTFT p95", seconds(found.metrics.ttft_s.p95))
+    with screen.page.expect_download() as waiting:
+        screen.page.get_by_role("button", name="requests.csv").click()
+    saved = tmp_path / "requests.csv"
+    waiting.value.save_as(saved)
+    rows = saved.read_text().splitlines()
+    assert len(rows) == 1001
+    assert float(rows[1].split(",")[9]) == found.requests()["ttft_s"][0]
+    other = Screen(browser, address).open(screen.page.url.removeprefix(f"{address}/"))
+    other.until("E2E p95", seconds(found.metrics.e2e_s.p95))
+    other.page.close()
+    screen.quiet()
+
+
+def test_a_trace_goes_in_and_a_bad_one_is_refused(screen: Screen, tmp_path: Path) -> None:
+    screen.open(f"simulate?scenario={QUICK}")
+    screen.page.get_by_text("Your own traffic").click()
+    good = tmp_path / "mine.csv"
+    lines = [f"{2.5 * i},{200 + i},{40 + i % 7}" for i in range(60)]
+    good.write_text("\n".join(["arrival_s,input_tokens,output_tokens", *lines]))
+    given = screen.page.locator("input[type=file]").last
+    given.set_input_files(good)
+    screen.page.get_by_text("60 requests (table)").wait_for(timeout=WAIT_MS)
+    screen.page.get_by_role("button", name="Simulate", exact=True).click()
+    run = {"warmup_requests": 6, "seed": 1}
+    found = planner.simulate(planner.load_scenario(QUICK, {"workload": str(good), "run": run}))
+    screen.until("TTFT p95", seconds(found.metrics.ttft_s.p95))
+    bad = tmp_path / "bad.csv"
+    bad.write_text("arrival_s,input_tokens,output_tokens\n0,12,-3\n")
+    given.set_input_files(bad)
+    refused = screen.page.locator("[data-testid=stAlertContentError]").first
+    refused.wait_for(timeout=WAIT_MS)
+    assert "output_tokens" in refused.inner_text()
+    screen.quiet()
+
+
+def test_a_million_requests_show_progress_and_are_cancelled(
+    screen: Screen, record_property: Any
+) -> None:
+    screen.open("simulate?scenario=r1-lengths-100k&requests=1000000")
+    ask = screen.page.get_by_role("button", name="Simulate", exact=True)
+    ask.click(timeout=WAIT_MS)
+    bar = screen.page.locator("[data-testid=stProgress]")
+    bar.filter(has_text="of 1,000,000 requests done").first.wait_for(timeout=WAIT_MS)
+    shown = bar.first.inner_text()
+    assert "left" in shown
+    begun = time.perf_counter()
+    screen.page.get_by_role("button", name="Cancel").click()
+    ask.wait_for(timeout=WAIT_MS)
+    taken = time.perf_counter() - begun
+    record_property("cancel_s", taken)
+    sys.stderr.write(f"\n{shown!r}; cancelled in {taken:.2f} s\n")
+    screen.quiet()
+
+
+def test_ways_to_pay_cross_where_the_api_says(screen: Screen) -> None:
+    screen.open(f"compare?view=Rent%2C+buy+or+API&scenario={QUICK}&used=50")
+    screen.page.get_by_role("button", name="Draw up the bill").click(timeout=WAIT_MS)
+    found = planner.break_even(planner.load_scenario(QUICK), utilisation=0.5)
+    screen.until("Devices", str(found.result.devices))
+    assert found.own is not None
+    assert screen.metric("Owning, a device-hour") == usd(found.own.usd_per_hour)
     screen.quiet()
 
 

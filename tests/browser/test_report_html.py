@@ -50,7 +50,9 @@ def test_report_is_drawn_without_errors_or_requests(
     page.goto(report.as_uri())
     figures = page.locator("[data-figure]")
     names = [figures.nth(i).get_attribute("data-figure") for i in range(figures.count())]
-    assert names == ["latency", "frontier", "cost", "day", "load", "step", "memory"]
+    assert names == [
+        "latency", "cost", "frontier", "day", "load", "tokens", "use", "late", "step", "memory"
+    ]  # fmt: skip
     for name in names:
         page.locator(f"#plot-{name} svg.main-svg").first.wait_for()
     assert complaints == []

@@ -137,10 +137,10 @@ def test_trust_shows_the_stored_errors_of_a_part():
 def test_a_job_answers_refuses_and_is_cancelled():
     import time
 
-    from planner.dashboard.jobs import Job
-    from planner.dashboard.trust_page import fit_upload
+    from planner.dashboard.process import Job
+    from planner.dashboard.work import fit_rows
 
-    job = Job(fit_upload, (b"not rows\n",))
+    job = Job(fit_rows, (b"not rows\n",))
     for _ in range(600):
         if job.done():
             break
@@ -150,3 +150,39 @@ def test_a_job_answers_refuses_and_is_cancelled():
     slow = Job(time.sleep, (600,))
     slow.cancel()
     assert not slow._process.is_alive()
+
+
+def test_own_runs_are_predicted_beside_what_was_measured():
+    from pathlib import Path
+
+    from planner.dashboard.work import check_runs
+    from planner.files.overheads import load_overheads
+    from planner.files.runs import read_runs
+    from planner.validation.predict import predict_runs
+
+    path = Path(__file__).parents[1] / "data" / "serving_runs.jsonl"
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    found = check_runs(first + b"not json\n")
+    runs, _ = read_runs(path)
+    (made,) = predict_runs(runs[:1], load_overheads(), 1)
+    by = {row.quantity: row for row in found.rows}
+    for quantity in ("mean_ttft_s", "mean_tpot_s"):
+        assert by[quantity].predicted_s == made.predicted[quantity]
+        expected = made.predicted[quantity] / by[quantity].measured_s - 1
+        assert by[quantity].relative_error == expected
+    assert found.refused[0][0] == 2
+
+
+def test_own_runs_that_are_none_are_refused_in_place():
+    app = page("trust", view="Your own runs")
+    app.file_uploader[0].set_value(("r.jsonl", b"{}\n", "application/json")).run()
+    next(b for b in app.button if b.label == "Predict them").click().run()
+    import time
+
+    for _ in range(300):
+        if app.error:
+            break
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception
+    assert "your runs" in app.error[0].value

@@ -10,7 +10,9 @@ from planner.search import Plan
 def test_report_says_what_the_result_says(result: Result, report: Report) -> None:
     assert report.to_dict() == result.to_dict()
     assert isinstance(report, Result)
-    assert set(report.figures()) == {"latency", "load", "memory", "step", "cost", "day"}
+    assert set(report.figures()) == {
+        "latency", "load", "tokens", "use", "late", "memory", "step", "cost", "day",
+    }  # fmt: skip
 
 
 def test_plan_report_holds_reports(found: Plan, plan_report: PlanReport) -> None:

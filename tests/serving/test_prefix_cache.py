@@ -62,13 +62,13 @@ def test_a_request_larger_than_the_cache_keeps_its_start():
 def test_pinned_blocks_stay_until_they_are_let_go():
     cache = PrefixCache(30, BLOCK)
     cache.insert([1, 2, 3])
-    cache.pin([1, 2, 9], 20)
-    cache.pin([1, 8], 10)
+    cache.hold([1, 2])
+    cache.hold([1])
     assert cache.evict_to(0) == 10  # only 3 was free
     assert (cache.pinned_tokens, cache.held_tokens) == (20, 20)
-    cache.unpin([1, 8], 10)
+    cache.let_go([1])
     assert cache.pinned_tokens == 20  # 1 is still read by the first
-    cache.unpin([1, 2, 9], 20)
+    cache.let_go([1, 2])
     assert cache.held_tokens == 0
 
 
@@ -80,7 +80,7 @@ def test_a_restart_forgets():
 
 
 def test_loads_from_the_shared_tier_queue_on_its_link():
-    tier = SharedTier(100, BLOCK, kv_bytes_per_token=70_000, bytes_per_s=7e5, latency_s=0.5)
+    tier = SharedTier(100, BLOCK, s_per_token=0.1, latency_s=0.5)
     tier.insert([1, 2])
     assert (tier.match([1, 2, 3], 30), tier.held_tokens) == (20, 20)
     assert tier.load_s(20) == 0.5 + 2.0
@@ -132,16 +132,17 @@ def test_pins_come_out_even(requests: list[list[int]], size: int, random):
     cache, running = PrefixCache(size * BLOCK, BLOCK), []
     for ids in requests:
         found = cache.match(ids, BLOCK * len(ids))
-        cache.pin(ids, found)
+        held = ids[: found // BLOCK]
+        cache.hold(held)
         cache.insert(ids)
         assert cache.match(ids, BLOCK * len(ids)) >= found
-        running.append((ids, found))
+        running.append(held)
         random.shuffle(running)
         if len(running) > 3:
-            cache.unpin(*running.pop())
+            cache.let_go(running.pop())
         cache.evict_to(size * BLOCK)
         assert cache.held_tokens <= max(size * BLOCK, cache.pinned_tokens)
     for each in running:
-        cache.unpin(*each)
+        cache.let_go(each)
     assert cache.pinned_tokens == 0
     assert cache.held_tokens <= size * BLOCK

@@ -114,3 +114,61 @@ def test_time_spent_decoding_is_the_same_summed_over_requests_or_over_steps():
         gaps = int((records.output_tokens - 1).sum())
         assert records.gap_counts.sum() == gaps
         assert records.gap_mean_s * gaps == pytest.approx(spent_s, rel=1e-9)
+
+
+def test_one_slot_and_any_service_waits_as_pollaczek_and_khinchine_say():
+    load, step_s = 0.6, 1e-2
+
+    def mean_wait(rng):
+        requests = 5000
+        # one in ten takes 5.5 s on average, the others 0.5 s: a variance of 5 around a mean of 1
+        means = np.where(rng.random(requests) < 0.1, 5.5, 0.5)
+        tokens = steps_of(rng.exponential(means), step_s)
+        records = simulate(
+            poisson_stream(rng, requests, load, tokens), AffineTiming(base_s=step_s), config(1)
+        )
+        return float((records.admitted_s - records.arrival_s)[1000:].mean())
+
+    mean, half_width = interval(mean_wait)
+    second_moment = 2 * (0.1 * 5.5**2 + 0.9 * 0.5**2)
+    theory = load * second_moment / (2 * (1 - load))
+    assert theory == pytest.approx(4.875)
+    # a step at least, and times rounded to steps: about half a step more
+    assert mean == pytest.approx(theory, abs=half_width + 5 * step_s)
+    assert half_width < 0.2 * mean
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_littles_law_holds_for_every_queue(replicas):
+    """What is there on average is what comes a second times how long it stays."""
+    timing = AffineTiming(base_s=0.01, per_sequence_s=2e-3, per_prefill_token_s=1e-4)
+
+    def gaps(rng):
+        requests = 2000
+        stream = RequestStream(
+            np.cumsum(rng.exponential(0.16 / replicas, requests)),
+            rng.integers(1, 200, requests),
+            rng.integers(1, 60, requests),
+        )
+        records = simulate(stream, timing, config(6), replicas=replicas)
+        begin_s, end_s = stream.arrival_s[400], stream.arrival_s[-1]
+        mine = slice(400, None)
+        rate = (requests - 400) / (end_s - begin_s)
+        waits = float((records.admitted_s - records.arrival_s)[mine].mean())
+        stays = float((records.finish_s - records.admitted_s)[mine].mean())
+        return (
+            records.mean_queue(begin_s, end_s) - rate * waits,
+            records.mean_running(begin_s, end_s) - rate * stays,
+            records.mean_queue(begin_s, end_s),
+            records.mean_running(begin_s, end_s),
+        )
+
+    values = np.array([gaps(np.random.default_rng(seed)) for seed in range(REPLICATIONS)])
+    t = stats.t.ppf(0.995, REPLICATIONS - 1)
+    half_widths = t * values.std(ddof=1, axis=0) / math.sqrt(REPLICATIONS)
+    queue_gap, running_gap, queue, running = values.mean(axis=0)
+    assert queue > 0.05
+    assert abs(queue_gap) <= half_widths[0]
+    assert abs(running_gap) <= half_widths[1] + 1e-3 * running
+    assert half_widths[0] < 0.1 * queue
+    assert half_widths[1] < 0.01 * running

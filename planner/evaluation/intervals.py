@@ -1,0 +1,223 @@
+"""90 % intervals of a simulated fleet's headline numbers: how far the truth may be from them.
+
+The time of every step is uncertain by one factor a pool (:mod:`planner.evaluation.spread`).  The
+fleet is simulated again with the factor's 5th and 95th percentile and the same requests: near
+saturation a latency is a cliff, which no derivative shows.  Where a run is long, a part of the
+fleet with its part of the traffic is simulated three times, and ratios are carried over.
+Beside the factor: what measured runs show of the time to first token beyond their steps, a doubtful
+price, and the sampling noise of the percentiles.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.evaluation.evaluate import resimulate
+from planner.evaluation.replica import Replica
+from planner.evaluation.result import Result
+from planner.evaluation.spread import CONFIDENCE_LOG_SD, Spread, Z, engine_spread, joint
+from planner.evaluation.spread import step_spreads as spreads_of
+from planner.evaluation.thinning import thinned
+from planner.serving import Metrics, Percentiles
+from planner.serving.metrics import STUDENT_T
+
+Interval = tuple[float, float]
+
+LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
+WHICH = ("mean", "p50", "p90", "p95", "p99")
+RATES = ("requests_per_s", "input_tokens_per_s", "output_tokens_per_s")
+PER_MILLION = (
+    "usd_per_million_input_tokens", "usd_per_million_output_tokens", "usd_per_million_tokens",
+)  # fmt: skip
+
+STUDENT_T90 = 1.7291
+"""Student's t at 90 %, 19 degrees of freedom: half-widths are given at 95 %."""
+
+HOLDS = (
+    "90 % intervals hold: errors of the engine's fit on runs left out, of kernels and links beyond "
+    "those, assumed and doubtful numbers, and the noise of this simulation."
+)
+LEAVES_OUT = (
+    "They do not hold: other traffic than stated, experts more unevenly used than stated, "
+    "failures, an engine configured otherwise, a price that changes."
+)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """90 % intervals; each holds its point value.  An upper end may be infinite."""
+
+    latency: dict[str, dict[str, Interval]]
+    """``ttft_s`` -> ``p95`` -> interval. [s]"""
+    rates: dict[str, Interval]
+    """``output_tokens_per_s`` -> interval, of the whole fleet."""
+    usd: tuple[dict[str, Interval], ...]
+    """Of each cost: ``usd_per_million_output_tokens`` -> interval."""
+    devices: Interval
+    """That the promises take; of a fleet that was given, the fleet."""
+    step_factor: Interval
+    """Time of a step over the predicted one, the last pool's."""
+    causes: tuple[tuple[str, tuple[Spread, ...]], ...]
+    """Role of a pool -> what makes its steps uncertain."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON beside the numbers that carry their own intervals."""
+        return {
+            "devices": list(self.devices),
+            **{name: list(value) for name, value in self.rates.items()},
+            **({name: list(value) for name, value in self.usd[0].items()} if self.usd else {}),
+            "step_factor": list(self.step_factor),
+            "causes": [
+                {"pool": role, "name": s.name, "low_factor": math.exp(s.low),
+                 "high_factor": math.exp(s.high), "about": s.about}
+                for role, found in self.causes
+                for s in found
+            ],
+            "holds": HOLDS,
+            "leaves_out": LEAVES_OUT,
+        }  # fmt: skip
+
+
+def with_intervals(
+    result: Result, spreads: Callable[..., tuple[Spread, ...]] = spreads_of
+) -> Result:
+    """Return the result with 90 % intervals.
+
+    Parameters
+    ----------
+    spreads : causes of error of a replica's steps.
+
+    References
+    ----------
+    .. [1] JCGM 101:2008, "Propagation of distributions" (the model is run at other inputs).
+    """
+    causes = causes_of(result, spreads)
+    factors = [joint(found) for _, found in causes]
+    low, high = ([math.exp(f[side]) for f in factors] for side in (0, 1))
+    fast, slow = _metrics_at(result, low), _metrics_at(result, high)
+    points = result.metrics
+    first = _first_token(result.pools[0].pool.replica, causes[0][1])
+    latency = {
+        name: {which: _latency(name, which, (fast, points, slow), first) for which in WHICH}
+        for name in LATENCIES
+    }
+    rates = {
+        name: _around(
+            getattr(points.steady, name), *(getattr(m.steady, name) for m in (fast, slow))
+        )
+        for name in RATES
+    }
+    usd = tuple(_usd(cost, rates, points) for cost in result.costs)
+    devices = float(result.devices)
+    made = Intervals(latency, rates, usd, (devices, devices), (low[-1], high[-1]), tuple(causes))
+    return replace(result, intervals=made)
+
+
+def causes_of(
+    result: Result, spreads: Callable[..., tuple[Spread, ...]] = spreads_of
+) -> list[tuple[str, tuple[Spread, ...]]]:
+    """Role of each pool, and what makes its steps uncertain at the mean load of the run.
+
+    References
+    ----------
+    .. [1] :func:`planner.evaluation.spread.step_spreads`.
+    """
+    share = result.metrics.prefill_share
+    causes: list[tuple[str, tuple[Spread, ...]]] = []
+    for use in result.pools:
+        weights = {"prefill": (0.0, 1.0), "decode": (1.0, 0.0)}.get(
+            use.pool.role, (1 - share, share)
+        )
+        steps = tuple(zip((result.decode, result.prefill), weights, strict=True))
+        causes.append((use.pool.role, spreads(use.pool.replica, steps)))
+    return causes
+
+
+def _metrics_at(result: Result, factors: list[float]) -> Metrics:
+    """What the whole fleet would do with steps so many times as long."""
+    if all(f == 1.0 for f in factors):
+        return result.metrics
+    part = thinned(result)
+    if part is None:
+        return resimulate(result, factors)
+    base = resimulate(part, [1.0] * len(factors))
+    return _carried(result.metrics, base, resimulate(part, factors))
+
+
+def _carried(whole: Metrics, base: Metrics, moved: Metrics) -> Metrics:
+    """The whole fleet's numbers, changed as those of its part are."""
+    changed: dict[str, Any] = {}
+    for name in LATENCIES:
+        old, ours, new = (getattr(m, name) for m in (whole, base, moved))
+        values = {w: _scaled(getattr(old, w), getattr(ours, w), getattr(new, w)) for w in WHICH}
+        changed[name] = replace(old, **values)
+    rates = {
+        name: _scaled(*(getattr(m.steady, name) for m in (whole, base, moved))) for name in RATES
+    }
+    return replace(whole, **changed, steady=replace(whole.steady, **rates))
+
+
+def _scaled(value: float, base: float, moved: float) -> float:
+    return value * moved / base if base and math.isfinite(base) else max(value, moved)
+
+
+def _latency(
+    name: str, which: str, runs: tuple[Metrics, Metrics, Metrics], first: tuple[float, float]
+) -> Interval:
+    fast, point, slow = (getattr(getattr(m, name), which) for m in runs)
+    if math.isnan(point):
+        return (point, point)
+    low, high = _around(point, fast, slow)
+    if name == "ttft_s":
+        low, high = _widened(point, (low, high), first)
+    return _with_noise(getattr(runs[1], name), which, (low, high))
+
+
+def _around(point: float, *others: float) -> Interval:
+    """Smallest interval that holds all of them."""
+    known = [point, *(x for x in others if not math.isnan(x))]
+    return min(known), max(known)
+
+
+def _widened(point: float, interval: Interval, logs: tuple[float, float]) -> Interval:
+    """Squares of logarithms added on both sides."""
+    if not point:
+        return interval
+    low = math.hypot(math.log(max(interval[0], 1e-9 * point) / point), logs[0])
+    high = math.hypot(math.log(interval[1] / point), logs[1])
+    return point * math.exp(-low), point * math.exp(high)
+
+
+def _with_noise(values: Percentiles, which: str, interval: Interval) -> Interval:
+    """Add the half-width of the simulated percentile, as squares."""
+    width, point = getattr(values.half_width, which), getattr(values, which)
+    if width is None or math.isnan(width):
+        return interval
+    noise = width * STUDENT_T90 / STUDENT_T
+    low, high = interval
+    return max(0.0, point - math.hypot(point - low, noise)), point + math.hypot(high - point, noise)
+
+
+def _first_token(replica: Replica, causes: tuple[Spread, ...]) -> tuple[float, float]:
+    """What is uncertain of a time to first token beside the steps: front end, admission, polls."""
+    if not causes:
+        return 0.0, 0.0
+    own = engine_spread(replica, "mean_ttft_s")
+    return own.low, own.high
+
+
+def _usd(cost: Any, rates: dict[str, Interval], point: Metrics) -> dict[str, Interval]:
+    """Dollars at the ends of the rates, and of a doubtful price."""
+    log_sd = CONFIDENCE_LOG_SD.get(cost.price.usd_per_device_hour.confidence, 0.0)
+    low, high = rates["output_tokens_per_s"]
+    rate = point.steady.output_tokens_per_s
+    found = {}
+    for name in PER_MILLION:
+        value = getattr(cost, name)
+        if not math.isfinite(value) or not rate:
+            found[name] = (value, value)
+            continue
+        ends = value * rate / high, value * rate / low if low else math.inf
+        found[name] = _widened(value, ends, (-Z * log_sd, Z * log_sd))
+    return found

@@ -1,0 +1,138 @@
+"""A plan as a page shows it: the answer, its alternatives, its refusals; no row a request kept."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from planner.evaluation import Assumption, Result
+from planner.evaluation.risk import miss_risk
+from planner.report import answer, plan_tables, tables
+from planner.report.answer import Tile
+from planner.report.pareto_figures import money_pareto, speed_pareto
+from planner.report.table import Table
+from planner.report.words import NOTHING, number, plural, seconds, share, usd, watt_hours
+from planner.search import Plan
+from planner.units import human
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is left of a search once it is drawn."""
+
+    simulated: bool
+    """False: by closed form only, while the simulations still run."""
+    headline: str
+    good: bool
+    traffic: str
+    tiles: tuple[Tile, ...]
+    figures: "dict[str, Figure]"
+    options: Table
+    more: tuple[Table, ...]
+    refusals: Table
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    changes: tuple[tuple[str, str], ...]
+    effort: str
+    assumptions: tuple[Assumption, ...]
+    plain: dict[str, Any]
+
+
+def planned(plan: Plan) -> Planned:
+    """Draw a plan."""
+    from planner.report.figures import result_figures
+
+    best = plan.best
+    figures = {"speed_pareto": speed_pareto(plan), "money_pareto": money_pareto(plan)}
+    more: list[Table] = []
+    if best is not None:
+        figures |= result_figures(best)
+        more = [tables.promises(best), tables.latency(best), tables.load(best)]
+        more += tables.cost(best, wide=True) if best.costs else ()
+        api = tables.apis(best)
+        more += [api] if api else []
+    return Planned(
+        simulated=True,
+        headline=answer.headline(plan),
+        good=answer.good_news(plan),
+        traffic=answer.traffic_line(best) if best else "",
+        tiles=tuple(plan_tiles(best)) if best else (),
+        figures=figures,
+        options=plan_tables.options(plan),
+        more=tuple(more),
+        refusals=plan_tables.refusals(plan),
+        groups=plan_tables.refusal_groups(plan),
+        changes=plan_tables.changes(plan),
+        effort=(
+            f"{plural(plan.layouts, 'layout')} at {number(plan.screened)} batch limits screened in "
+            f"{seconds(plan.screen_s)}, {plural(plan.simulated, 'run')} simulated, "
+            f"{seconds(plan.wall_s)} in all."
+        ),
+        assumptions=best.assumptions if best else (),
+        plain=plan.to_dict(),
+    )
+
+
+def screened(plan: Plan) -> Planned:
+    """Draw the closed form's side of a plan, before anything is simulated."""
+    cheapest = min(
+        plan.frontier,
+        key=lambda p: (p.usd_per_hour is None, p.usd_per_hour or p.devices),
+        default=None,
+    )
+    if cheapest is None:
+        headline = "Nothing keeps every promise by closed form; simulating the nearest."
+    else:
+        money = f", {usd(cheapest.usd_per_hour)} an hour" if cheapest.usd_per_hour else ""
+        headline = (
+            f"By closed form: {plural(cheapest.replicas, 'replica')} of {cheapest.label} on "
+            f"{cheapest.system}, {plural(cheapest.devices, 'device')}{money}. "
+            "Queues and percentiles are being simulated."
+        )
+    return Planned(
+        False, headline, cheapest is not None, "", (),
+        {"speed_pareto": speed_pareto(plan), "money_pareto": money_pareto(plan)},
+        plan_tables.options(plan), (), plan_tables.refusals(plan), (), (), "", (), {},
+    )  # fmt: skip
+
+
+def plan_tiles(best: Result) -> list[Tile]:
+    """The cheapest fleet in numbers."""
+    m, cost = best.metrics, best.costs[0] if best.costs else None
+    risk = miss_risk(m)
+    return [
+        Tile("Devices", number(best.devices), f"{plural(best.nodes, 'node')}, "
+             f"{plural(best.replicas, 'replica')} of {best.replica.pool.parallelism.label()}", ""),
+        Tile("Cost per hour", usd(cost.usd_per_hour) if cost else NOTHING,
+             f"{cost.price.provider}, {cost.price.term}" if cost else "no price is known", ""),
+        Tile("$ per million output tokens",
+             usd(cost.usd_per_million_output_tokens) if cost else NOTHING,
+             _inputs(best), ""),
+        Tile("Power", human(best.energy.fleet_w, "w") if best.energy else NOTHING,
+             f"{watt_hours(best.energy.wh_per_million_tokens)} per million tokens"
+             if best.energy else "not stated by the maker", ""),
+        _percentile("TTFT", best, "ttft_s"),
+        _percentile("TPOT", best, "tpot_s"),
+        _percentile("E2E", best, "e2e_s"),
+        Tile("Risk of a broken promise", NOTHING if risk is None else share(risk),
+             "run too short to tell" if risk is None else "by chance alone, without model error",
+             "risk"),
+    ]  # fmt: skip
+
+
+def _inputs(best: Result) -> str:
+    if not best.costs:
+        return ""
+    cost = best.costs[0]
+    cached = cost.usd_per_million_cached_input_tokens
+    words = f"input {usd(cost.usd_per_million_input_tokens)}"
+    return f"{words}, cached {usd(cached)}" if cached is not None else f"{words}, none cached"
+
+
+def _percentile(name: str, best: Result, which: str) -> Tile:
+    p = getattr(best.metrics, which)
+    width = p.half_width.p95
+    note = f"p50 {seconds(p.p50)}, p99 {seconds(p.p99)}"
+    if width is not None:
+        note = f"± {seconds(width)}; {note}"
+    return Tile(f"{name} p95", seconds(p.p95), note, "")

@@ -1,0 +1,91 @@
+"""What could be wrong with a plan, and what else there is: for whoever decides."""
+
+from planner.evaluation import Result
+from planner.report.words import fleet, layout, plural, promise_name, quantity, seconds, share, usd
+from planner.search import Kept, Plan
+
+
+def basis_sentence(plan: Plan) -> str:
+    """Say what the winner's speed rests on where nobody measured it; else nothing."""
+    basis = plan.basis
+    if plan.best is None or basis is None or basis.basis == "measured":
+        return ""
+    part = plan.best.replica.hardware.accelerator.title
+    text = f"Its speed is not measured: shares of {part} are {basis.words}."
+    return f"{text} {_measured(plan)}"
+
+
+def _measured(plan: Plan) -> str:
+    found = plan.best_measured
+    if found is None:
+        return "No fleet found on measured parts keeps the promises."
+    text = f"Best on measured parts: {fleet(found)}"
+    more = _more(found, plan.best)
+    return f"{text}, {usd(found.costs[0].usd_per_hour)}/h{more}." if found.costs else f"{text}."
+
+
+def _more(other: Result, best: Result | None) -> str:
+    if best is None or not best.costs or not other.costs:
+        return ""
+    ratio = other.costs[0].usd_per_hour / best.costs[0].usd_per_hour - 1
+    return f" ({share(ratio)} more)" if ratio > 0 else ""
+
+
+def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Headed sentences: what it rests on, how close it is, what else would do, what stands by."""
+    best = plan.best
+    if best is None:
+        return ()
+    basis = plan.basis
+    rests = basis_sentence(plan) or (f"{basis.words[0].upper()}{basis.words[1:]}." if basis else "")
+    found = [("What its speed rests on", rests)]
+    found += [(f"How sure: {promise_name(k.name)}", sure(k)) for k in plan.settled]
+    if any(plan.spares):
+        found.append(("Spares", _spares(plan)))
+    if plan.scenario.space.owned and plan.rented_usd_per_hour is not None:
+        there = ", ".join(f"{n} of {name}" for name, n in plan.scenario.space.owned.items())
+        found.append((
+            "Owned already",
+            f"{there} devices: what is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
+            "costs above are of the whole fleet.",
+        ))  # fmt: skip
+    others = [r for r in plan.options if r is not best][:2]
+    found += [("Next best", f"{fleet(r)}, {layout(r)}{_price(r, best)}.") for r in others]
+    near = [c for c in plan.changes if c.excess is not None and c.stage == "simulation"][:2]
+    for change in near:
+        name = promise_name(change.limit) if change.limit.endswith("_s") else change.limit
+        found.append((
+            "Nearly",
+            f"{change.nearest}: {name} {quantity(change.needed, change.unit)} against "
+            f"{quantity(change.available, change.unit)}; {change.advice}.",
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def _spares(plan: Plan) -> str:
+    wish = plan.scenario.space.reliability
+    often = f" in {share(wish.availability)} of the time" if wish else ""
+    return (
+        f"{' and '.join(map(str, plan.spares))} replicas beyond those that the load needs, so "
+        f"that enough are up{often}; while nothing fails all of them serve."
+    )
+
+
+def _price(result: Result, best: Result) -> str:
+    if not result.costs:
+        return ""
+    return f": {usd(result.costs[0].usd_per_hour)}/h{_more(result, best)}"
+
+
+def sure(kept: Kept) -> str:
+    """How a promise stands to its limit, beyond the simulation's own chance."""
+    if kept.half_width_s is None:
+        return (
+            f"{seconds(kept.value_s)} against {seconds(kept.limit_s)}; the run is too short for an "
+            "interval."
+        )
+    text = (
+        f"{seconds(kept.value_s)} ± {seconds(kept.half_width_s)} against {seconds(kept.limit_s)} "
+        f"over {plural(kept.runs, 'run')}"
+    )
+    return f"{text}: " + ("kept beyond chance." if kept.sure else "too close to call.")

@@ -1,0 +1,115 @@
+"""Which prefill layout beside which decode layout: all pairs in arrays, the cheapest kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.search.layout import Layout, Side, common_prices
+from planner.search.rejection import Rejection
+from planner.search.screen import FloatArray
+
+KEPT = 24
+"""Pairs that simulation may look at, the cheapest by estimate."""
+EACH = 2
+"""Of these at most so many with the same layout on the same side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The pairs worth a simulation, and what became of the rest."""
+
+    layouts: tuple[Layout, ...]
+    """Cheapest by estimate first."""
+    screened: int
+    """Pairs whose cost was worked out."""
+    refused: tuple[tuple[Layout, int, float], ...]
+    """For every pair of systems: the cheapest that was left out, how many were, its estimate."""
+
+
+def pair_up(
+    prefills: Sequence[Side], decodes: Sequence[Side], *, any_system: bool, priced: bool,
+    several: bool,
+) -> Pairs:  # fmt: skip
+    """Cost of every pair by closed form, in one array for every two systems.
+
+    Pools are sized one by one, so that a pair costs the sum; formats of the cache must agree.
+
+    Parameters
+    ----------
+    any_system : whether the two pools may be on different systems.
+    priced : whether money ranks; else devices do.
+    """
+    picks: list[tuple[float, float, Layout]] = []
+    refused, screened = [], 0
+    for there, firsts in _by_system(prefills).items():
+        for here, thens in _by_system(decodes).items():
+            if here != there and not any_system:
+                continue
+            hardware = (firsts[0].replica.hardware, thens[0].replica.hardware)
+            prices = common_prices(tuple(h.prices for h in hardware)) if priced else [1.0, 1.0]
+            if prices is None:
+                continue
+            cost = _costs(firsts, thens, prices)
+            possible = np.isfinite(cost)
+            screened += int(possible.sum())
+            kept = _picks(cost, firsts, thens)
+            picks += [
+                (float(cost[i, j]), firsts[i].guess.tpot_s + thens[j].guess.tpot_s,
+                 Layout((firsts[i], thens[j]), several))
+                for i, j in kept
+            ]  # fmt: skip
+            cost[tuple(np.array(kept, dtype=int).T) if kept else ([], [])] = np.inf
+            left = int(np.isfinite(cost).sum())
+            if left:
+                i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
+                pair = Layout((firsts[int(i)], thens[int(j)]), several)
+                refused.append((pair, left, float(cost[i, j])))
+    picks.sort(key=lambda pick: pick[:2])
+    chosen = [layout for *_, layout in picks[:KEPT]]
+    return Pairs(tuple(chosen), screened, tuple(refused))
+
+
+def left_out(pairs: Pairs, best: float, unit: str) -> list[Rejection]:
+    """Say of every two systems how many pairs were not simulated, and the cheapest of them."""
+    return [
+        Rejection(
+            layout.label, "screen", "cost of the pair by closed form", cost, best, unit,
+            f"the cheapest by estimate of {count} pairs that were not simulated", layout.system,
+        )
+        for layout, count, cost in pairs.refused
+    ]  # fmt: skip
+
+
+def _by_system(sides: Sequence[Side]) -> dict[str, list[Side]]:
+    groups: dict[str, list[Side]] = {}
+    for side in sides:
+        groups.setdefault(side.replica.hardware.system.name, []).append(side)
+    return groups
+
+
+def _costs(firsts: list[Side], thens: list[Side], prices: Sequence[float]) -> FloatArray:
+    """Cost of every pair, infinite where the cache's formats differ: ``[prefill, decode]``."""
+    rows, columns = (
+        np.array([side.guess.devices for side in sides]) * price
+        for sides, price in zip((firsts, thens), prices, strict=True)
+    )
+    same = np.array([[a.replica.pool.kv == b.replica.pool.kv for b in thens] for a in firsts])
+    return np.where(same, rows[:, None] + columns[None, :], np.inf)
+
+
+def _picks(cost: FloatArray, firsts: list[Side], thens: list[Side]) -> list[tuple[int, int]]:
+    """Cheapest pairs, no layout more than a few times; of equal cost the faster ones."""
+    pace = np.add.outer([s.guess.tpot_s for s in firsts], [s.guess.tpot_s for s in thens])
+    order = np.lexsort((pace.ravel(), cost.ravel()))[: 40 * KEPT]
+    used_first, used_then = np.zeros(len(firsts), int), np.zeros(len(thens), int)
+    found: list[tuple[int, int]] = []
+    for flat in order.tolist():
+        i, j = divmod(flat, len(thens))
+        if not np.isfinite(cost[i, j]) or len(found) == KEPT:
+            break
+        if used_first[i] < 2 * EACH and used_then[j] < EACH:
+            used_first[i] += 1
+            used_then[j] += 1
+            found.append((i, j))
+    return found
