@@ -121,7 +121,8 @@ def test_confidence_agrees_with_the_source(path):
 
 
 def test_every_reference_is_used_and_leads_somewhere():
-    used = {key for path in PATHS for fact in facts(files.read_yaml(path).data)
+    used = {key for path in [*PATHS, *files.scenario_root().glob("*.yaml")]
+            for fact in facts(files.read_yaml(path).data)
             for key in fact["source"].split(", ")}  # fmt: skip
     engines = {key for path in (ROOT / "engines").rglob("*.yaml")
                for key in files.read_yaml(path).data["source"].split(", ")}  # fmt: skip

@@ -18,7 +18,7 @@ def calibration_yaml(spec: CalibrationSpec, about: str) -> str:
         if field in ("name", "accelerators"):
             continue
         value = getattr(spec, field)
-        if value is not None:
+        if value not in (None, ""):
             lines += _lines(field, value, 0)
     return "\n".join(lines) + "\n"
 
