@@ -87,15 +87,27 @@ def prefill_laid_out(
     cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
     drafts = sum(cheaper, drafts)
     step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
+    host_s = float(model.overheads.prefill_step_host_s)
     n = model.plan(prefill=True).micro_batches
     if not model.scheduled or tokens < n:
-        return step
+        return _of_engine(step, float(model.overheads.prefill_factor), host_s)
+    step = replace(step, overhead_s=step.overhead_s + host_s)
     beside = model.beside_traffic(prefill=True)
     part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
     core_s, part_s = pp * sum(map(model.op_s, cores)), pp * sum(map(beside.op_s, part))
     layers_s = float(model.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
-    after_s = float(model.head(prompts).time_s + drafts.time_s) + model.overhead_s
+    after_s = float(model.head(prompts).time_s + drafts.time_s) + step.overhead_s
     return taking(step, layers_s + after_s)
+
+
+def _of_engine(step: Step, factor: float, host_s: float) -> Step:
+    """The same step with all work of prompts ``factor`` times as long, and more host time. [s]"""
+    parts = tuple(replace(part, time_s=factor * part.time_s) for part in step.parts)
+    overhead_s = step.overhead_s + host_s
+    return replace(
+        step, parts=parts, hidden_s=factor * step.hidden_s, overhead_s=overhead_s,
+        time_s=factor * (step.time_s - step.overhead_s) + overhead_s,
+    )  # fmt: skip
 
 
 def taking(step: Step, time_s: float) -> Step:

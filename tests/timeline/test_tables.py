@@ -16,7 +16,10 @@ from planner.serving import RequestStream, simulate
 from planner.serving.reference import simulate_per_step
 from planner.serving.scheduler import attention_pairs
 from planner.serving.timing import RankLoad
+from planner.sourced import Sourced
 from planner.specs.deployment import Limits, Parallelism, Pool
+from planner.specs.engine import EngineSpec
+from planner.specs.overheads import EngineOverheads
 from planner.specs.speculative import Speculative
 
 LAYOUTS: dict[str, dict[str, int]] = {
@@ -76,6 +79,27 @@ def test_equal_prompts_take_the_prefill_step_of_the_closed_form(
     expected = replica.step.prefill_step(1000, 1, 1000, None).time_s
     assert segment.first_step_s == pytest.approx(expected, rel=1e-6)
     assert segment.prefill_s == segment.first_step_s
+
+
+def test_a_named_engine_takes_its_own_time_over_prompts_in_the_closed_form_too() -> None:
+    pool = Pool(
+        parallelism=Parallelism(**LAYOUTS["one node"]), weights="fp8",
+        limits=Limits(max_sequences=96, max_step_tokens=1024, kv_tokens=40_000),
+        engine=EngineSpec(overheads=EngineOverheads(
+            prefill_factor=Sourced(1.5, "test"), prefill_step_host_s=Sourced(0.01, "test"),
+        )),
+    )  # fmt: skip
+    replica = build(files.load_model("deepseek-r1"), files.load_hardware("hgx-h800"), pool)
+    load = RankLoad(
+        prefill_tokens=1000, prefill_pairs=1000 * 500.0, prefill_capped_pairs=1000 * 500.0,
+        prompts_finished=1,
+    )  # fmt: skip
+    expected = replica.step.prefill_step(1000, 1, 1000, None)
+    assert replica.timing().segment([load] * 8).first_step_s == pytest.approx(
+        expected.time_s, rel=1e-6
+    )
+    shown = sum(part.time_s for part in expected.parts) + expected.overhead_s - expected.hidden_s
+    assert shown == pytest.approx(expected.time_s)
 
 
 @settings(max_examples=60)
