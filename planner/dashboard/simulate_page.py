@@ -249,7 +249,8 @@ def _answer(found: Simulated) -> None:
     frame.draw(figures["latency"], "simulate:latency")
     over_time = [n for n in ("load", "tokens", "replicas", "cache", "use", "late") if n in figures]
     for at in range(0, len(over_time), 2):
-        for column, name in zip(st.columns(2), over_time[at : at + 2], strict=False):
+        row = over_time[at : at + 2]
+        for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
                 frame.draw(figures[name], f"simulate:{name}")
     for i, table in enumerate(found.tables):

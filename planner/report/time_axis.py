@@ -8,7 +8,7 @@ from planner.evaluation import Result
 from planner.report.bars import OKABE_ITO
 from planner.report.style import time_unit
 from planner.serving import Series
-from planner.serving.fleet_log import DEGRADED, State
+from planner.serving.fleet_log import State
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 MOST_MARKS = 100
 """Stretches that a figure marks: nearer ones become one."""
 MARKED = (
-    (DEGRADED, "a replica failed or slow", "rgba(213,94,0,0.28)"),
+    ((State.DOWN,), "a replica failed", "rgba(213,94,0,0.30)"),
+    ((State.SLOW,), "a replica slow", "rgba(230,159,0,0.18)"),
     ((State.MAINTENANCE,), "a replica maintained", "rgba(204,121,167,0.32)"),
 )
 """States of replicas that every figure shows, and how."""
@@ -46,8 +47,13 @@ class Over:
         self.times: list[float] = ((edges[1:] + edges[:-1]) / 2).tolist()
         self.end = float(edges[-1])
 
-    def draw(self, figure: "Figure", lines: Sequence[Line]) -> "Figure":
-        """Add lines, grey what does not count, and set the axis of time."""
+    def draw(self, figure: "Figure", lines: Sequence[Line], *, states: bool = True) -> "Figure":
+        """Add lines, mark what a reader must know, and set the axis of time.
+
+        Parameters
+        ----------
+        states : mark when replicas failed, were slow or maintained, too.
+        """
         import plotly.graph_objects as go
 
         for line in lines:
@@ -59,7 +65,9 @@ class Over:
                     stackgroup=line.stack or None, hovertemplate=line.hover + "<extra></extra>",
                 )
             )  # fmt: skip
-        self._marks(figure)
+        self._uncounted(figure)
+        if states:
+            self._states(figure)
         figure.update_layout(hovermode="x unified")
         figure.update_xaxes(
             title=f"time since the start of the run ({self.unit})", range=[0, self.end],
@@ -67,12 +75,15 @@ class Over:
         )  # fmt: skip
         return figure
 
-    def _marks(self, figure: "Figure") -> None:
-        """What a reader must know of a stretch of time: warm-up and drain do not count."""
+    def _uncounted(self, figure: "Figure") -> None:
+        """Grey warm-up and drain, which do not count."""
         counted_s, last_s = self.series.counted_s
         if not self.result.records.counted.all():
             _shade(figure, 0.0, counted_s / self.size_s, "warm-up")
         _shade(figure, last_s / self.size_s, self.end, "drain")
+
+    def _states(self, figure: "Figure") -> None:
+        """Colour when replicas did not serve as they should."""
         fleet = self.result.records.fleet
         if fleet is None:
             return

@@ -26,8 +26,8 @@ POOL_COLOURS = {
     "both": ("blue", "orange"), "prefill": ("sky", "yellow"), "decode": ("blue", "orange"),
 }  # fmt: skip
 STATE_COLOURS = {
-    "serving": "green", "draining": "sky", "starting": "yellow", "failed": "vermillion",
-    "maintained": "purple",
+    "serving": "green", "slow": "orange", "draining": "sky", "starting": "yellow",
+    "failed": "vermillion", "maintained": "purple",
 }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _present_share(pool: PoolSeries, replicas: int) -> Floats:
     """Replicas with requests over those there can be; ``nan`` where there are none."""
     if not pool.replicas:
         return np.ones(len(pool.busy_share))
-    present = pool.replicas["serving"] + pool.replicas["draining"]
+    present = sum(pool.replicas[state] for state in ("serving", "slow", "draining"))
     found: Floats = np.where(present > 0, present / replicas, math.nan)
     return found
 
@@ -137,7 +137,7 @@ def replicas(over: Over) -> "Figure":
         for state in REPLICA_STATES
         if pool.replicas[state].any()
     ]  # fmt: skip
-    over.draw(figure, lines)
+    over.draw(figure, lines, states=False)
     _decisions(figure, over)
     if over.result.apart:
         return _two(figure, tuple(f"{pool.role} replicas" for pool in pools))
@@ -179,6 +179,7 @@ def cache(over: Over) -> "Figure":
         if values is not None and np.nansum(values)
     ]
     over.draw(figure, lines)
+    figure.update_layout(showlegend=True)
     figure.update_yaxes(title="%", rangemode="tozero")
     return figure
 

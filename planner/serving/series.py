@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
-from planner.serving.fleet_log import TAKING, State
+from planner.serving.fleet_log import State
 from planner.serving.records import Records
 
 Floats = NDArray[np.float64]
@@ -27,10 +27,10 @@ BINS = 120
 FEWEST = 20
 """Requests a bin needs for a 95th percentile."""
 REPLICA_STATES: dict[str, tuple[State, ...]] = {
-    "serving": TAKING, "draining": (State.DRAINING,), "starting": (State.STARTING,),
-    "failed": (State.DOWN,), "maintained": (State.MAINTENANCE,),
+    "serving": (State.UP,), "slow": (State.SLOW,), "draining": (State.DRAINING,),
+    "starting": (State.STARTING,), "failed": (State.DOWN,), "maintained": (State.MAINTENANCE,),
 }  # fmt: skip
-"""What paid replicas do, by the name of a column."""
+"""What paid replicas do, by the name of a column; slow ones and draining ones serve, too."""
 
 
 @dataclass(frozen=True, eq=False)
