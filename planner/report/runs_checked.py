@@ -17,6 +17,7 @@ from planner.validation.summary import truth
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+COLOURS = ("blue", "orange", "green", "purple")
 QUANTITIES = {"mean_ttft_s": "mean TTFT", "mean_tpot_s": "mean TPOT"}
 
 
@@ -109,7 +110,7 @@ def parity_figure(groups: Mapping[str, Sequence[Beside]]) -> "Figure":
     import plotly.graph_objects as go
 
     figure = base("Predicted against measured", 440, 50, "on the line: exact; bars: 90 % interval")
-    for (name, points), colour in zip(groups.items(), OKABE_ITO.values(), strict=False):
+    for (name, points), colour in zip(groups.items(), COLOURS, strict=False):
         if not points:
             continue
         bars = [_bar(p) for p in points]
@@ -117,7 +118,7 @@ def parity_figure(groups: Mapping[str, Sequence[Beside]]) -> "Figure":
             go.Scatter(
                 x=[p.measured_s for p in points], y=[p.predicted_s for p in points],
                 mode="markers", name=name, text=[p.name for p in points],
-                marker={"color": colour, "size": 9},
+                marker={"color": OKABE_ITO[colour], "size": 9},
                 error_y={
                     "array": [above for _, above in bars],
                     "arrayminus": [below for below, _ in bars],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_MARKS = 100
 """Stretches that a figure marks: nearer ones become one."""
+ROOM_SHARE = 0.12
+"""Of the axis of time, that a stretch needs to be named in its place."""
 MARKED = (
     ((State.DOWN,), "a replica failed", "rgba(213,94,0,0.30)"),
     ((State.SLOW,), "a replica slow", "rgba(230,159,0,0.18)"),
@@ -79,8 +81,22 @@ class Over:
         """Grey warm-up and drain, which do not count."""
         counted_s, last_s = self.series.counted_s
         if not self.result.records.counted.all():
-            _shade(figure, 0.0, counted_s / self.size_s, "warm-up")
-        _shade(figure, last_s / self.size_s, self.end, "drain")
+            self._shade(figure, 0.0, counted_s / self.size_s, "warm-up")
+        self._shade(figure, last_s / self.size_s, self.end, "drain")
+
+    def _shade(self, figure: "Figure", begin: float, end: float, words: str) -> None:
+        """Grey a stretch that does not count; named where the word has room."""
+        if end <= begin:
+            return
+        figure.add_shape(
+            type="rect", x0=begin, x1=end, y0=0, y1=1, yref="paper", line_width=0, layer="below",
+            fillcolor="rgba(128,128,128,0.14)",
+        )  # fmt: skip
+        if end - begin > ROOM_SHARE * self.end:
+            figure.add_annotation(
+                x=(begin + end) / 2, y=0.64, yref="paper", yanchor="middle", text=words,
+                showarrow=False,
+            )  # fmt: skip
 
     def _states(self, figure: "Figure") -> None:
         """Colour when replicas did not serve as they should."""
@@ -93,19 +109,6 @@ class Over:
                 _band(figure, begin_s / self.size_s, end_s / self.size_s, colour)
             if spans:
                 _legend(figure, words, colour)
-
-
-def _shade(figure: "Figure", begin: float, end: float, words: str) -> None:
-    """Grey a stretch that does not count."""
-    if end > begin:
-        figure.add_shape(
-            type="rect", x0=begin, x1=end, y0=0, y1=1, yref="paper", line_width=0, layer="below",
-            fillcolor="rgba(128,128,128,0.14)",
-        )  # fmt: skip
-        figure.add_annotation(
-            x=(begin + end) / 2, y=0.64, yref="paper", yanchor="middle", text=words,
-            showarrow=False,
-        )  # fmt: skip
 
 
 def _band(figure: "Figure", begin: float, end: float, colour: str) -> None:

@@ -47,7 +47,7 @@ def time_figures(result: Result) -> "dict[str, Figure]":
 def load(over: Over) -> "Figure":
     """Arrivals, and the requests in a slot and in the queue, over the run."""
     s = over.series
-    figure = base("Load over the run", 420, 50, "warm-up and drain are not counted")
+    figure = base("Load over the run", 420, 50, "grey: warm-up and drain, not counted")
     lines = [
         Line("arrivals per second", s.arrivals_per_s.tolist(), "blue", "%{y:.3g} arrivals/s",
               "y2"),
