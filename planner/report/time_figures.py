@@ -127,7 +127,7 @@ def late(over: Over) -> "Figure":
 def replicas(over: Over) -> "Figure":
     """Replicas that are paid for by what they do, and what a policy or a schedule decided."""
     figure = base(
-        "Replicas over the run", 380, 70, "stacked; marks: decisions of the policy or plan"
+        "Replicas over the run", 420, 70, "stacked; marks: decisions of the policy or plan"
     )
     pools = over.series.pools[::-1]
     lines = [
@@ -140,7 +140,7 @@ def replicas(over: Over) -> "Figure":
     over.draw(figure, lines, states=False)
     _decisions(figure, over)
     if over.result.apart:
-        return _two(figure, tuple(f"{pool.role} replicas" for pool in pools))
+        return _two(figure, tuple(pool.role for pool in pools))
     figure.update_yaxes(title="replicas", rangemode="tozero")
     return figure
 

@@ -5,7 +5,7 @@ import pytest
 from planner import evaluation, files, search
 from planner.report.compare_figures import Rates, speeds
 from planner.report.interval_tables import between
-from planner.report.planned import planned
+from planner.report.planned import plan_tiles, planned
 from planner.report.simulated import simulated
 from planner.report.words import seconds, share
 from planner.serving.fleet_log import State
@@ -97,3 +97,28 @@ def test_rates_of_a_configuration_carry_their_intervals():
     (point,) = figure.data
     assert point.y[0] - point.error_y.arrayminus[0] == pytest.approx(low)
     assert point.y[0] + point.error_y.array[0] == pytest.approx(high)
+
+
+def test_pools_apart_are_named_and_their_replicas_drawn_one_above_the_other():
+    pools = {
+        "prefill": {
+            "replicas": 2, "parallelism": {"attention_tp": 8, "moe_ep": 8}, "weights": "fp8",
+        },
+        "decode": {"parallelism": {"attention_dp": 16, "moe_ep": 16}, "weights": "fp8"},
+    }  # fmt: skip
+    changes = {
+        "run.duration_s": 12, "run.warmup_s": 2, "workload.arrivals.requests_per_s": 4,
+        "routing": None, "deployment": pools,
+        "operations": {
+            "failures": [{"component": "node", "mtbf_s": 2e3, "mttr_s": 60}],
+            "start_up": {"load_bytes_per_s": 2e9, "other_s": 10},
+        },
+    }  # fmt: skip
+    result = evaluation.evaluate(files.load_scenario("r1-chat", changes))
+    devices = {tile.label: tile for tile in plan_tiles(result)}["Devices"]
+    assert "2 x TP8 EP8 for prompts + 1 x DP16 EP16 for answers" in devices.note
+    figure = simulated(result).figures["replicas"]
+    axes = {trace.name: trace.yaxis for trace in figure.data}
+    assert axes["decode: serving"] == "y"
+    assert axes["prefill: serving"] == "y2"
+    assert figure.layout.yaxis2.title.text == "prefill"
