@@ -3,6 +3,8 @@
 import pytest
 
 from planner import evaluation, files, search
+from planner.report import pages
+from planner.report.answer import tiles
 from planner.report.compare_figures import Rates, speeds
 from planner.report.interval_tables import between
 from planner.report.planned import plan_tiles, planned
@@ -36,6 +38,16 @@ def test_a_failure_is_marked_in_every_figure_over_time(failing, drawn):
         assert "a replica failed" in {trace.name for trace in drawn.figures[name].data}
 
 
+def test_a_report_of_it_has_the_same_figures_tables_and_intervals(failing, drawn):
+    blocks = pages.blocks(failing)
+    assert "replicas" in {name for block in blocks for name in block.figures}
+    titles = {table.title for block in blocks for table in block.tables}
+    assert {"How sure", "Operations"} <= titles
+    notes = {tile.label: tile.note for tile in tiles(failing)}
+    within = failing.intervals.latency["ttft_s"]["p95"]
+    assert between(within, seconds) in notes["First token, p95"]
+
+
 def test_replicas_are_stacked_by_what_they_do(failing, drawn):
     figure = drawn.figures["replicas"]
     by = {trace.name: trace for trace in figure.data}
@@ -46,10 +58,10 @@ def test_replicas_are_stacked_by_what_they_do(failing, drawn):
 
 
 def test_tiles_of_a_run_say_its_intervals_and_what_they_leave_out(failing, drawn):
-    tiles = {tile.label: tile for tile in drawn.tiles}
+    shown = {tile.label: tile for tile in drawn.tiles}
     within = failing.intervals.latency["ttft_s"]["p95"]
-    assert between(within, seconds) in tiles["TTFT p95"].note
-    assert tiles["Availability"].value == share(failing.operations.availability_share)
+    assert between(within, seconds) in shown["TTFT p95"].note
+    assert shown["Availability"].value == share(failing.operations.availability_share)
     assert "They do not hold" in drawn.sure
     assert {"How sure", "Operations"} <= {table.title for table in drawn.tables}
     assert simulated(evaluation.evaluate(failing.scenario)).sure == ""
@@ -69,8 +81,8 @@ def test_caches_and_classes_are_shown():
     scenario = files.load_scenario("chat-sessions", {"run.duration_s": 120, "run.warmup_s": 20})
     result = evaluation.evaluate(scenario)
     drawn = simulated(result)
-    tiles = {tile.label: tile for tile in drawn.tiles}
-    assert tiles["Prompt tokens in caches"].value == share(result.prefix.hit_token_share)
+    shown = {tile.label: tile for tile in drawn.tiles}
+    assert shown["Prompt tokens in caches"].value == share(result.prefix.hit_token_share)
     assert "By priority" in {table.title for table in drawn.tables}
     (line,) = [trace for trace in drawn.figures["cache"].data if trace.stackgroup]
     assert line.name == "in the replica's memory"
@@ -84,9 +96,9 @@ def test_a_plan_on_carried_over_shares_warns_and_names_what_each_fleet_rests_on(
     assert drawn.warning not in drawn.headline
     assert drawn.decisions[0] == ("What its speed rests on", drawn.warning)
     assert {row[-1] for row in drawn.options.rows} == {"transferred"}
-    tiles = {tile.label: tile for tile in drawn.tiles}
+    shown = {tile.label: tile for tile in drawn.tiles}
     within = best.intervals.latency["tpot_s"]["p95"]
-    assert between(within, seconds) in tiles["TPOT p95"].note
+    assert between(within, seconds) in shown["TPOT p95"].note
     assert drawn.sure
 
 
