@@ -8,7 +8,8 @@ from planner import api, files
 from planner.dashboard import frame, knobs, money_view, scenario_form, state
 from planner.errors import PlannerError
 from planner.report import compare_figures
-from planner.report.compare_figures import METRICS
+from planner.report.compare_figures import METRICS, Rates
+from planner.report.interval_tables import between
 from planner.report.shelf import facts
 from planner.report.words import fact, number, seconds
 from planner.specs.scenario import Hardware
@@ -63,7 +64,7 @@ def _scenarios() -> None:
         st.info("Choose two to six scenarios.")
         return
     columns: dict[str, dict[str, str]] = {}
-    rates: dict[str, tuple[float, float]] = {}
+    rates: dict[str, Rates] = {}
     steady = {"sequences_per_device": sequences, "context_tokens": context}
     for name in chosen:
         title = str(known[name].get("title") or name)
@@ -73,7 +74,7 @@ def _scenarios() -> None:
             st.warning(state.plain(f"{title}: {error}"))
             continue
         columns[title] = _facts(found)
-        rates[title] = (found.tokens_per_s_per_device, found.tokens_per_s_per_user)
+        rates[title] = Rates.of(found)
     if not columns:
         return
     frame.draw(compare_figures.speeds(rates), "speeds")
@@ -111,6 +112,7 @@ def _facts(found: Any) -> dict[str, str]:
     """What is known of one configuration, in the same order for all."""
     replica, memory = found.replica, found.replica.memory
     pool, hardware = replica.pool, replica.hardware
+    within = {name: (low, high) for name, (low, high) in found.interval90().items()}
     drafts = pool.speculative.draft_tokens if pool.speculative else 0
     price = hardware.prices[0] if hardware.prices else None
     return {
@@ -124,8 +126,12 @@ def _facts(found: Any) -> dict[str, str]:
         "draft tokens": number(drafts),
         "overlap": pool.overlap.replace("_", " "),
         "tokens/s a device": f"{found.tokens_per_s_per_device:,.0f}",
+        "tokens/s a device, 90 %": between(
+            within["tokens_per_s_per_device"], lambda x: f"{x:,.0f}"
+        ),
         "tokens/s a node": f"{found.tokens_per_s_per_node:,.0f}",
         "tokens/s a user": f"{found.tokens_per_s_per_user:,.1f}",
+        "tokens/s a user, 90 %": between(within["tokens_per_s_per_user"], lambda x: f"{x:,.1f}"),
         "decode step": seconds(found.step.time_s),
         "speed of light": seconds(found.step.bound_s),
         "set by": found.step.bound_by,

@@ -1,5 +1,6 @@
 """One deployment under the glass: what it holds, where its time goes, what binds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -9,8 +10,10 @@ from planner.dashboard import frame, knobs, scenario_form, state
 from planner.dashboard.frame import term
 from planner.dashboard.knobs import Choices, Knobs
 from planner.evaluation import SteadyResult, TimelineResult
+from planner.evaluation.intervals import HOLDS, LEAVES_OUT
 from planner.report import bars, tables
 from planner.report.figures import device_memory, step_parts
+from planner.report.interval_tables import between, steady_intervals
 from planner.report.pages import binds_line
 from planner.report.step_page import StepAnswer, busy_line, step_page
 from planner.report.timeline_figures import timeline_figures
@@ -41,6 +44,8 @@ def show() -> None:
     _parts(found)
     timed = api.timeline(question)
     _timeline(timed)
+    with st.expander("How sure: 90 % intervals and their causes", icon=":material/unfold_more:"):
+        frame.table(steady_intervals(found), "sure")
     frame.assumptions(found.assumptions, "assumptions")
     ops = tables.ops("Decode step", found.step, HOW["step"])
     titles = [column.title for column in ops.columns]
@@ -109,19 +114,29 @@ def _numbers(found: SteadyResult) -> None:
     """What a reader looks for first: sent before anything that takes longer."""
     step, memory = found.step, found.replica.memory
     pool, system = found.replica.pool, found.replica.hardware.system
+    within = found.interval90()
+
+    def sure(name: str, write: Callable[[float], str]) -> str:
+        low, high = within[name]
+        return f"90 %: {between((low, high), write)}; "
+
     frame.tiles(
         [
             ("Tokens/s a device", f"{found.tokens_per_s_per_device:,.0f}",
-             f"{human(found.tokens_per_s_per_node, 'tokens_per_s')} a node", ""),
+             sure("tokens_per_s_per_device", lambda x: f"{x:,.0f}")
+             + f"{human(found.tokens_per_s_per_node, 'tokens_per_s')} a node", ""),
             ("Tokens/s a user", f"{found.tokens_per_s_per_user:,.1f}",
-             f"TPOT {seconds(1 / found.tokens_per_s_per_user)}", term("TPOT")),
+             sure("tokens_per_s_per_user", lambda x: f"{x:,.1f}")
+             + f"TPOT {seconds(1 / found.tokens_per_s_per_user)}", term("TPOT")),
             ("Decode step", seconds(step.time_s),
-             f"{human(found.sequences_per_device, 'count')} sequences a device", ""),
+             sure("step_s", seconds)
+             + f"{human(found.sequences_per_device, 'count')} sequences a device", ""),
             ("Speed of light", seconds(step.bound_s),
              f"set by {step.bound_by}; {step.time_s / step.bound_s:.2g} times that is reached",
              term("speed of light")),
         ]
     )  # fmt: skip
+    st.caption(state.plain(f"{HOLDS} {LEAVES_OUT}"))
     used = memory.fixed_bytes / memory.usable_bytes
     st.caption(
         f"{pool.parallelism.label()} on {plural(found.replica.devices, 'device')} of "

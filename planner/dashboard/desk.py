@@ -86,7 +86,7 @@ def said(told: Any, elapsed_s: float) -> tuple[float | None, str]:
     if told.runs > 1:
         words = f"run {told.run + 1} of {told.runs}: {words}"
     if now.share >= 1.0 and told.run + 1 == told.runs:
-        return 1.0, f"{words}; summing up"
+        return 1.0, f"{words}; then twice more for the 90 % intervals"
     words += f", {told.requests_per_s:,.0f} a second"
     if now.total is not None and told.requests_per_s > 0:
         left_s = (now.total * (told.runs - told.run) - now.done) / told.requests_per_s

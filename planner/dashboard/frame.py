@@ -81,7 +81,7 @@ def _heading(text: str) -> str:
 
 
 def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
-    """Tiles of label, value, note, help; four a row, two on a phone."""
+    """Tiles of label, value, note, help; four a row, one on a phone."""
     for at in range(0, len(items), 4):
         row = items[at : at + 4]
         for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):

@@ -55,7 +55,8 @@ def ask(
     if key not in jobs:
         stopped = st.session_state.get("jobs:stopped") == key
         wanted = at_once and not stopped
-        if not wanted and not st.button(label, type="primary", key=f"ask:{key}"):
+        # the same button whatever the question: a click while the page is drawn anew counts
+        if not wanted and not st.button(label, type="primary", key=f"ask:{label}"):
             return None
         if not begin(key, work):
             return None

@@ -173,32 +173,46 @@ def _answer(found: Any) -> None:
     """The answer first, then what it was chosen from."""
     if not isinstance(found, Planned):
         return
-    box = st.info if not found.simulated else st.success if found.good else st.warning
-    box(state.plain(found.headline))
-    if found.traffic:
-        st.caption(state.plain(found.traffic))
+    _headline(found)
     helps = {label: term(word) for label, word in HELP.items()}
     helps["Risk of a broken promise"] = RISK
     frame.tiles([(t.label, t.value, t.note, helps.get(t.label, "")) for t in found.tiles])
+    if found.sure:
+        st.caption(state.plain(found.sure))
     stage = "plan" if found.simulated else "screen"
-    left, right = st.columns(2)
-    with left:
-        frame.draw(found.figures["speed_pareto"], f"{stage}:speed")
-    with right:
-        frame.draw(found.figures["money_pareto"], f"{stage}:money")
+    _pair(found, stage, ("speed_pareto", "money_pareto"))
     if not found.simulated:
         return
     frame.table(found.options, "plan:options")
+    if found.decisions:
+        st.markdown("**How sure is it, and what else would do?**")
+    for head, body in found.decisions:
+        st.markdown(f"- **{state.plain(head)}**: {state.plain(body)}")
     _refused(found)
-    for row in (("latency", "load"), ("step", "memory"), ("cost", "day")):
-        drawn = [name for name in row if name in found.figures]
-        for column, name in zip(st.columns(len(drawn) or 1), drawn, strict=False):
-            with column:
-                frame.draw(found.figures[name], f"plan:{name}")
+    for row in (("latency", "load"), ("use", "late"), ("step", "memory"), ("cost", "day")):
+        _pair(found, stage, row)
     with st.expander("The cheapest fleet in tables", icon=":material/table:"):
         for i, table in enumerate(found.more):
             frame.table(table, f"plan:more:{i}")
     frame.assumptions(found.assumptions, "plan:assumptions")
+
+
+def _headline(found: Planned) -> None:
+    """The answer, and what its speed rests on where nobody measured it."""
+    box = st.info if not found.simulated else st.success if found.good else st.warning
+    box(state.plain(found.headline))
+    if found.warning:
+        st.warning(state.plain(found.warning), icon=":material/warning:")
+    if found.traffic:
+        st.caption(state.plain(found.traffic))
+
+
+def _pair(found: Planned, stage: str, names: Sequence[str]) -> None:
+    """Figures side by side, those there are."""
+    drawn = [name for name in names if name in found.figures]
+    for column, name in zip(st.columns(len(drawn) or 1), drawn, strict=False):
+        with column:
+            frame.draw(found.figures[name], f"{stage}:{name}")
 
 
 def _refused(found: Planned) -> None:

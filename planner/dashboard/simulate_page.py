@@ -34,6 +34,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "scenario": "deepseek-r1-day-fleet", "part": run_knobs.DAY,
     },
     "A million requests, one replica": {"scenario": "r1-lengths-100k", "requests": 1_000_000},
+    "Failures": {"scenario": "r1-chat-failures"},
+    "Autoscaling": {"scenario": "r1-chat-autoscale"},
+    "A thousandth of R1's day, by an hourly plan": {"scenario": "thousandth-day"},
+    "Prefix caches and a store": {"scenario": "prefix-tiers"},
+    "Sessions in two classes": {"scenario": "chat-sessions"},
 }  # fmt: skip
 
 
@@ -238,10 +243,14 @@ def _answer(found: Simulated) -> None:
     helps = {"TTFT p95": term("TTFT"), "TPOT p95": term("TPOT"), "E2E p95": term("E2E"),
              "Goodput": term("goodput")}  # fmt: skip
     frame.tiles([(t.label, t.value, t.note, helps.get(t.label, "")) for t in found.tiles])
+    if found.sure:
+        st.caption(state.plain(found.sure))
     figures = found.figures
     frame.draw(figures["latency"], "simulate:latency")
-    for row in (("load", "tokens"), ("use", "late")):
-        for column, name in zip(st.columns(2), row, strict=True):
+    over_time = [n for n in ("load", "tokens", "replicas", "cache", "use", "late") if n in figures]
+    for at in range(0, len(over_time), 2):
+        row = over_time[at : at + 2]
+        for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
                 frame.draw(figures[name], f"simulate:{name}")
     for i, table in enumerate(found.tables):

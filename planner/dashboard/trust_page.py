@@ -9,7 +9,7 @@ import streamlit as st
 from planner import files
 from planner.calibrate.check import Record, check
 from planner.calibrate.goals import meets_goal
-from planner.dashboard import frame, jobs, state, work
+from planner.dashboard import frame, jobs, own_benchmarks, state, work
 from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.report import trust_figures
@@ -20,7 +20,14 @@ from planner.study.digest import digest, package_digest
 from planner.validation.published import FAR, Verdict, summary
 
 FIRST = "h200-sxm"
-VIEWS = ("Kernels", "Published figures", "Sources", "Your own rows", "Your own runs")
+VIEWS = (
+    "Kernels",
+    "Published figures",
+    "Sources",
+    "Your own rows",
+    "Your own runs",
+    "Your benchmarks",
+)
 
 
 @frame.guarded
@@ -42,9 +49,11 @@ def show() -> None:
         case "Your own rows":
             state.publish({"view": view})
             _own_rows()
-        case _:
+        case "Your own runs":
             state.publish({"view": view})
             _own_runs()
+        case _:
+            own_benchmarks.show(view)
 
 
 def _kernels() -> None:

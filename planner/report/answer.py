@@ -208,7 +208,8 @@ def tiles(result: Result) -> list[Tile]:
     systems = ", ".join(dict.fromkeys(titles))
     found = [
         Tile("Devices", number(result.devices),
-             f"{plural(result.nodes, 'node')}, {systems}{_sure(result, 'devices', number, '; ')}",
+             f"{plural(result.nodes, 'node')}, {systems}"
+             + interval_note(result, "devices", number, "; "),
              HOW["fleet"]),
     ]  # fmt: skip
     if result.costs:
@@ -217,19 +218,20 @@ def tiles(result: Result) -> list[Tile]:
         found += [
             Tile("Cost per hour", usd(cost.usd_per_hour), where, HOW["cost"]),
             Tile("Per million output tokens", usd(cost.usd_per_million_output_tokens),
-                 _sure(result, "usd", usd)
+                 interval_note(result, "usd", usd)
                  or f"input {usd(cost.usd_per_million_input_tokens)}, at this load", HOW["cost"]),
         ]  # fmt: skip
     found += [
         Tile("First token, p95", seconds(m.ttft_s.p95),
-             _limit(result, "ttft_p95_s") + _sure(result, "ttft_s", seconds, "; "),
+             _limit(result, "ttft_p95_s") + interval_note(result, "ttft_s", seconds, "; "),
              HOW["latency"]),
         Tile("Per output token, p95", seconds(m.tpot_s.p95),
-             _limit(result, "tpot_p95_s") + _sure(result, "tpot_s", seconds, "; "),
+             _limit(result, "tpot_p95_s") + interval_note(result, "tpot_s", seconds, "; "),
              HOW["latency"]),
         Tile("Output", human(m.steady.output_tokens_per_s, "tokens_per_s"),
              f"{m.steady.requests_per_s:.3g} requests/s"
-             + _sure(result, "rate", lambda x: human(x, "tokens_per_s"), "; "), HOW["load"]),
+             + interval_note(result, "rate", lambda x: human(x, "tokens_per_s"), "; "),
+             HOW["load"]),
     ]  # fmt: skip
     if result.energy:
         found.append(
@@ -243,7 +245,9 @@ def tiles(result: Result) -> list[Tile]:
     return found
 
 
-def _sure(result: Result, name: str, write: Callable[[float], str], before: str = "") -> str:
+def interval_note(
+    result: Result, name: str, write: Callable[[float], str], before: str = ""
+) -> str:
     """90 % interval of a tile's number, a 95th percentile of a latency; empty without one."""
     found = result.intervals
     if found is None:

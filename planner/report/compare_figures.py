@@ -1,8 +1,10 @@
 """Configurations and parts side by side, as bars."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from planner.evaluation import SteadyResult
 from planner.report.bars import OKABE_ITO
 from planner.report.style import base, wrapped
 from planner.specs.scenario import Hardware
@@ -61,20 +63,39 @@ def hardware(shelf: Sequence[Hardware], metric: str) -> "Figure":
     return figure
 
 
-def speeds(rates: Mapping[str, tuple[float, float]]) -> "Figure":
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Tokens per second of a device and of a user, and their 90 % intervals."""
+
+    device: float
+    user: float
+    device90: tuple[float, float]
+    user90: tuple[float, float]
+
+    @classmethod
+    def of(cls, found: SteadyResult) -> "Rates":
+        """Of a steady step."""
+        low, high = found.step_factor
+        device, user = found.tokens_per_s_per_device, found.tokens_per_s_per_user
+        return cls(device, user, (device / high, device / low), (user / high, user / low))
+
+
+def speeds(rates: Mapping[str, Rates]) -> "Figure":
     """Tokens per second of a device against those of a user, a point a configuration."""
     import plotly.graph_objects as go
 
     figure = base(
         "Throughput against speed", 380, 20 * len(rates) + 10,
-        "up: more tokens from a device; right: faster for a user",
+        "up: more tokens from a device; right: faster for a user; bars: 90 % intervals",
     )  # fmt: skip
     colours = [c for name, c in OKABE_ITO.items() if name not in ("grey", "yellow")]
     shapes = ("circle", "square", "diamond", "triangle-up", "cross", "star")
-    for i, (title, (device, user)) in enumerate(rates.items()):
+    for i, (title, rate) in enumerate(rates.items()):
         figure.add_trace(
             go.Scatter(
-                x=[user], y=[device], mode="markers", name=wrapped(title, 60),
+                x=[rate.user], y=[rate.device], mode="markers", name=wrapped(title, 60),
+                error_x=_bar(rate.user, rate.user90, colours[i]),
+                error_y=_bar(rate.device, rate.device90, colours[i]),
                 marker={"color": colours[i], "size": 14, "symbol": shapes[i]},
                 hovertemplate=f"{wrapped(title, 50)}<br>%{{y:,.0f}} tokens/s a device"
                 "<br>%{x:,.1f} tokens/s a user<extra></extra>",
@@ -84,3 +105,11 @@ def speeds(rates: Mapping[str, tuple[float, float]]) -> "Figure":
     figure.update_xaxes(title="tokens/s a user", rangemode="tozero")
     figure.update_yaxes(title="tokens/s a device", rangemode="tozero")
     return figure
+
+
+def _bar(value: float, ends: tuple[float, float], colour: str) -> dict[str, Any]:
+    """A bar from end to end of an interval."""
+    return {
+        "array": [ends[1] - value], "arrayminus": [value - ends[0]], "symmetric": False,
+        "thickness": 1, "width": 3, "color": colour,
+    }  # fmt: skip

@@ -46,6 +46,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     error = f"{'+' if row.relative_error >= 0 else '-'}{share(abs(row.relative_error))}"
     within = between(row.interval90, write) if row.interval90 else ""
     return (
-        row.quantity.removesuffix("_s").replace("_", " "), write(row.measured),
+        _words(row.quantity), write(row.measured),
         write(row.predicted), error, within, {True: "✓", False: "✗", None: ""}[row.inside],
     )  # fmt: skip
+
+
+def _words(quantity: str) -> str:
+    """``ttft_p95_s`` as ``ttft p95``, ``requests_per_s`` as ``requests/s``."""
+    return quantity.replace("_per_s", "/s").removesuffix("_s").replace("_", " ")

@@ -88,7 +88,10 @@ def _fleet_blocks(r: Result) -> list[Block]:
                 *((tables.pools(r),) if r.apart else ()),
             ),
         ),
-        Block("How did the run go?", ("tokens", "use", "late"), how=HOW["series"]),
+        Block(
+            "How did the run go?", ("tokens", "use", "replicas", "cache", "late"),
+            how=HOW["series"],
+        ),
         Block(
             "What limits it?", ("step", "memory"),
             notes=(binds_line(r.decode), bars.bound_line(r.decode) + ".",

@@ -15,6 +15,7 @@ from planner.report.words import (
     watt_hours,
 )
 from planner.search import Comparison, Plan, Rejection
+from planner.search.evidence import evidence
 
 FLEET = (
     Column("nodes"),
@@ -32,13 +33,20 @@ def options(plan: Plan) -> Table:
     if len(plan.scenario.hardware) > 1:
         systems = [r.replica.hardware.system.name for r in plan.options]
         labels = [f"{name}: {label}" for name, label in zip(systems, labels, strict=True)]
-    rows = tuple((label, *_fleet_cells(r)) for label, r in zip(labels, plan.options, strict=True))
+    rows = tuple(
+        (label, *_fleet_cells(r), _basis(r)) for label, r in zip(labels, plan.options, strict=True)
+    )
     note = "" if rows else "No simulated fleet keeps every promise."
-    columns = (text("layout of a replica"), *FLEET)
+    columns = (text("layout of a replica"), *FLEET, text("its speed is", 100))
     return Table(
         f"Fleets that keep every promise{common}", columns, rows, note, HOW["options"],
         best=0 if rows else None,
     )  # fmt: skip
+
+
+def _basis(r: Result) -> str:
+    """What the shares of its parts are: measured, transferred from another part, or assumed."""
+    return evidence(*(use.pool.replica for use in r.pools)).basis
 
 
 def short(labels: list[str]) -> tuple[list[str], str]:
@@ -59,7 +67,7 @@ def _fleet_cells(r: Result) -> tuple[str, ...]:
     c = r.costs[0] if r.costs else None
     return (
         number(r.nodes),
-        number(r.replicas),
+        " + ".join(number(use.pool.replicas) for use in r.pools),
         seconds(r.metrics.ttft_s.p95),
         seconds(r.metrics.tpot_s.p95),
         usd(c.usd_per_hour if c else None),

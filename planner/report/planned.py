@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from planner.evaluation import Assumption, Result
 from planner.evaluation.risk import miss_risk
-from planner.report import answer, plan_tables, tables
-from planner.report.answer import Tile
+from planner.report import answer, interval_tables, plan_tables, risk, tables
+from planner.report.answer import Tile, interval_note
 from planner.report.pareto_figures import money_pareto, speed_pareto
+from planner.report.simulated import intervals_sentence, percentile_note
 from planner.report.table import Table
-from planner.report.words import NOTHING, number, plural, seconds, share, usd, watt_hours
+from planner.report.words import NOTHING, layout, number, plural, seconds, share, usd, watt_hours
 from planner.search import Plan
 from planner.units import human
 
@@ -24,9 +25,15 @@ class Planned:
     simulated: bool
     """False: by closed form only, while the simulations still run."""
     headline: str
+    warning: str
+    """What the winner's speed rests on where nobody measured it, and the best that is measured."""
     good: bool
     traffic: str
     tiles: tuple[Tile, ...]
+    sure: str
+    """What the intervals in tiles hold and leave out."""
+    decisions: tuple[tuple[str, str], ...]
+    """Headed sentences: how sure it is, and what else would do."""
     figures: "dict[str, Figure]"
     options: Table
     more: tuple[Table, ...]
@@ -47,16 +54,21 @@ def planned(plan: Plan) -> Planned:
     more: list[Table] = []
     if best is not None:
         figures |= result_figures(best)
-        more = [tables.promises(best), tables.latency(best), tables.load(best)]
+        sure = interval_tables.intervals(best)
+        more = [tables.promises(best), tables.latency(best), *((sure,) if sure else ())]
+        more += [tables.load(best), *((tables.pools(best),) if best.apart else ())]
         more += tables.cost(best, wide=True) if best.costs else ()
         api = tables.apis(best)
         more += [api] if api else []
     return Planned(
         simulated=True,
-        headline=answer.headline(plan),
+        headline=answer.headline(plan, warned=False),
+        warning=risk.basis_sentence(plan),
         good=answer.good_news(plan),
         traffic=answer.traffic_line(best) if best else "",
         tiles=tuple(plan_tiles(best)) if best else (),
+        sure=intervals_sentence(best) if best else "",
+        decisions=risk.decisions(plan),
         figures=figures,
         options=plan_tables.options(plan),
         more=tuple(more),
@@ -90,7 +102,7 @@ def screened(plan: Plan) -> Planned:
             "Queues and percentiles are being simulated."
         )
     return Planned(
-        False, headline, cheapest is not None, "", (),
+        False, headline, "", cheapest is not None, "", (), "", (),
         {"speed_pareto": speed_pareto(plan), "money_pareto": money_pareto(plan)},
         plan_tables.options(plan), (), plan_tables.refusals(plan), (), (), "", (), {},
     )  # fmt: skip
@@ -99,23 +111,22 @@ def screened(plan: Plan) -> Planned:
 def plan_tiles(best: Result) -> list[Tile]:
     """The cheapest fleet in numbers."""
     m, cost = best.metrics, best.costs[0] if best.costs else None
-    risk = miss_risk(m)
+    missed = miss_risk(m)
     return [
-        Tile("Devices", number(best.devices), f"{plural(best.nodes, 'node')}, "
-             f"{plural(best.replicas, 'replica')} of {best.replica.pool.parallelism.label()}", ""),
+        Tile("Devices", number(best.devices), _devices(best), ""),
         Tile("Cost per hour", usd(cost.usd_per_hour) if cost else NOTHING,
              f"{cost.price.provider}, {cost.price.term}" if cost else "no price is known", ""),
         Tile("$ per million output tokens",
              usd(cost.usd_per_million_output_tokens) if cost else NOTHING,
-             _inputs(best), ""),
+             "; ".join(filter(None, (interval_note(best, "usd", usd), _inputs(best)))), ""),
         Tile("Power", human(best.energy.fleet_w, "w") if best.energy else NOTHING,
              f"{watt_hours(best.energy.wh_per_million_tokens)} per million tokens"
              if best.energy else "not stated by the maker", ""),
         _percentile("TTFT", best, "ttft_s"),
         _percentile("TPOT", best, "tpot_s"),
         _percentile("E2E", best, "e2e_s"),
-        Tile("Risk of a broken promise", NOTHING if risk is None else share(risk),
-             "run too short to tell" if risk is None else "by chance alone, without model error",
+        Tile("Risk of a broken promise", NOTHING if missed is None else share(missed),
+             "run too short to tell" if missed is None else "by chance alone, without model error",
              "risk"),
     ]  # fmt: skip
 
@@ -130,9 +141,15 @@ def _inputs(best: Result) -> str:
 
 
 def _percentile(name: str, best: Result, which: str) -> Tile:
-    p = getattr(best.metrics, which)
-    width = p.half_width.p95
-    note = f"p50 {seconds(p.p50)}, p99 {seconds(p.p99)}"
-    if width is not None:
-        note = f"± {seconds(width)}; {note}"
-    return Tile(f"{name} p95", seconds(p.p95), note, "")
+    p95 = getattr(best.metrics, which).p95
+    return Tile(f"{name} p95", seconds(p95), percentile_note(best, which), "")
+
+
+def _devices(best: Result) -> str:
+    """How many the promises may take, and what they are."""
+    fleet = (
+        layout(best) if best.apart
+        else f"{plural(best.replicas, 'replica')} of {best.replica.pool.parallelism.label()}"
+    )  # fmt: skip
+    sure = interval_note(best, "devices", number)
+    return "; ".join(filter(None, (sure, f"{plural(best.nodes, 'node')}, {fleet}")))

@@ -1,7 +1,7 @@
 """Measured runs beside their predictions, as a page shows them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from planner.validation.summary import truth
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+COLOURS = ("blue", "orange", "green", "purple")
 QUANTITIES = {"mean_ttft_s": "mean TTFT", "mean_tpot_s": "mean TPOT"}
 
 
@@ -82,31 +83,54 @@ def _row(run: Run, made: Prediction, quantity: str, measured: float) -> RunRow:
 
 
 def _parity(rows: Sequence[RunRow]) -> "Figure":
+    return parity_figure({
+        QUANTITIES[quantity]: [
+            Beside(r.id, r.measured_s, r.predicted_s, r.low_s, r.high_s)
+            for r in rows
+            if r.quantity == quantity and r.predicted_s
+        ]
+        for quantity in QUANTITIES
+    })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A measured time and its prediction. [s]"""
+
+    name: str
+    measured_s: float
+    predicted_s: float
+    low_s: float | None
+    """90 % interval."""
+    high_s: float | None
+
+
+def parity_figure(groups: Mapping[str, Sequence[Beside]]) -> "Figure":
+    """Predicted times against measured ones, a colour a group, with 90 % intervals."""
     import plotly.graph_objects as go
 
     figure = base("Predicted against measured", 440, 50, "on the line: exact; bars: 90 % interval")
-    known = [(r, r.predicted_s) for r in rows if r.predicted_s]
-    for quantity, colour in zip(QUANTITIES, ("blue", "orange"), strict=True):
-        own = [(r, value) for r, value in known if r.quantity == quantity]
-        if not own:
+    for (name, points), colour in zip(groups.items(), COLOURS, strict=False):
+        if not points:
             continue
+        bars = [_bar(p) for p in points]
         figure.add_trace(
             go.Scatter(
-                x=[r.measured_s for r, _ in own], y=[value for _, value in own], mode="markers",
-                name=QUANTITIES[quantity], text=[r.id for r, _ in own],
+                x=[p.measured_s for p in points], y=[p.predicted_s for p in points],
+                mode="markers", name=name, text=[p.name for p in points],
                 marker={"color": OKABE_ITO[colour], "size": 9},
                 error_y={
-                    "array": [(r.high_s or value) - value for r, value in own],
-                    "arrayminus": [value - (r.low_s or value) for r, value in own],
+                    "array": [above for _, above in bars],
+                    "arrayminus": [below for below, _ in bars],
                     "symmetric": False, "thickness": 1, "width": 2,
                 },
                 hovertemplate="%{text}<br>measured %{x:.4g} s<br>predicted %{y:.4g} s"
                 "<extra></extra>",
             )
         )  # fmt: skip
-    ends = [x for r, value in known for x in (r.measured_s, value)]
-    if ends:
-        line = [min(ends), max(ends)]
+    both = [x for points in groups.values() for p in points for x in (p.measured_s, p.predicted_s)]
+    if both:
+        line = [min(both), max(both)]
         figure.add_trace(
             go.Scatter(x=line, y=line, mode="lines", name="exact",
                        line={"color": OKABE_ITO["grey"], "width": 1})
@@ -114,6 +138,13 @@ def _parity(rows: Sequence[RunRow]) -> "Figure":
     figure.update_xaxes(type="log", title="measured (s)")
     figure.update_yaxes(type="log", title="predicted (s)")
     return figure
+
+
+def _bar(p: Beside) -> tuple[float, float]:
+    """From a value to the ends of its interval; nothing where there is none, or no bound."""
+    below = 0.0 if p.low_s is None else p.predicted_s - p.low_s
+    known = p.high_s is not None and math.isfinite(p.high_s)
+    return below, (p.high_s or 0.0) - p.predicted_s if known else 0.0
 
 
 def _table(rows: Sequence[RunRow]) -> Table:

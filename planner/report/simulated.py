@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner.evaluation import Assumption, Result
-from planner.report import answer, tables
-from planner.report.answer import Tile
+from planner.evaluation.intervals import HOLDS, LEAVES_OUT
+from planner.report import answer, interval_tables, tables
+from planner.report.answer import Tile, interval_note
+from planner.report.operation_tables import operations
 from planner.report.table import Table
-from planner.report.words import layout, number, seconds, share, usd
+from planner.report.words import layout, number, plural, seconds, share, usd
 from planner.units import human
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ class Simulated:
     good: bool
     traffic: str
     tiles: tuple[Tile, ...]
+    sure: str
+    """What the intervals in tiles hold and leave out; empty without any."""
     figures: "dict[str, Figure]"
     tables: tuple[Table, ...]
     assumptions: tuple[Assumption, ...]
@@ -41,15 +45,20 @@ def simulated(result: Result) -> Simulated:
     found.append(tables.latency(result))
     if result.replications:
         found.append(tables.replications(result.replications))
-    found.append(tables.load(result))
-    if result.apart:
-        found.append(tables.pools(result))
+    if result.classes:
+        found.append(tables.classes(result))
+    optional = (
+        interval_tables.intervals(result), tables.load(result), operations(result),
+        tables.pools(result) if result.apart else None,
+    )  # fmt: skip
+    found += [table for table in optional if table is not None]
     found += tables.cost(result, wide=True) if result.costs else ()
     return Simulated(
         headline=answer.headline(result),
         good=answer.good_news(result),
         traffic=answer.traffic_line(result),
         tiles=tuple(run_tiles(result)),
+        sure=intervals_sentence(result),
         figures=result_figures(result),
         tables=tuple(found),
         assumptions=result.assumptions,
@@ -57,6 +66,11 @@ def simulated(result: Result) -> Simulated:
         series={name: column.tolist() for name, column in result.series().columns().items()},
         requests=len(result.records.arrival_s),
     )
+
+
+def intervals_sentence(result: Result) -> str:
+    """What the 90 % intervals of an answer hold and leave out; empty without any."""
+    return f"{HOLDS} {LEAVES_OUT}" if result.intervals else ""
 
 
 def run_tiles(result: Result) -> list[Tile]:
@@ -70,7 +84,8 @@ def run_tiles(result: Result) -> list[Tile]:
         Tile("Goodput", f"{m.goodput_requests_per_s:.3g} requests/s",
              f"{share(m.good_share)} of requests within every limit", ""),
         Tile("Output", human(steady.output_tokens_per_s, "tokens_per_s"),
-             f"{human(steady.input_tokens_per_s, 'tokens_per_s')} in", ""),
+             _joined(interval_note(result, "rate", _rate),
+                     f"{human(steady.input_tokens_per_s, 'tokens_per_s')} in"), ""),
         Tile("Busy", share(m.busy_share), f"KV cache {share(m.mean_kv_share)} in use", ""),
         Tile("Waiting", number(round(m.mean_queue, 1)), f"at most {number(m.max_queue)}", ""),
     ]  # fmt: skip
@@ -78,11 +93,56 @@ def run_tiles(result: Result) -> list[Tile]:
         cost = result.costs[0]
         found.append(
             Tile("$ per million output tokens", usd(cost.usd_per_million_output_tokens),
-                 f"{usd(cost.usd_per_hour)} an hour, {cost.price.provider}", "")
+                 _joined(interval_note(result, "usd", usd),
+                         f"{usd(cost.usd_per_hour)} an hour, {cost.price.provider}"), "")
         )  # fmt: skip
     else:
         found.append(Tile("Devices", number(result.devices), layout(result), ""))
-    return found
+    return [*found, *_fleet_tiles(result), *_cache_tiles(result)]
+
+
+def _fleet_tiles(result: Result) -> list[Tile]:
+    """Replicas that served, of a fleet that fails or scales."""
+    found = result.operations
+    if found is None:
+        return []
+    serving = " + ".join(f"{pool.mean_serving:.3g}" for pool in found.pools)
+    hours = sum(pool.replica_hours for pool in found.pools)
+    return [
+        Tile("Replicas serving", serving, f"on average; {hours:.3g} replica-hours paid", ""),
+        Tile("Availability", share(found.availability_share),
+             f"{plural(sum(found.failures.values()), 'failure')}, {found.retried:,} requests "
+             f"retried, {found.lost:,} lost", ""),
+    ]  # fmt: skip
+
+
+def _cache_tiles(result: Result) -> list[Tile]:
+    """What prefix caches gave."""
+    found = result.prefix
+    if found is None:
+        return []
+    loaded = f"{share(found.tier_hit_token_share)} from the store" if found.loads else ""
+    evicted = f"{human(found.evicted_tokens, 'tokens')} evicted in the run"
+    return [
+        Tile("Prompt tokens in caches", share(found.hit_token_share), _joined(loaded, evicted), "")
+    ]
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _rate(value: float) -> str:
+    return human(value, "tokens_per_s")
+
+
+def percentile_note(result: Result, which: str) -> str:
+    """Of a tile with a 95th percentile: its 90 % interval, else the simulation's own half-width."""
+    p = getattr(result.metrics, which)
+    sure = interval_note(result, which, seconds)
+    if not sure and p.half_width.p95 is not None:
+        sure = f"± {seconds(p.half_width.p95)}"
+    return _joined(sure, f"p50 {seconds(p.p50)}, p99 {seconds(p.p99)}")
 
 
 def _latency(result: Result, name: str, which: str) -> Tile:
@@ -90,9 +150,7 @@ def _latency(result: Result, name: str, which: str) -> Tile:
     p = getattr(result.metrics, which)
     interval = result.replications and result.replications.intervals.get(f"{which}.p95")
     if interval:
-        note = f"± {seconds(interval.half_width_95)} over {len(interval.values)} runs"
+        chance = f"± {seconds(interval.half_width_95)} over {len(interval.values)} runs"
+        note = _joined(chance, interval_note(result, which, seconds))
         return Tile(f"{name} p95", seconds(interval.mean), note, "")
-    width = p.half_width.p95
-    note = f"p50 {seconds(p.p50)}, p99 {seconds(p.p99)}"
-    value = seconds(p.p95) if width is None else f"{seconds(p.p95)}"
-    return Tile(f"{name} p95", value, note if width is None else f"± {seconds(width)}; {note}", "")
+    return Tile(f"{name} p95", seconds(p.p95), percentile_note(result, which), "")

@@ -127,6 +127,15 @@ class FleetHistory:
         began: Integers = np.searchsorted(begins, times_s, "right").astype(np.int64)
         return began - np.searchsorted(ends, times_s, "right")
 
+    def spans(self, *states: State, apart_s: float = 0.0) -> list[Window]:
+        """Stretches with a replica in some states; those nearer than ``apart_s`` are one. [s]"""
+        found: list[Window] = []
+        begins, ends = self._edges(states, (0.0, self.end_s))
+        for begin_s, end_s in zip(begins.tolist(), ends.tolist(), strict=True):
+            joined = bool(found) and begin_s - found[-1][1] <= apart_s
+            found.append((found.pop()[0] if joined else begin_s, end_s))
+        return found
+
     def settled_since(self, time_s: float) -> float:
         """When the fleet last changed before a time; never (``inf``) where it is about to. [s]
 

@@ -10,7 +10,7 @@ running from its first admission.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
+from planner.serving.fleet_log import State
 from planner.serving.records import Records
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,11 @@ Floats = NDArray[np.float64]
 BINS = 120
 FEWEST = 20
 """Requests a bin needs for a 95th percentile."""
+REPLICA_STATES: dict[str, tuple[State, ...]] = {
+    "serving": (State.UP,), "slow": (State.SLOW,), "draining": (State.DRAINING,),
+    "starting": (State.STARTING,), "failed": (State.DOWN,), "maintained": (State.MAINTENANCE,),
+}  # fmt: skip
+"""What paid replicas do, by the name of a column; slow ones and draining ones serve, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,8 @@ class PoolSeries:
     """Requests in a slot."""
     kv_tokens: Floats
     """KV cache in use. [tokens]"""
+    replicas: dict[str, Floats] = field(default_factory=dict)
+    """State of :data:`REPLICA_STATES` -> replicas in it; empty where every one always served."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +69,11 @@ class Series:
     """Of the requests that arrive in the bin; ``nan`` where they are under 20. [s]"""
     e2e_p95_s: Floats
     pools: tuple[PoolSeries, ...]
+    found_share: Floats | None
+    """Of the prompt tokens admitted in the bin, those in the replica's prefix cache; ``nan`` where
+    none were.  None: there was no cache."""
+    loaded_share: Floats | None
+    """The same of those loaded from the store behind."""
     counted_s: tuple[float, float]
     """First counted arrival and last arrival: outside are warm-up and drain. [s]"""
 
@@ -77,6 +90,10 @@ class Series:
             found[f"{front}kv_tokens"] = pool.kv_tokens
             if front:
                 found[f"{front}running"] = pool.running
+            found |= {f"{front}replicas_{state}": each for state, each in pool.replicas.items()}
+        for name in ("found_share", "loaded_share"):
+            if getattr(self, name) is not None:
+                found[name] = getattr(self, name)
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,10 +149,46 @@ def series(records: Records, bins: int = BINS) -> Series:
         + answered.rate(later[began], edges_s),
         ttft_p95_s=_p95(r.arrival_s, r.first_token_s, edges_s),
         e2e_p95_s=_p95(r.arrival_s, r.finish_s, edges_s),
-        pools=parts,
+        pools=_with_states(parts, r, edges_s),
+        found_share=_prompt_share(r, "found_tokens", edges_s),
+        loaded_share=_prompt_share(r, "loaded_tokens", edges_s),
         counted_s=(float(r.arrival_s[r.counted][0]) if r.counted.any() else r.end_s,
                    float(r.arrival_s[-1])),
     )  # fmt: skip
+
+
+def _with_states(
+    pools: tuple[PoolSeries, ...], r: Records, edges_s: Floats
+) -> tuple[PoolSeries, ...]:
+    """Pools with what their replicas did, where a fleet changed."""
+    fleet = r.fleet
+    if fleet is None:
+        return pools
+    found = []
+    for pool in pools:
+        first = r.prefill_replicas if pool.role == "decode" else 0
+        end = r.prefill_replicas if pool.role == "prefill" else r.replicas
+        mine = (fleet.replica >= first) & (fleet.replica < end)
+        states = {}
+        for name, each in REPLICA_STATES.items():
+            chosen = mine & np.isin(fleet.state, each)
+            states[name] = _Spans(fleet.begin_s[chosen], fleet.until_s[chosen]).mean(edges_s)
+        found.append(replace(pool, replicas=states))
+    return tuple(found)
+
+
+def _prompt_share(r: Records, name: str, edges_s: Floats) -> Floats | None:
+    """Share of a column of :class:`PrefixUse` in the prompt tokens admitted in each bin."""
+    if r.prefix is None:
+        return None
+    came = np.isfinite(r.admitted_s)
+    asked, part = (
+        np.histogram(r.admitted_s[came], edges_s, weights=each[came])[0]
+        for each in (r.input_tokens, getattr(r.prefix, name))
+    )
+    with np.errstate(invalid="ignore"):
+        found: Floats = part / asked
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import planner
+from planner.files.benchmarks import read_benchmarks
 from planner.report.words import seconds, usd
+from planner.validation.own import beside
 
 pytest.importorskip("streamlit")
 pytestmark = pytest.mark.browser
@@ -280,6 +282,38 @@ def test_a_million_requests_show_progress_and_are_cancelled(
     taken = time.perf_counter() - begun
     record_property("cancel_s", taken)
     sys.stderr.write(f"\n{shown!r}; cancelled in {taken:.2f} s\n")
+    screen.quiet()
+
+
+def test_a_fleet_that_scales_is_one_click_away_and_its_replicas_are_drawn(screen: Screen) -> None:
+    screen.open("simulate")
+    screen.page.get_by_role("button", name="Autoscaling", exact=True).click(timeout=WAIT_MS)
+    screen.page.wait_for_url(re.compile("scenario=r1-chat-autoscale"))
+    screen.open("simulate?scenario=r1-chat-autoscale&requests=1000")
+    screen.page.get_by_role("button", name="Simulate", exact=True).click(timeout=WAIT_MS)
+    changes = {
+        "run.requests": 1000, "run.duration_s": None, "run.warmup_s": 0.0,
+        "run.warmup_requests": 100,
+    }  # fmt: skip
+    found = planner.simulate(planner.load_scenario("r1-chat-autoscale", changes))
+    assert found.operations is not None
+    screen.until("Replicas serving", f"{found.operations.pools[0].mean_serving:.3g}")
+    assert found.intervals is not None
+    low, high = found.intervals.latency["ttft_s"]["p95"]
+    screen.page.get_by_text(f"90 %: {seconds(low)} to {seconds(high)}").first.wait_for()
+    screen.page.get_by_text("Replicas over the run").wait_for(timeout=WAIT_MS)
+    screen.quiet()
+
+
+def test_a_benchmark_goes_in_and_stands_beside_its_prediction(screen: Screen) -> None:
+    screen.open(f"trust?view=Your+benchmarks&scenario={QUICK}&tool=vllm")
+    path = ROOT / "tests" / "data" / "benchmarks" / "vllm.json"
+    screen.page.locator("input[type=file]").last.set_input_files(path)
+    screen.page.get_by_role("button", name="Predict them").click(timeout=WAIT_MS)
+    (made,) = (beside(run, planner.load_scenario(QUICK)) for run in read_benchmarks(path, "vllm"))
+    inside = [row.inside for row in made.rows if row.inside is not None]
+    screen.until("Inside 90 %", f"{sum(inside)} of {len(inside)}")
+    screen.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
     screen.quiet()
 
 

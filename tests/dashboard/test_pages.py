@@ -186,3 +186,36 @@ def test_own_runs_that_are_none_are_refused_in_place():
         app.run()
     assert not app.exception
     assert "your runs" in app.error[0].value
+
+
+def test_results_of_a_tool_are_predicted_beside_what_it_measured():
+    from pathlib import Path
+
+    from planner.dashboard.work import check_benchmarks
+    from planner.files.benchmarks import read_benchmarks
+    from planner.validation.own import beside
+
+    path = Path(__file__).parents[1] / "data" / "benchmarks" / "vllm.json"
+    question = planner.load_scenario("r1-distill-7b-rtx5090")
+    found = check_benchmarks(path.read_bytes(), "vllm", question)
+    (made,) = (beside(run, question) for run in read_benchmarks(path, "vllm"))
+    assert [row["predicted"] for row in found.rows] == [row.predicted for row in made.rows]
+    assert found.inside == sum(bool(row.inside) for row in made.rows)
+    ttft = sorted(abs(r.relative_error) for r in made.rows if r.quantity.startswith("ttft"))
+    assert found.median_abs_errors["TTFT"] == ttft[len(ttft) // 2]
+
+
+def test_a_result_of_another_tool_is_refused_in_place():
+    import time
+
+    app = page("trust", view="Your benchmarks", scenario="r1-distill-7b-rtx5090", tool="guidellm")
+    app.file_uploader[-1].set_value(("r.json", b"{}", "application/json")).run()
+    next(b for b in app.button if b.label == "Predict them").click().run()
+    for _ in range(300):
+        if app.error:
+            break
+        time.sleep(0.1)
+        app.run()
+    assert not app.exception
+    assert "your results" in app.error[0].value
+    assert "another tool" in app.error[0].value
