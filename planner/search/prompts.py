@@ -48,12 +48,12 @@ def screen_prompts(traffic: Traffic, cached_share: float, replica: Replica) -> P
     prompt = traffic.input_tokens * (1 - cached_share)
     most = float(replica.pool.limits.max_step_tokens)
     sizes = np.unique(np.append(np.geomspace(min(64.0, most), most, POINTS).round(), prompt))
-    own = _step_s(replica, sizes, sizes * ranks, traffic, cached_share)
-    alone_s = float(
-        _step_s(replica, np.array([prompt]), np.array([prompt]), traffic, cached_share)[0]
-    )
+    # a mean prompt alone is the last element: one call for everything
+    *own, alone_s = _step_s(
+        replica, np.append(sizes, prompt), np.append(sizes * ranks, prompt), traffic, cached_share
+    ).tolist()
     inside = sizes <= most
-    rates = ranks * sizes / (prompt * own)
+    rates = ranks * sizes / (prompt * np.array(own))
     return PromptLine(sizes[inside], rates[inside], alone_s)
 
 
