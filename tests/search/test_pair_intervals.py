@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from planner.evaluation import Result, evaluate, with_intervals
 from planner.evaluation.spread import Spread
-from planner.search.intervals import prefill_replicas_at, sized
+from planner.search.intervals import sized
+from planner.search.slower import prefill_replicas_at
 
 POOL = {"parallelism": {"attention_tp": 1}, "weights": "bf16"}
 
