@@ -9,6 +9,7 @@ from planner.search.intervals import plan_intervals
 from planner.search.models import ModelAnswer, ModelPlans, plan_models
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
+from planner.search.rests import Rests
 from planner.search.settle import Kept
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "Point",
     "Rejection",
+    "Rests",
     "Row",
     "Verdict",
     "claims",
