@@ -34,8 +34,9 @@ class Effort:
     probed: int = 8
     """Layouts simulated beyond these, each once, at the most replicas that would still be cheaper
     than the best; one that keeps its promises there goes on to its own smallest fleet."""
-    pairs: int = 4
-    """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper."""
+    pairs: int = 8
+    """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper: after the
+    first, most take one run."""
 
 
 ALTERNATIVES = 3
