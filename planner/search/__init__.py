@@ -7,6 +7,7 @@ from planner.search.frontier import Point
 from planner.search.hunt import Effort
 from planner.search.intervals import plan_intervals
 from planner.search.models import ModelAnswer, ModelPlans, plan_models
+from planner.search.moves import Move, moves
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
 from planner.search.rests import Rests
@@ -20,6 +21,7 @@ __all__ = [
     "Kept",
     "ModelAnswer",
     "ModelPlans",
+    "Move",
     "Plan",
     "Point",
     "Rejection",
@@ -29,6 +31,7 @@ __all__ = [
     "claims",
     "compare",
     "evidence",
+    "moves",
     "plan",
     "plan_intervals",
     "plan_models",
