@@ -26,7 +26,8 @@ def sized(result: Result) -> Result:
     r"""Replace the fleet's own size by what the same promises take, steps being off.
 
     The fleet that was found keeps a time per token at its load.  If steps take ``f`` times as
-    long, each replica may run no more sequences than keep that time, and
+    long, each replica may run no more sequences than keep that time, or the promise where there
+    is room, and
 
     .. math:: n(f) = \left\lceil n \frac{r(1)}{r(f)} \right\rceil
 

@@ -27,8 +27,14 @@ def replicas_of(result: Result, pool: FleetPool) -> Callable[[float], float]:
         alone_s = screen_prompts(traffic, share, replica).alone_s
         limit_s = ttft_limit(result.scenario.slo)
         return lambda factor: prefill_replicas_at(alone_s, limit_s, n, factor)
-    line = screen(traffic, share, replica, pool.role)
-    return lambda factor: replicas_at(line, traffic.requests_per_s / n, n, factor)
+    line, room = screen(traffic, share, replica, pool.role), headroom(result)
+    return lambda factor: replicas_at(line, traffic.requests_per_s / n, n, factor, room)
+
+
+def headroom(result: Result) -> float:
+    """Times as long that a token may take until the first promise on it breaks; at least 1."""
+    paces = [p for p in result.metrics.promises if p.name.startswith("tpot") and p.value_s > 0]
+    return max(1.0, min((p.limit_s / p.value_s for p in paces), default=1.0))
 
 
 def usd_per_replica_hour(pools: Sequence[FleetPool], cost: Cost) -> list[float]:
@@ -45,12 +51,15 @@ def usd_per_replica_hour(pools: Sequence[FleetPool], cost: Cost) -> list[float]:
     return [price * pool.replica.devices for price, pool in zip(prices, pools, strict=True)]
 
 
-def replicas_at(line: Line, requests_per_s: float, replicas: int, factor: float) -> float:
+def replicas_at(
+    line: Line, requests_per_s: float, replicas: int, factor: float, room: float = 1.0
+) -> float:
     """Replicas that keep the time per token with steps ``factor`` times as long.
 
     Parameters
     ----------
     requests_per_s : that each of the ``replicas`` serves.
+    room : times as long that a token may take than it does; longer steps use it up first.
 
     Returns
     -------
@@ -63,12 +72,14 @@ def replicas_at(line: Line, requests_per_s: float, replicas: int, factor: float)
     rates, paces = line.requests_per_s, line.tpot_s
     enough = np.flatnonzero(rates >= requests_per_s)
     at = int(enough[0]) if len(enough) else int(np.argmax(rates))
-    keeps = paces * factor <= paces[at] * (1 + 1e-9)
+    room = max(1.0, room) if factor > 1 else 1.0
+    keeps = paces * factor <= paces[at] * room * (1 + 1e-9)
     if not keeps.any():
         return math.inf
     most = float(np.max(np.where(keeps, rates, 0.0))) / factor
     needed = replicas * float(rates[at]) / most
-    return float(max(1, math.ceil(needed - 1e-9)))
+    fewest = replicas if factor > 1 else 1
+    return float(max(fewest, math.ceil(needed - 1e-9)))
 
 
 def prefill_replicas_at(alone_s: float, limit_s: float, replicas: int, factor: float) -> float:

@@ -21,7 +21,7 @@ def fleet():
     found = evaluate(small(4, systems=["hgx-h100"], deployment=deployment))
 
     def spreads(*_):
-        return Spread("engine", -0.2, 0.3, ""), Spread("kernels", -0.01, 0.02, "")
+        return Spread("engine", -0.2, 0.3, ""), Spread("kernels", -0.01, 3.0, "")
 
     return with_intervals(found, spreads)
 
@@ -30,7 +30,7 @@ def test_every_cause_moves_the_cost_by_its_own_factor_alone(fleet):
     by = {move.name: move for move in moves(fleet)}
     assert set(by) >= {"engine", "kernels", "requests a second"}
     each = float(fleet.costs[0].price.usd_per_device_hour)
-    for name, end in (("engine", 0.3), ("kernels", 0.02)):
+    for name, end in (("engine", 0.3), ("kernels", 3.0)):
         more = [replicas_of(fleet, use.pool)(math.exp(end)) for use in fleet.pools]
         assert by[name].high_usd_per_hour == pytest.approx(each * sum(more))
     # a fifth less, a quarter more: 4 and 4 of 4 and 5, 5 and 7
@@ -54,4 +54,4 @@ def test_the_report_shows_them(fleet):
     assert len(cost_moves(found).rows) == len(found)
     bounded = [m.name for m in found if math.isfinite(m.high_usd_per_hour)]
     assert list(cost_tornado(fleet, found).data[0].y) == bounded[::-1]
-    assert dict((row[0], row[3]) for row in cost_moves(found).rows)["engine"] == "no bound"
+    assert {row[0]: row[3] for row in cost_moves(found).rows}["kernels"] == "no bound"

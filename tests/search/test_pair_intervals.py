@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 from planner.evaluation import Result, evaluate, with_intervals
 from planner.evaluation.spread import Spread
 from planner.search.intervals import sized
-from planner.search.slower import prefill_replicas_at
+from planner.search.screen import Line
+from planner.search.slower import prefill_replicas_at, replicas_at
 
+DECODE_DOUBT = 1.15
+"""The decode pool has room for steps three times as long: e^1.15 is more."""
 POOL = {"parallelism": {"attention_tp": 1}, "weights": "bf16"}
 
 
@@ -54,8 +58,8 @@ def test_doubt_of_either_pool_widens_devices_and_dollars(apart):
 
 
 def test_each_pool_has_its_own_factor(apart):
-    prompts, answers = within(apart, 0.3, 0.0).devices, within(apart, 0.0, 0.3).devices
-    both = within(apart, 0.3, 0.3).devices
+    prompts, answers = within(apart, 0.3, 0.0).devices, within(apart, 0.0, DECODE_DOUBT).devices
+    both = within(apart, 0.3, DECODE_DOUBT).devices
     assert prompts[1] > 7
     assert answers[1] > 7
     assert both[1] - 7 == pytest.approx(prompts[1] - 7 + answers[1] - 7)
@@ -78,3 +82,13 @@ def test_longer_steps_never_take_fewer_prefill_replicas(alone_s, limit_s, n, fac
     assert prefill_replicas_at(alone_s, limit_s, n, 1.0) == n
     less = prefill_replicas_at(alone_s, limit_s, n, factor)
     assert less <= prefill_replicas_at(alone_s, limit_s, n, factor * more)
+
+
+def test_longer_steps_use_up_the_room_under_the_promise_first():
+    # rates of 1, 2, 3 requests a second at 1, 2, 3 s a token: two replicas serve 2 each
+    numbers = np.array([1.0, 2.0, 3.0])
+    line = Line(numbers, numbers, numbers, numbers, 1.0, numbers)
+    assert replicas_at(line, 2.0, 2, 1.5) == 6  # only the first pace keeps 2 s: 1 / 1.5 each
+    assert replicas_at(line, 2.0, 2, 1.5, room=1.5) == 3  # the second one keeps 3 s: 2 / 1.5
+    assert replicas_at(line, 2.0, 2, 1.0, room=1.5) == 2
+    assert replicas_at(line, 2.0, 2, 1.5, room=9.0) == 2  # never fewer by longer steps
