@@ -26,8 +26,8 @@ from planner.evaluation.spread import (
 from planner.evaluation.thinning import divided, thinned
 from planner.files.overheads import fit_of
 from planner.search.hunt import Effort
-from planner.search.intervals import replicas_at
 from planner.search.screen import screen
+from planner.search.slower import replicas_at
 from planner.sourced import Sourced
 from planner.specs.deployment import Parallelism, Pool
 from planner.specs.scenario import Scenario
@@ -236,7 +236,7 @@ def test_twice_as_long_steps_take_more_replicas_and_equal_ones_as_many(result: R
 
 def test_a_plan_says_how_many_devices_its_promises_may_take() -> None:
     scenario = small(rate=40.0).model_copy(update={"deployment": None})
-    found = search.plan_intervals(search.plan(scenario, effort=Effort(1, 0, 0))).best
+    found = search.plan_intervals(search.plan(scenario, effort=Effort(in_full=1, probed=0))).best
     assert found is not None
     assert found.intervals is not None
     low, high = found.intervals.devices

@@ -77,6 +77,26 @@ def test_both_pools_are_shown(result: evaluation.Result) -> None:
     assert {"transfer", "transfer_overlap_share"} <= named
 
 
+def test_heads_of_eight_senders_arrive_over_the_one_link_of_their_receiver() -> None:
+    one = {"weights": "bf16", "limits": {"max_sequences": 8}}
+    asked = files.load_scenario(
+        "r1-chat",
+        {**SHORT, "model": "qwen3-8b", "deployment": {
+            "prefill": {**one, "parallelism": {"attention_tp": 8, "moe_tp": 8}},
+            "decode": {**one, "parallelism": {"attention_tp": 1}},
+            "transfer": "scale_out",
+        }},
+    )  # fmt: skip
+    pools, deployment = pools_of(asked)
+    prefill, decode = (pool.replica.memory.kv_bytes_per_token for pool in pools)
+    assert decode == pytest.approx(8 * prefill)
+    hardware = asked.hardware[0]
+    out = hardware.system.scale_out
+    assert out is not None
+    rate = float(out.bytes_per_s) * float(hardware.calibration.links.scale_out_share)
+    assert handover(pools, deployment, 1000.0).s_per_token == pytest.approx(decode / rate)
+
+
 def test_a_cache_takes_its_bytes_over_the_links_rate() -> None:
     asked = scenario(decode={**DECODE, "parallelism": {"attention_tp": 8, "moe_tp": 8}})
     pools, deployment = pools_of(asked)

@@ -108,19 +108,34 @@ def sensitivity(scenario: str, sets: tuple[str, ...], as_json: bool, **options: 
 @scenario_options
 @unknown_option
 @workers_option
-@click.option("--replicas", required=True, metavar="N,N,…", help="Fleets to choose from.")
+@click.option("--replicas", metavar="N,N,…", help="Numbers of replicas to choose from.")
+@click.option(
+    "--fleet", "fleet", multiple=True, metavar="PATH=V1,V2,…",
+    help="What else there is to choose: system=A,B; deployment.parallelism={…},{…}; every "
+    "combination is a fleet.",
+)  # fmt: skip
 @click.option("--worlds", default=32, show_default=True, help="Worlds to draw.")
+@click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of worlds in which promises must be kept.")  # fmt: skip
+@click.option("--breach", default=0.0, show_default=True, metavar="USD",
+              help="What an hour of broken promises costs beside the fleets.")  # fmt: skip
 def size(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Choose a fleet size by least regret when traffic, lengths or prices are not known."""
+    """Choose a fleet by least regret when traffic, lengths or prices are not known."""
     from planner.files import load_scenario
     from planner.report.studies import print_sizing
-    from planner.study import size
+    from planner.study.sizing import fleets, size
 
-    counts = lists((f"replicas={options['replicas']}",), "--replicas")["replicas"]
+    choose = lists(options["fleet"], "--fleet")
+    if options["replicas"]:
+        more = lists((f"deployment.replicas={options['replicas']}",), "--replicas")
+        choose |= more
+    if not choose:
+        raise InputError("--fleet", "", "nothing to choose from; give --replicas or --fleet")
     found = size(
-        load_scenario(scenario, overrides(sets)),
-        {f"{n} replicas": {"deployment.replicas": n} for n in counts},
-        lists(options["unknown"], "--unknown"), count=options["worlds"], workers=options["workers"],
+        load_scenario(scenario, overrides(sets)), fleets(choose),
+        lists(options["unknown"], "--unknown"), count=options["worlds"],
+        confidence=options["confidence"], breach_usd_per_hour=options["breach"],
+        workers=options["workers"],
     )  # fmt: skip
     show_page(found.to_dict, as_json, lambda page: print_sizing(found, page))
 

@@ -142,14 +142,16 @@ def handover(
 ) -> Handover:
     r"""Time of a cache from a prefill replica to a decode replica.
 
-    A cache leaves over the links of its own attention rank's devices; so many caches go side by
-    side as both replicas have data-parallel ranks, ``r``.  The event loop sends one at a time, at
+    A cache goes over the links of its attention rank's devices on either side, each with its own
+    part of the bytes: heads that eight senders share may all arrive at one receiver.  So many
+    caches go side by side as both replicas have data-parallel ranks, ``r``.  The event loop sends
+    one at a time, at
 
-    .. math:: s = \frac{b}{r W}
+    .. math:: s = \frac{1}{r} \max\left(\frac{b_p}{W_p}, \frac{b_d}{W_d}\right)
 
-    a token, with ``b`` bytes of cache a token on a device and link rate ``W``, so that the rate at
-    which caches leave is right; a cache's own time is made up for by the latency
-    :math:`\alpha + n\,(b/W - s)` at the mean prompt ``n``.
+    a token, with ``b`` bytes of cache a token on a device and link rate ``W`` of both sides, so
+    that the rate at which caches leave is right; a cache's own time is made up for by the latency
+    :math:`\alpha + n\,(r - 1)\,s` at the mean prompt ``n``.
 
     References
     ----------
@@ -157,13 +159,16 @@ def handover(
        layer-wise transfer).
     """
     prefill, decode = (pool.replica for pool in pools)
-    over = transfer_link(pools, deployment)
+    links = transfer_links(pools, deployment)
     sides = min(prefill.shard.attention_dp, decode.shard.attention_dp)
-    each_s = prefill.memory.kv_bytes_per_token / over.bytes_per_s
+    each_s = max(
+        side.memory.kv_bytes_per_token / link.bytes_per_s
+        for side, link in zip((prefill, decode), links, strict=True)
+    )
     seen = 1 - deployment.transfer_overlap_share
     return Handover(
         each_s / sides,
-        over.latency_s + seen * prompt_tokens * (each_s - each_s / sides),
+        max(link.latency_s for link in links) + seen * prompt_tokens * (each_s - each_s / sides),
         deployment.transfer_overlap_share,
     )
 
@@ -178,8 +183,8 @@ def transfer_name(pools: Sequence[FleetPool], deployment: Disaggregated) -> Link
     return "scale_up" if together else "scale_out"
 
 
-def transfer_link(pools: Sequence[FleetPool], deployment: Disaggregated) -> KvLink:
-    """Return the slower of both sides' links, the latency the longer.
+def transfer_links(pools: Sequence[FleetPool], deployment: Disaggregated) -> list[KvLink]:
+    """Return a device's link on either side, prefill first.
 
     Raises
     ------
@@ -187,11 +192,10 @@ def transfer_link(pools: Sequence[FleetPool], deployment: Disaggregated) -> KvLi
         A system has no such link.
     """
     name = transfer_name(pools, deployment)
-    links = [
+    return [
         kv_link(name, side.system, side.calibration)
         for side in (pool.replica.hardware for pool in pools)
     ]
-    return KvLink(min(x.bytes_per_s for x in links), max(x.latency_s for x in links))
 
 
 def uses(pools: Sequence[FleetPool], records: Records) -> tuple[PoolUse, ...]:

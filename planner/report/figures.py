@@ -16,7 +16,7 @@ from planner.report.load_figures import day
 from planner.report.style import INK, QUIET, base, seconds_axis, wrapped
 from planner.report.time_figures import time_figures
 from planner.report.words import layout, number, promise_name, seconds, share, usd
-from planner.search import Comparison, Plan
+from planner.search import Comparison, Plan, moves
 from planner.step import Step
 from planner.units import human
 
@@ -50,7 +50,11 @@ def result_figures(result: Result) -> "dict[str, Figure]":
 
 def plan_figures(plan: Plan) -> "dict[str, Figure]":
     """Figures of the best fleet, and the frontier of all that were looked at."""
+    from planner.report.study_figures import cost_tornado
+
     figures = {"frontier": frontier(plan)}
+    if plan.best and (found := moves(plan.best)):
+        figures["moves"] = cost_tornado(plan.best, found)
     return {**result_figures(plan.best), **figures} if plan.best else figures
 
 

@@ -9,7 +9,7 @@ from planner.report import risk as risk_of
 from planner.report.operation_tables import operations
 from planner.report.table import Table, key, text
 from planner.report.words import HOW, component, plural, seconds, share
-from planner.search import Comparison, Plan
+from planner.search import Comparison, Plan, moves
 from planner.specs.hardware import Reference
 from planner.step import Step
 from planner.units import human
@@ -61,7 +61,11 @@ def blocks(subject: Plan | Result | Comparison) -> list[Block]:
     fleet = _fleet_blocks(best)
     if not isinstance(subject, Plan):
         return fleet
-    risk = Block("How sure is it, and what else would do?", bullets=risk_of.decisions(subject))
+    moved = moves(best)
+    risk = Block(
+        "How sure is it, and what else would do?", ("moves",) if moved else (),
+        (plan_tables.cost_moves(moved),) if moved else (), bullets=risk_of.decisions(subject),
+    )  # fmt: skip
     return [*fleet[:2], risk, *search, *fleet[2:]]
 
 

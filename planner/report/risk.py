@@ -1,8 +1,20 @@
 """What could be wrong with a plan, and what else there is: for whoever decides."""
 
+import math
+
 from planner.evaluation import Result
-from planner.report.words import fleet, layout, plural, promise_name, quantity, seconds, share, usd
-from planner.search import Kept, Plan
+from planner.report.words import (
+    fleet,
+    layout,
+    number,
+    plural,
+    promise_name,
+    quantity,
+    seconds,
+    share,
+    usd,
+)
+from planner.search import Kept, Plan, Rests
 
 
 def basis_sentence(plan: Plan) -> str:
@@ -39,6 +51,8 @@ def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
     basis = plan.basis
     rests = basis_sentence(plan) or (f"{basis.words[0].upper()}{basis.words[1:]}." if basis else "")
     found = [("What its speed rests on", rests)]
+    if plan.rests is not None:
+        found += apart(plan.rests, best)
     found += [(f"How sure: {promise_name(k.name)}", sure(k)) for k in plan.settled]
     if any(plan.spares):
         found.append(("Spares", _spares(plan)))
@@ -60,6 +74,48 @@ def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
             f"{quantity(change.available, change.unit)}; {change.advice}.",
         ))  # fmt: skip
     return tuple(found)
+
+
+def apart(on: Rests, best: Result) -> list[tuple[str, str]]:
+    """What the saving of two pools rests on, and how far each part may be off."""
+    found = [
+        ("Prompts", (
+            f"A mean prompt alone takes {seconds(on.prompt_alone_s)}; the prefill pool computes "
+            f"{share(on.prefill_busy_share)} of the time.{_gone(on.slower_prefill, 'prefill')}"
+        )),
+        ("Decode batch", (
+            f"{on.decode_sequences_per_rank:,.0f} sequences a rank of at most "
+            f"{on.decode_max_sequences}, {share(on.decode_kv_share)} of the cache in use."
+            f"{_gone(on.slower_decode, 'decode')}"
+        )),
+        ("Handover", (
+            f"A mean cache takes {seconds(on.handover_s)} at the stated link rate, without an "
+            f"engine's own time; links are busy {share(on.link_busy_share)} of the time"
+            + (f" and may be {on.slower_link:,.1f} times as slow before the promise on the first "
+               "token breaks, queues aside." if math.isfinite(on.slower_link) else ".")
+        )),
+    ]  # fmt: skip
+    if on.one_pool is not None and on.saving_share is not None:
+        limit = on.one_pool.replica.pool.limits.max_step_tokens
+        found.append((
+            "Two pools instead of one",
+            f"{share(on.saving_share)} less than {fleet(on.one_pool)}, {layout(on.one_pool)}, with "
+            f"steps of up to {number(limit)} tokens a rank. Smaller steps hold up decoding less: "
+            "offer several in space.batch_limits. Other layouts of one pool may be cheaper, too: "
+            "those that could not beat two pools were not sized.",
+        ))  # fmt: skip
+    if best.replica.pool.engine.fit is None:
+        found.append((
+            "Engine",
+            "No engine's measured overheads are in these numbers; space.engines adds them.",
+        ))  # fmt: skip
+    return found
+
+
+def _gone(factor: float, steps: str) -> str:
+    if not math.isfinite(factor):
+        return ""
+    return f" With {steps} steps {factor:,.2f} times as long nothing is saved."
 
 
 def _spares(plan: Plan) -> str:

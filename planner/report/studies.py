@@ -162,6 +162,20 @@ def print_sizing(found: Sizing, page: "Page") -> None:
     if found.lost_worlds:
         note += f" In {found.lost_worlds} worlds no fleet here keeps them."
     page.table(Table("Fleets against worlds", heads, lines, note))
+    page.table(_worth(found))
+
+
+def _worth(found: Sizing) -> Table:
+    """Unknowns by what measuring each is worth."""
+    lines = tuple(
+        (w.path, usd(w.usd_per_hour), usd(w.by_chance_usd_per_hour)) for w in found.measure_first
+    )
+    note = (
+        "Expected cost an hour that knowing it before the choice would save, less what so few "
+        f"worlds show by chance. Knowing all: {usd(found.perfect_information_usd_per_hour)}."
+    )
+    heads = (key("unknown"), Column("worth, $/h"), Column("chance, $/h"))
+    return Table("What to measure first", heads, lines, note)
 
 
 def print_account(found: Account, page: "Page") -> None:

@@ -1,12 +1,16 @@
 """Plotly figures of studies: tornado, indices, cases against one value, where money goes."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from planner.evaluation import Result
 from planner.report.bars import COLOURS as COMPONENT_COLOURS
 from planner.report.bars import OKABE_ITO
 from planner.report.studies import TITLES
 from planner.report.style import INK, base
+from planner.search import Move
 from planner.study import Account, Sensitivity, Sizing, Table
+from planner.study.indices import Swing
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -37,6 +41,17 @@ def tornado(found: Sensitivity) -> "Figure":
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title_text=title)
     return figure
+
+
+def cost_tornado(best: Result, found: tuple[Move, ...]) -> "Figure":
+    """What each cause does to the cost of a plan's fleet; those without a bound are left out."""
+    swings = tuple(
+        Swing(m.name, m.low_factor, m.high_factor, m.low_usd_per_hour, m.high_usd_per_hour)
+        for m in found
+        if math.isfinite(m.high_usd_per_hour)
+    )
+    own = best.costs[0].usd_per_hour
+    return tornado(Sensitivity(best.scenario, "usd_per_hour", own, swings, (), 0))
 
 
 def indices(found: Sensitivity) -> "Figure":

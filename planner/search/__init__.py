@@ -7,8 +7,10 @@ from planner.search.frontier import Point
 from planner.search.hunt import Effort
 from planner.search.intervals import plan_intervals
 from planner.search.models import ModelAnswer, ModelPlans, plan_models
+from planner.search.moves import Move, moves
 from planner.search.plan import Plan, plan
 from planner.search.rejection import Change, Rejection
+from planner.search.rests import Rests
 from planner.search.settle import Kept
 
 __all__ = [
@@ -19,14 +21,17 @@ __all__ = [
     "Kept",
     "ModelAnswer",
     "ModelPlans",
+    "Move",
     "Plan",
     "Point",
     "Rejection",
+    "Rests",
     "Row",
     "Verdict",
     "claims",
     "compare",
     "evidence",
+    "moves",
     "plan",
     "plan_intervals",
     "plan_models",

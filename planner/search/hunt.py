@@ -34,8 +34,9 @@ class Effort:
     probed: int = 8
     """Layouts simulated beyond these, each once, at the most replicas that would still be cheaper
     than the best; one that keeps its promises there goes on to its own smallest fleet."""
-    pairs: int = 4
-    """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper."""
+    pairs: int = 8
+    """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper: after the
+    first, most take one run."""
 
 
 ALTERNATIVES = 3
@@ -108,10 +109,11 @@ class Search:
         for hardware in self.scenario.hardware:
             for label, replica in self._fitting(hardware):
                 self.layouts += 1
+                line = None
                 if "together" in self.scenario.space.pools:
-                    self._together(label, replica)
+                    line = self._together(label, replica)
                 if "apart" in self.scenario.space.pools:
-                    self._apart(label, replica)
+                    self._apart(label, replica, line)
         self.pair()
 
     def pair(self) -> None:
@@ -124,22 +126,24 @@ class Search:
                 priced=self.priced, several=self.several,
             )  # fmt: skip
 
-    def _together(self, label: str, replica: Replica) -> None:
+    def _together(self, label: str, replica: Replica) -> Line:
         line = screen(self.traffic, self.workload.cached_input_share, replica)
         side = Side("both", replica, label, judge(self.scenario, self.traffic, replica, line))
         self.screened += len(line)
         self.lines.append((side, line))
         self.together.append(side)
+        return line
 
-    def _apart(self, label: str, replica: Replica) -> None:
+    def _apart(self, label: str, replica: Replica, known: Line | None) -> None:
         """Screen a layout for either role; an engine's fit has overheads of its own for those."""
         share = self.workload.cached_input_share
         if replica.pool.engine.fit is not None:
+            known = None
             replica = build(
                 self.scenario.model, replica.hardware, replica.pool, self.scenario.routing,
                 "disaggregated",
             )  # fmt: skip
-        line = screen(self.traffic, share, replica, "decode")
+        line = screen(self.traffic, share, replica, "decode", known)
         self.screened += len(line)
         guess = judge(self.scenario, self.traffic, replica, line)
         self.decodes.append(Side("decode", replica, label, guess))

@@ -1,14 +1,15 @@
 """Intervals of a plan: what its fleet does if steps are off, and how many devices it would take."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from planner.evaluation import Result, with_intervals
+from planner.cost import Cost
+from planner.evaluation import FleetPool, Result, with_intervals
 from planner.evaluation.intervals import Interval
+from planner.evaluation.spread import joint
 from planner.search.plan import Plan
-from planner.search.screen import Line, screen
+from planner.search.slower import replicas_of, usd_per_replica_hour
 from planner.workloads import measured_traffic
 
 
@@ -25,66 +26,58 @@ def sized(result: Result) -> Result:
     r"""Replace the fleet's own size by what the same promises take, steps being off.
 
     The fleet that was found keeps a time per token at its load.  If steps take ``f`` times as
-    long, each replica may run no more sequences than keep that time, and
+    long, each replica may run no more sequences than keep that time, or the promise where there
+    is room, and
 
     .. math:: n(f) = \left\lceil n \frac{r(1)}{r(f)} \right\rceil
 
-    with the most requests a second ``r`` that a replica then serves.  Dollars go with devices:
-    the traffic is what it is.
+    with the most requests a second ``r`` that a replica then serves.  A pool that only computes
+    prompts keeps its time to first token.  Each pool has its own factor; both are off at the same
+    time, as in the simulated intervals.  Dollars go with what the pools' devices cost: the
+    traffic is what it is.
 
     References
     ----------
-    .. [1] :func:`planner.search.screen.screen` (Little's law at every batch limit).
+    .. [1] :func:`planner.search.slower.replicas_at`, ``prefill_replicas_at``.
     """
     found, workload = result.intervals, result.scenario.workload
-    if found is None or workload is None or result.apart:
+    if found is None or workload is None:
         return result
     traffic = measured_traffic(workload, result.scenario.run)
     if not math.isfinite(traffic.requests_per_s):
         return result
-    line = screen(traffic, workload.cached_input_share, result.replica)
-    wanted = traffic.requests_per_s / result.replicas
-    low, high = (replicas_at(line, wanted, result.replicas, f) for f in found.step_factor)
-    devices = low * result.replica.devices, high * result.replica.devices
+    pools = [use.pool for use in result.pools]
+    ends = []
+    for pool, (_, causes) in zip(pools, found.causes, strict=True):
+        at = replicas_of(result, pool)
+        low, high = (at(math.exp(end)) for end in joint(causes))
+        ends.append((low, high))
+    devices = _sum_of(ends, [pool.replica.devices for pool in pools])
     usd = tuple(
-        {name: _stretched(ends, getattr(cost, name), devices, result.devices)
-         for name, ends in each.items()}
+        {name: _stretched(within, getattr(cost, name), _growth(pools, ends, cost))
+         for name, within in each.items()}
         for each, cost in zip(found.usd, result.costs, strict=True)
     )  # fmt: skip
     return replace(result, intervals=replace(found, devices=devices, usd=usd))
 
 
-def replicas_at(line: Line, requests_per_s: float, replicas: int, factor: float) -> float:
-    """Replicas that keep the time per token with steps ``factor`` times as long.
-
-    Parameters
-    ----------
-    requests_per_s : that each of the ``replicas`` serves.
-
-    Returns
-    -------
-    A whole number; infinite where not even a single sequence is fast enough.
-
-    References
-    ----------
-    .. [1] :func:`sized`.
-    """
-    rates, paces = line.requests_per_s, line.tpot_s
-    enough = np.flatnonzero(rates >= requests_per_s)
-    at = int(enough[0]) if len(enough) else int(np.argmax(rates))
-    keeps = paces * factor <= paces[at] * (1 + 1e-9)
-    if not keeps.any():
-        return math.inf
-    most = float(np.max(np.where(keeps, rates, 0.0))) / factor
-    needed = replicas * float(rates[at]) / most
-    return float(max(1, math.ceil(needed - 1e-9)))
+def _sum_of(ends: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    low, high = (sum(w * e[i] for w, e in zip(weights, ends, strict=True)) for i in (0, 1))
+    return low, high
 
 
-def _stretched(ends: Interval, value: float, devices: tuple[float, float], own: float) -> Interval:
+def _growth(pools: Sequence[FleetPool], ends: Sequence[Interval], cost: Cost) -> Interval:
+    """Dollars of the pools at both ends over what they are, at one offer's prices."""
+    each = usd_per_replica_hour(pools, cost)
+    own = sum(w * pool.replicas for w, pool in zip(each, pools, strict=True))
+    low, high = _sum_of(ends, each)
+    return low / own, high / own
+
+
+def _stretched(ends: Interval, value: float, growth: Interval) -> Interval:
     """Dollars of a fleet of other size: squares of logarithms added to what the price leaves."""
     if not math.isfinite(value) or value <= 0:
         return ends
-    low = math.hypot(math.log(min(ends[0], value) / value), math.log(devices[0] / own))
-    high = math.log(devices[1] / own)
     price = max(0.0, -math.log(min(ends[0], value) / value))
-    return value * math.exp(-low), value * math.exp(math.hypot(high, price))
+    low = math.hypot(price, math.log(growth[0]))
+    return value * math.exp(-low), value * math.exp(math.hypot(math.log(growth[1]), price))

@@ -16,6 +16,17 @@ EACH = 2
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Pairs of two systems that no simulation looks at."""
+
+    cheapest: Layout
+    """By estimate."""
+    estimate: float
+    least: FloatArray
+    """What no fleet of each pair can cost less than, by closed form."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """The pairs worth a simulation, and what became of the rest."""
 
@@ -23,8 +34,8 @@ class Pairs:
     """Cheapest by estimate first."""
     screened: int
     """Pairs whose cost was worked out."""
-    refused: tuple[tuple[Layout, int, float], ...]
-    """For every pair of systems: the cheapest that was left out, how many were, its estimate."""
+    refused: tuple[LeftOut, ...]
+    """One for every pair of systems that has more than the kept ones."""
 
 
 def pair_up(
@@ -60,25 +71,35 @@ def pair_up(
                 for i, j in kept
             ]  # fmt: skip
             cost[tuple(np.array(kept, dtype=int).T) if kept else ([], [])] = np.inf
-            left = int(np.isfinite(cost).sum())
-            if left:
+            left = np.isfinite(cost)
+            if left.any():
                 i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
                 pair = Layout((firsts[int(i)], thens[int(j)]), several)
-                refused.append((pair, left, float(cost[i, j])))
+                least = _costs(firsts, thens, prices, least=True)
+                refused.append(LeftOut(pair, float(cost[i, j]), least[left]))
     picks.sort(key=lambda pick: pick[:2])
     chosen = [layout for *_, layout in picks[:KEPT]]
     return Pairs(tuple(chosen), screened, tuple(refused))
 
 
 def left_out(pairs: Pairs, best: float, unit: str) -> list[Rejection]:
-    """Say of every two systems how many pairs were not simulated, and the cheapest of them."""
+    """Say of every two systems how many pairs were not simulated, and how many might be cheaper.
+
+    Those whose least cost is below the best are refused by estimate alone.
+    """
     return [
         Rejection(
-            layout.label, "screen", "cost of the pair by closed form", cost, best, unit,
-            f"the cheapest by estimate of {count} pairs that were not simulated", layout.system,
+            each.cheapest.label, "screen", "cost of the pair by closed form", each.estimate, best,
+            unit, _advice(each, best), each.cheapest.system,
         )
-        for layout, count, cost in pairs.refused
+        for each in pairs.refused
     ]  # fmt: skip
+
+
+def _advice(left: LeftOut, best: float) -> str:
+    open_ = int((left.least < best).sum())
+    rest = f"the bound leaves {open_} of them" if open_ else "the bound rules all of them out"
+    return f"the cheapest by estimate of {len(left.least)} pairs that were not simulated; {rest}"
 
 
 def _by_system(sides: Sequence[Side]) -> dict[str, list[Side]]:
@@ -88,10 +109,21 @@ def _by_system(sides: Sequence[Side]) -> dict[str, list[Side]]:
     return groups
 
 
-def _costs(firsts: list[Side], thens: list[Side], prices: Sequence[float]) -> FloatArray:
-    """Cost of every pair, infinite where the cache's formats differ: ``[prefill, decode]``."""
+def _costs(
+    firsts: list[Side], thens: list[Side], prices: Sequence[float], *, least: bool = False
+) -> FloatArray:
+    """Cost of every pair, infinite where the cache's formats differ: ``[prefill, decode]``.
+
+    Parameters
+    ----------
+    least : what no fleet of the pair can cost less than, instead of the estimate.
+    """
+
+    def devices(side: Side) -> float:
+        return side.least * side.replica.devices if least else side.guess.devices
+
     rows, columns = (
-        np.array([side.guess.devices for side in sides]) * price
+        np.array([devices(side) for side in sides]) * price
         for sides, price in zip((firsts, thens), prices, strict=True)
     )
     same = np.array([[a.replica.pool.kv == b.replica.pool.kv for b in thens] for a in firsts])

@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from planner.errors import InputError
@@ -12,6 +12,7 @@ from planner.search.evidence import Evidence, calibrated, evidence
 from planner.search.frontier import Point, frontier
 from planner.search.hunt import SECOND, Effort, Search
 from planner.search.rejection import Change, Rejection, changes, nothing_fits
+from planner.search.rests import Rests, rests
 from planner.search.screen import Estimate, tpot_limit
 from planner.search.settle import Kept
 from planner.specs.scenario import Scenario
@@ -61,8 +62,14 @@ class Plan:
         """What the best fleet's speed rests on."""
         return basis_of(self.best) if self.best else None
 
+    @property
+    def rests(self) -> Rests | None:
+        """What the saving of the best fleet's two pools rests on; None where it has one."""
+        return rests(self.best, self.options) if self.best else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        found = self.rests
         return {
             "scenario": self.scenario.name,
             "best": self.best.to_dict() if self.best else None,
@@ -78,10 +85,16 @@ class Plan:
             "rented_usd_per_hour": self.rented_usd_per_hour,
             "basis": self.basis.to_dict() if self.basis else None,
             "best_measured": _option(self.best_measured) if self.best_measured else None,
+            "rests_on": _rests(found) if found else None,
             "simulated": self.simulated,
             "screen_s": self.screen_s,
             "wall_s": self.wall_s,
         }
+
+
+def _rests(found: Rests) -> dict[str, Any]:
+    plain = {f.name: getattr(found, f.name) for f in fields(found) if f.name != "one_pool"}
+    return {**plain, "one_pool": _option(found.one_pool) if found.one_pool else None}
 
 
 def _option(result: Result) -> dict[str, Any]:

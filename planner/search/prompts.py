@@ -48,12 +48,12 @@ def screen_prompts(traffic: Traffic, cached_share: float, replica: Replica) -> P
     prompt = traffic.input_tokens * (1 - cached_share)
     most = float(replica.pool.limits.max_step_tokens)
     sizes = np.unique(np.append(np.geomspace(min(64.0, most), most, POINTS).round(), prompt))
-    own = _step_s(replica, sizes, sizes * ranks, traffic, cached_share)
-    alone_s = float(
-        _step_s(replica, np.array([prompt]), np.array([prompt]), traffic, cached_share)[0]
-    )
+    # a mean prompt alone is the last element: one call for everything
+    *own, alone_s = _step_s(
+        replica, np.append(sizes, prompt), np.append(sizes * ranks, prompt), traffic, cached_share
+    ).tolist()
     inside = sizes <= most
-    rates = ranks * sizes / (prompt * own)
+    rates = ranks * sizes / (prompt * np.array(own))
     return PromptLine(sizes[inside], rates[inside], alone_s)
 
 
@@ -81,7 +81,7 @@ def judge_prompts(
 ) -> Estimate:
     """How many prefill replicas are likely to do, and how many no run could do without."""
     limit = ttft_limit(scenario.slo)
-    busy = float(np.clip(1 - line.alone_s / limit, *BUSY))
+    busy = busy_share(line.alone_s, limit)
     rate = float(line.requests_per_s.max())
     wanted = traffic.requests_per_s
     known = math.isfinite(wanted) and math.isfinite(traffic.duration_s)
@@ -91,6 +91,11 @@ def judge_prompts(
         rate, 0.0, line.alone_s, replicas, replicas * replica.devices,
         least_devices=max(1, least) * replica.devices,
     )  # fmt: skip
+
+
+def busy_share(alone_s: float, limit_s: float) -> float:
+    """Share of time a prefill replica may compute, so that prompts need not wait too long."""
+    return float(np.clip(1 - alone_s / limit_s, *BUSY))
 
 
 def ttft_limit(slo: Slo) -> float:

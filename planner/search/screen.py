@@ -49,12 +49,17 @@ class Line:
     """The same, with every rank's prompts computed at the same time: no run is faster."""
     decoded_tokens: float
     """Tokens of a mean answer that take a decode step."""
+    step_s: FloatArray
+    """A decode step a token it yields, nobody's prompts in it."""
 
     def __len__(self) -> int:
         return len(self.sequences)
 
 
-def screen(traffic: Traffic, cached_share: float, replica: Replica, role: Role = "both") -> Line:
+def screen(
+    traffic: Traffic, cached_share: float, replica: Replica, role: Role = "both",
+    known: Line | None = None,
+) -> Line:  # fmt: skip
     r"""Time per token and rate of one replica at every batch limit it has room for.
 
     At ``S`` running sequences a rank, a decode step takes :math:`t(S)`; prefill takes a share
@@ -62,6 +67,10 @@ def screen(traffic: Traffic, cached_share: float, replica: Replica, role: Role =
     :math:`r = S_{all} / (TPOT \cdot o)` for answers of ``o`` tokens.
 
     A replica that only decodes (``role``) has no prompts between its steps, and one token less.
+
+    Parameters
+    ----------
+    known : the same replica in another role: its decode steps are not asked again.
 
     References
     ----------
@@ -81,17 +90,22 @@ def screen(traffic: Traffic, cached_share: float, replica: Replica, role: Role =
     s = np.arange(1, max(1, int(most)) + 1, dtype=float)
     everyone = s * ranks
     if role == "decode":
-        step_s = replica.step.decode_step_s(s, context, replica.cap_tokens)
-        step_s = _like(step_s / replica.step.tokens_per_step, len(s))
+        step_s = known.step_s if known else _decode_s(replica, s, context)
         decoded = max(1.0, traffic.output_tokens - 1)
-        return Line(s, step_s, everyone / (decoded * step_s), step_s, decoded)
+        return Line(s, step_s, everyone / (decoded * step_s), step_s, decoded, step_s)
     step_s, one_by_one_s, together_s = _times(replica, s, context, traffic, cached_share)
     share = everyone / traffic.output_tokens
     tpot_s = step_s + share * one_by_one_s
     return Line(
         s, tpot_s, everyone / (traffic.output_tokens * tpot_s),
-        step_s + share * np.minimum(one_by_one_s, together_s), traffic.output_tokens,
+        step_s + share * np.minimum(one_by_one_s, together_s), traffic.output_tokens, step_s,
     )  # fmt: skip
+
+
+def _decode_s(replica: Replica, s: FloatArray, context: float) -> FloatArray:
+    """A decode step at every load, a token it yields. [s]"""
+    step_s = replica.step.decode_step_s(s, context, replica.cap_tokens)
+    return _like(step_s / replica.step.tokens_per_step, len(s))
 
 
 def _times(
@@ -111,7 +125,7 @@ def _times(
     n, group = len(s), own_tokens * ranks
     factor = float(step.overheads.prefill_factor)
     tokens = _like(step.tokens(np.concatenate([own_tokens, own_tokens + prompt])).time_s, 2 * n)
-    step_s = step.decode_step_s(s, context, cap) / step.tokens_per_step
+    step_s = _decode_s(replica, s, context)
     work, hideable = step.experts(group, prefill=False)
     later, later_hideable = step.experts(
         np.concatenate([group + prompt, group + ranks * prompt]), prefill=True
@@ -123,7 +137,7 @@ def _times(
     own = factor * (tokens[n:] - tokens[:n] + core + step.prompts(prompt).time_s)
     alone = np.maximum(own + after[:n] - before, 0.0)
     together = np.maximum(own + after[n:] - before, 0.0) / ranks
-    return _like(step_s, n), _like(alone, n), _like(together, n)
+    return step_s, _like(alone, n), _like(together, n)
 
 
 def core_s(

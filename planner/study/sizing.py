@@ -4,15 +4,20 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
+
 from planner.errors import InputError
+from planner.specs.deployment import Parallelism
 from planner.specs.scenario import Scenario
-from planner.study.change import Overrides
+from planner.study.change import Overrides, changed
 from planner.study.draws import Unknowns, unknowns_of, worlds
 from planner.study.grid import Case
 from planner.study.row import Row
 from planner.study.table import Table
+from planner.study.worth import Worth, measure_first, perfect_information
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class Sizing:
     """Worlds in which no fleet keeps the promises."""
     confidence: float
     """Share of worlds in which a fleet must keep them to be chosen by regret."""
+    measure_first: tuple[Worth, ...]
+    """Unknowns by what measuring each before the choice is worth."""
+    perfect_information_usd_per_hour: float
+    """What knowing all of them would be worth."""
 
     @property
     def best(self) -> Choice:
@@ -58,6 +67,8 @@ class Sizing:
             "lost_worlds": self.lost_worlds,
             "confidence": self.confidence,
             "choices": [asdict(choice) for choice in self.choices],
+            "measure_first": [asdict(worth) for worth in self.measure_first],
+            "perfect_information_usd_per_hour": self.perfect_information_usd_per_hour,
         }
 
 
@@ -87,14 +98,15 @@ def size(  # noqa: PLR0913
 
     Parameters
     ----------
-    choices : name -> overrides that make the fleet (``deployment.replicas``, a whole deployment).
+    choices : name -> overrides that make the fleet (``deployment.replicas``, ``system``, a whole
+        deployment); :func:`fleets` makes all combinations.
     count : worlds.
     breach_usd_per_hour : what an hour of broken promises costs beside the fleets.
 
     Raises
     ------
     InputError
-        No choice, no unknown, no deployment, no price.
+        No choice, a choice that names what is not known, no unknown, no deployment, no price.
 
     References
     ----------
@@ -103,6 +115,8 @@ def size(  # noqa: PLR0913
     """
     if not choices:
         raise InputError("--choice", "", "give at least one fleet to choose from")
+    for overrides in choices.values():
+        changed(base, overrides)  # a name or a path that is not known is no fleet
     drawn = worlds(unknowns_of(base, unknowns), count, seed)
     cases = tuple(
         Case(i, {**overrides, **world})
@@ -129,7 +143,30 @@ def size(  # noqa: PLR0913
         )
     )
     lost = sum(not any(map(_keeps, world)) for world in by_world)
-    return Sizing(base, tuple(found), count, lost, confidence)
+    table_of = np.array(losses)
+    return Sizing(
+        base, tuple(found), count, lost, confidence, measure_first(table_of, drawn, seed),
+        perfect_information(table_of),
+    )  # fmt: skip
+
+
+def fleets(vary: Mapping[str, Sequence[Any]]) -> dict[str, Overrides]:
+    """Every combination of values as a fleet to choose, named by its values.
+
+    >>> list(fleets({"system": ["hgx-h200", "hgx-b200"], "deployment.replicas": [2]}))
+    ['hgx-h200, 2 replicas', 'hgx-b200, 2 replicas']
+    """
+    combinations = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+    return {", ".join(_words(*item) for item in each.items()): each for each in combinations}
+
+
+def _words(path: str, value: Any) -> str:
+    name = path.rpartition(".")[2]
+    if name == "replicas":
+        return f"{value} replicas"
+    if name == "parallelism" and isinstance(value, Mapping):
+        return Parallelism(**value).label()
+    return str(value) if path == "system" else f"{name} {value}"
 
 
 def _losses(world: Sequence[Row], breach: float) -> list[float]:

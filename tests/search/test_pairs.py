@@ -15,7 +15,7 @@ from planner.search.fleet import Fleet
 from planner.search.hunt import Effort, Search
 from planner.search.layout import Layout, Side
 from planner.search.pair_fleet import PairFleet
-from planner.search.pairs import pair_up
+from planner.search.pairs import left_out, pair_up
 from planner.search.prompts import screen_prompts
 from planner.search.screen import Estimate
 from planner.search.settle import settle
@@ -117,6 +117,32 @@ def test_a_cheaper_prefill_layout_beside_a_cheaper_decode_layout_is_the_cheapest
                     any_system=False, priced=True, several=False)  # fmt: skip
     assert found.screened == 6
     assert found.layouts[0].label == "prefill prefill 2; decode decode 4"
+
+
+def test_pairs_left_out_say_how_many_the_bound_leaves(problem):
+    scenario = problem(2)
+    pool = next(iter(candidates(scenario))).pool
+    replica = build(scenario.model, scenario.hardware[0], pool)
+
+    def sides(role):
+        return [
+            Side(role, replica, f"{role} {n}",
+                 Estimate(1.0, 0.0, 0.1, 2 * n, 2.0 * n, least_devices=float(n)))
+            for n in range(1, 11)
+        ]  # fmt: skip
+
+    found = pair_up(sides("prefill"), sides("decode"),
+                    any_system=False, priced=False, several=False)  # fmt: skip
+    (left,) = found.refused
+    kept = {tuple(s.guess.replicas // 2 for s in pair.sides) for pair in found.layouts}
+    others = [p for p in product(range(1, 11), repeat=2) if p not in kept]
+    assert len(left.least) == len(others)
+    assert sorted(left.least) == sorted(a + b for a, b in others)
+    (refusal,) = left_out(found, 8.0, "devices")
+    open_ = sum(a + b < 8 for a, b in others)
+    assert f"the bound leaves {open_} of them" in refusal.advice
+    (refusal,) = left_out(found, 2.0, "devices")
+    assert "rules all of them out" in refusal.advice
 
 
 def test_a_step_twice_as_full_never_computes_prompts_slower_by_the_sum_of_its_parts(problem):
