@@ -49,9 +49,9 @@ class Sizing:
     """Worlds in which no fleet keeps the promises."""
     confidence: float
     """Share of worlds in which a fleet must keep them to be chosen by regret."""
-    measure_first: tuple[Worth, ...]
+    measure_first: tuple[Worth, ...] = ()
     """Unknowns by what measuring each before the choice is worth."""
-    perfect_information_usd_per_hour: float
+    perfect_information_usd_per_hour: float = math.nan
     """What knowing all of them would be worth."""
 
     @property
