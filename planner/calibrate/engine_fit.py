@@ -30,18 +30,20 @@ SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
 LEVELS: dict[str, tuple[float, float]] = {
-    "all": (0.30, 0.0),
-    "weights": (0.20, 0.0),
-    "family": (0.15, 1.20),
-    "precision": (0.12, 0.0),
-    "version": (0.12, 0.50),
-    "part": (0.12, 0.30),
-    "mode": (0.0, 0.50),
+    "all": (0.12, 0.0),
+    "weights": (0.08, 0.0),
+    "family": (0.06, 1.00),
+    "precision": (0.05, 0.0),
+    "version": (0.05, 0.40),
+    "part": (0.05, 0.25),
+    "mode": (0.0, 0.40),
     "ranks": (0.0, 0.0),
 }
-"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]"""
+"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]
 
-OF_RANKS = {"prefill": 0.20, "prefill_step_host": 1.20, "request_host": 0.50}
+Chosen on runs left out: docs/runs.md."""
+
+OF_RANKS = {"prefill": 0.08, "prefill_step_host": 1.00, "request_host": 0.40}
 """The same of level ``ranks``: how attention is divided where prompts are computed."""
 
 Key = tuple[str, str, str]
