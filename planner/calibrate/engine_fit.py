@@ -30,19 +30,24 @@ SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
 LEVELS: dict[str, tuple[float, float]] = {
-    "all": (0.30, 0.0),
-    "weights": (0.20, 0.0),
-    "family": (0.15, 1.20),
-    "precision": (0.12, 0.0),
-    "version": (0.12, 0.50),
-    "part": (0.12, 0.30),
-    "mode": (0.0, 0.50),
+    "all": (0.12, 0.0),
+    "weights": (0.08, 0.0),
+    "family": (0.06, 1.00),
+    "precision": (0.05, 0.0),
+    "version": (0.05, 0.40),
+    "part": (0.05, 0.25),
+    "mode": (0.0, 0.40),
     "ranks": (0.0, 0.0),
 }
-"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]"""
+"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]
 
-OF_RANKS = {"prefill": 0.20, "prefill_step_host": 1.20, "request_host": 0.50}
+Chosen on runs left out: docs/runs.md."""
+
+OF_RANKS = {"prefill": 0.08, "prefill_step_host": 1.00, "request_host": 0.40}
 """The same of level ``ranks``: how attention is divided where prompts are computed."""
+
+MATTERS = 3.84
+"""Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""
 
 Key = tuple[str, str, str]
 """Parameter, level, group."""
@@ -150,6 +155,24 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
     return EngineFit(keys, effects, np.asarray(np.linalg.inv(hessian), np.float64), sd)
 
 
+def refused(sights: Sequence[Sight], found: EngineFit, share: float) -> set[Key]:
+    """Return the effects that runs do not determine, by parameter.
+
+    A time so short that it hardly matters has no slope by its logarithm and looks undetermined
+    (:meth:`EngineFit.undetermined`), yet runs may well exclude a longer one: effects stay where
+    runs fit worse without them by more than :data:`MATTERS`.
+    """
+    left = found.undetermined([sight.labels for sight in sights], share)
+    problem = _Problem(sights, found.keys, found.prior_sd)
+    best = problem.misfit(found.effects)
+    for parameter in PARAMETERS:
+        own = {key for key in left if key[0] == parameter}
+        without = np.array([key not in own for key in found.keys])
+        if own and problem.misfit(found.effects * without) - best > MATTERS:
+            left -= own
+    return left
+
+
 class _Problem:
     """The runs as arrays."""
 
@@ -185,3 +208,7 @@ class _Problem:
         cost = float(np.sum(loss) + np.sum((effects / self.sd) ** 2))
         flat = res.ravel()
         return cost, jac.reshape(len(flat), -1), flat, weight.ravel()
+
+    def misfit(self, effects: Floats) -> float:
+        """Cost without that of the priors."""
+        return self.linearised(effects)[0] - float(np.sum((effects / self.sd) ** 2))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.calibrate.engine_fit import EngineFit, fit
+from planner.calibrate.engine_fit import EngineFit, Key, fit, refused
 from planner.errors import InputError
 from planner.evaluation.fitted import PARAMETERS, theta_of
 from planner.specs.overheads import Effect, HeldOutError, OverheadsFit, Width
@@ -103,9 +103,11 @@ def fit_engines(  # noqa: PLR0913
         held[what] = _errors(kept, [x.means_s for x in again])
         cases[what] = _cases(kept, again, groups)
         tell(f"{what} left out: {_words(held[what])}")
-    return Fitted(
-        _stored(found, kept, held, cases, date, source), in_sample, held, tuple(kept)
-    )  # fmt: skip
+    left = refused([x.sight for x in looks], found, UNDETERMINED)
+    stored = _stored(found, left, kept, held, cases).model_copy(
+        update={"fitted": date, "source": source}
+    )
+    return Fitted(stored, in_sample, held, tuple(kept))
 
 
 def _folds(groups: list[str]) -> list[int]:
@@ -175,15 +177,13 @@ def _words(errors: Floats) -> str:
 
 
 def _stored(
-    found: EngineFit, runs: list[Run], held: dict[str, Floats],
-    cases: dict[str, list[tuple[bool, str]]], date: str, source: str,
+    found: EngineFit, left: set[Key], runs: list[Run], held: dict[str, Floats],
+    cases: dict[str, list[tuple[bool, str]]],
 ) -> OverheadsFit:  # fmt: skip
     se = np.sqrt(np.diag(found.covariance))
-    effects, refused = [], []
-    left = found.undetermined([labels_of(run) for run in runs], UNDETERMINED)
+    effects = []
     for j, (name, level, group) in enumerate(found.keys):
         if (name, level, group) in left:
-            refused.append(f"{name} {level} {group}")
             continue
         effects.append(
             Effect(
@@ -203,8 +203,9 @@ def _stored(
         if np.isfinite(table[:, i]).any()
     ]
     return OverheadsFit(
-        fitted=date, source=source, runs=len(runs), start=dict(START), effects=tuple(effects),
-        refused=tuple(refused), combinations=tuple(sorted({combination_of(r) for r in runs})),
+        fitted="", source="", runs=len(runs), start=dict(START), effects=tuple(effects),
+        refused=tuple(" ".join(key) for key in sorted(left)),
+        combinations=tuple(sorted({combination_of(r) for r in runs})),
         widths=tuple(widths), held_out=tuple(errors),
     )  # fmt: skip
 

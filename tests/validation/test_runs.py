@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.calibrate.engine_fit import LEVELS, EngineFit, fit
+from planner.calibrate.engine_fit import LEVELS, EngineFit, fit, refused
 from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
@@ -194,6 +194,15 @@ def test_a_sum_that_is_determined_is_kept_though_its_parts_are_not():
     found = EngineFit(keys, np.array([0.1, 0.1, 0.0]), covariance, np.ones(3))
     left = found.undetermined([dict.fromkeys(LEVELS, "-") | {"family": "a", "part": "p"}], 0.95)
     assert left == {("comm", "family", "a")}
+
+
+def test_a_time_too_short_to_have_a_slope_is_kept_where_runs_exclude_a_longer_one():
+    truth = np.array([START[p] for p in PARAMETERS])
+    truth[PARAMETERS.index("step_host")] *= np.exp(-5)
+    keys = (("comm", "family", "a"), ("step_host", "family", "a"))
+    found = EngineFit(keys, np.array([0.0, -5.0]), np.eye(2), np.ones(2))
+    assert found.undetermined([dict.fromkeys(LEVELS, "a")], 0.95) == set(keys)
+    assert refused(synthetic(truth), found, 0.95) == {("comm", "family", "a")}
 
 
 def test_a_fit_reads_back_as_it_was_written(tmp_path):
