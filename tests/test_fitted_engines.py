@@ -150,6 +150,17 @@ def test_kernels_of_a_kind_the_engine_never_ran_are_those_of_all_engines() -> No
     assert "kernels are as those of all engines" in notes(other)["engine overheads"]
 
 
+def test_kernels_of_a_kind_no_engine_ran_stay_as_calibrated() -> None:
+    """No fitted run is of a dense model."""
+    dense = built({"model": "llama-3.1-70b"}, engine="tensorrt-llm", weights="fp8")
+    overheads = dense.pool.engine.overheads
+    for name in ("gemm", "moe", "attention", "prefill_attention", "floor", "comm", "prefill"):
+        assert getattr(overheads, f"{name}_factor") == 1.0
+    own = built({}, engine="tensorrt-llm").pool.engine.overheads
+    assert overheads.step_host_s == own.step_host_s > 0
+    assert "kernels are as calibrated" in notes(dense)["engine overheads"]
+
+
 def test_another_model_on_the_same_kinds_of_kernels_takes_their_factors() -> None:
     kimi = built({"model": "kimi-k2"}, engine="sglang").pool.engine.overheads
     assert kimi.moe_factor == built({}, engine="sglang").pool.engine.overheads.moe_factor != 1.0

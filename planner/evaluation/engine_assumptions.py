@@ -1,6 +1,6 @@
 """What an answer takes for granted of the serving engine: admission, overheads and their error."""
 
-from planner.evaluation.fitted import expected_error, known_kernels, unseen
+from planner.evaluation.fitted import expected_error, kernels_from, unseen
 from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
@@ -52,6 +52,15 @@ def _admits(engine: EngineSpec) -> str:
     )
 
 
+_WHOSE = {
+    "own": "",
+    "all": " None has a model with these kinds of attention and experts either: kernels are as "
+    "those of all engines together, host times as fitted.",
+    "none": " No engine's runs have a model with these kinds of attention and experts: kernels are "
+    "as calibrated, host times as fitted.",
+}
+
+
 def _fitted(replica: Replica) -> str:
     pool, part, model = replica.pool, replica.hardware.accelerator.name, replica.model.name
     fit = pool.engine.fit
@@ -66,11 +75,7 @@ def _fitted(replica: Replica) -> str:
     new = [_NEW[name] for name in unseen(pool, part, model)]
     if new:
         text += f" None of its runs has {' or '.join(new)}."
-    if not known_kernels(fit, pool.engine.name, replica.model):
-        text += (
-            " None has a model with these kinds of attention and experts either: kernels are as "
-            "those of all engines together, host times as fitted."
-        )
+    text += _WHOSE[kernels_from(fit, pool.engine.name, replica.model)]
     for quantity, name in (("mean_tpot_s", "TPOT"), ("mean_ttft_s", "TTFT")):
         error = expected_error(pool, part, model, quantity)
         if error is not None:

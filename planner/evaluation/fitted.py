@@ -51,9 +51,17 @@ def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.floa
     return np.exp([logs[name] for name in PARAMETERS])
 
 
-def known_kernels(stored: OverheadsFit, family: str, model: ModelSpec) -> bool:
-    """Whether the fit has a run of this engine on a model with the same kinds of kernels."""
-    return not stored.kernel_kinds or f"{family} {kernel_kind(model)}" in stored.kernel_kinds
+Whose = Literal["own", "all", "none"]
+"""Whose kernel factors a model takes: the engine's, those of all engines, or calibrated ones."""
+
+
+def kernels_from(stored: OverheadsFit, family: str, model: ModelSpec) -> Whose:
+    """Whose runs were of models with the same kinds of kernels."""
+    kind = kernel_kind(model)
+    if not stored.kernel_kinds or f"{family} {kind}" in stored.kernel_kinds:
+        return "own"
+    known = {each.split(" ", maxsplit=1)[1] for each in stored.kernel_kinds}
+    return "all" if kind in known else "none"
 
 
 def theta_for(
@@ -61,14 +69,20 @@ def theta_for(
 ) -> NDArray[np.float64]:
     """:func:`theta_of`, for one model.
 
-    Factors of kernels were fitted on kernels: where an engine has no run of a model with the same
-    kinds of attention and experts, only the effects that belong to no engine change them.  Host
+    Factors of kernels were fitted on kernels.  Where an engine has no run of a model with the same
+    kinds of attention and experts, only the effects that belong to no engine change them; where no
+    engine has one (dense models, so far), kernels take the time they were calibrated to.  Host
     times are the engine's own and stay.
     """
     theta = theta_of(stored, labels)
-    if not known_kernels(stored, labels["family"], model):
-        common = {level: group for level, group in labels.items() if level in SHARED_LEVELS}
-        theta[: len(FACTORS)] = theta_of(stored, common)[: len(FACTORS)]
+    match kernels_from(stored, labels["family"], model):
+        case "own":
+            pass
+        case "all":
+            common = {level: group for level, group in labels.items() if level in SHARED_LEVELS}
+            theta[: len(FACTORS)] = theta_of(stored, common)[: len(FACTORS)]
+        case "none":
+            theta[: len(FACTORS)] = 1.0
     return theta
 
 
