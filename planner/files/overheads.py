@@ -45,6 +45,5 @@ def fit_of(family: str) -> OverheadsFit | None:
             ),
             "refused": (),
             "combinations": tuple(c for c in stored.combinations if c.startswith(f"{family} ")),
-            "kernel_kinds": tuple(k for k in stored.kernel_kinds if k.startswith(f"{family} ")),
         }
     )
