@@ -10,7 +10,13 @@ from planner.errors import InputError
 from planner.sourced import Sourced
 from planner.specs.deployment import Pool
 from planner.specs.model import ModelSpec
-from planner.specs.overheads import EngineOverheads, HeldOutError, OverheadsFit, kernel_kind
+from planner.specs.overheads import (
+    SHARED_LEVELS,
+    EngineOverheads,
+    HeldOutError,
+    OverheadsFit,
+    kernel_kind,
+)
 
 Mode = Literal["aggregated", "disaggregated"]
 
@@ -25,9 +31,6 @@ _FIELDS = {
     "step_host": "step_host_s", "prefill_step_host": "prefill_step_host_s",
     "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
 }  # fmt: skip
-
-SHARED_LEVELS = ("all", "weights", "part")
-"""Levels of a fit that belong to no engine."""
 
 _FORMATS = {"nvfp4": "fp4"}
 """Checkpoint formats that measured runs call otherwise."""

@@ -6,10 +6,7 @@ from pathlib import Path
 from planner.errors import InputError
 from planner.files.profiles import load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import OverheadsFit, kernel_kind
-
-SHARED_LEVELS = ("all", "weights", "part")
-"""Levels of a fit that belong to no engine."""
+from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, kernel_kind
 
 
 def overheads_path() -> Path:

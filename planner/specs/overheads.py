@@ -112,6 +112,10 @@ class OverheadsFit(Spec):
     """How runs that were left out were predicted."""
 
 
+SHARED_LEVELS = ("all", "weights", "part")
+"""Levels of a fit that belong to no engine."""
+
+
 def kernel_kind(model: ModelSpec) -> str:
     """Return what kernels a model runs on, ``mla moe``: kinds of attention, and experts or none."""
     kinds = sorted({group.kind for group in model.attention})
