@@ -13,7 +13,7 @@ from planner.arch.parameters import (
 )
 from planner.specs.model import ModelSpec, WeightFormat
 
-Storage = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"]
+Storage = Literal["bf16", "fp8", "nvfp4", "nvfp4_w4a16", "mxfp4", "int4"]
 """How one matrix is stored."""
 
 _EXPERTS = ("routed_experts",)
@@ -27,17 +27,18 @@ def storage_format(model_format: WeightFormat, component: str, has_experts: bool
     Only matrices of attention, MLP and experts are ever quantised; embedding, head, router,
     latent projections and every vector stay bf16.
 
-    ========== ===================================== =============================
-    format     with experts                          without experts
-    ========== ===================================== =============================
-    bf16       --                                    --
-    fp8        attention, dense, shared, routed      attention, dense
-    nvfp4      dense, shared, routed                 attention, dense
-    mxfp4      routed                                attention, dense
-    int4       routed                                attention, dense
-    mxfp4_fp8  routed mxfp4; attention, dense,       --
-               shared fp8
-    ========== ===================================== =============================
+    =========== ===================================== =============================
+    format      with experts                          without experts
+    =========== ===================================== =============================
+    bf16        --                                    --
+    fp8         attention, dense, shared, routed      attention, dense
+    nvfp4       dense, shared, routed                 attention, dense
+    nvfp4_w4a16 as nvfp4, multiplied in bf16          attention, dense
+    mxfp4       routed                                attention, dense
+    int4        routed                                attention, dense
+    mxfp4_fp8   routed mxfp4; attention, dense,       --
+                shared fp8
+    =========== ===================================== =============================
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def storage_format(model_format: WeightFormat, component: str, has_experts: bool
             if component in _EXPERTS:
                 return "mxfp4"
             return "fp8" if component in _LINEAR else "bf16"
-        case "nvfp4":
+        case "nvfp4" | "nvfp4_w4a16":
             quantised = _MLP if has_experts else _LINEAR
         case "mxfp4" | "int4":
             quantised = _EXPERTS if has_experts else _LINEAR
@@ -99,7 +100,7 @@ def bytes_per_parameter(storage: Storage) -> float:
             return 2.0
         case "fp8":
             return 1 + 4 / 128**2
-        case "nvfp4":
+        case "nvfp4" | "nvfp4_w4a16":
             return 0.5 + 1 / 16
         case "mxfp4":
             return 0.5 + 1 / 32

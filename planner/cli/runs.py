@@ -55,9 +55,10 @@ def validate_runs(
         }
         show(lambda: plain, True, "")
         return
-    from planner.report.runs_report import print_runs
+    from planner.report.runs_report import print_predicted, print_runs
     from planner.report.terminal import console
 
+    print_predicted(runs, predictions, console())
     print_runs(rows, refused, flagged, console())
     for each in predictions:
         if each.error:

@@ -24,10 +24,19 @@ COMPUTE_PRECISION: dict[Storage, Precision] = {
     "bf16": "bf16",
     "fp8": "fp8",
     "nvfp4": "fp4",
+    "nvfp4_w4a16": "bf16",
     "mxfp4": "bf16",
     "int4": "bf16",
 }
-"""Format the matrix units multiply in: mxfp4 and int4 weights are expanded to bf16 on the fly."""
+"""Format the matrix units multiply in.
+
+Weight-only formats are expanded to bf16 on the fly: mxfp4, int4, and NVFP4 on parts without units
+for it (vLLM does so with Marlin kernels [1]_).
+
+References
+----------
+.. [1] github vllm-project/vllm vllm/model_executor/layers/quantization/utils/marlin_utils_fp4.py.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Measured runs beside predictions: a table for the terminal, a page with parity plots."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from planner.files.runs import BadRow
+from planner.report.words import number, seconds
 from planner.specs.runs import Run
 from planner.validation.explain import Explanation, lines
 from planner.validation.predict import Prediction
@@ -37,6 +38,7 @@ def print_runs(
 ) -> None:  # fmt: skip
     """Print errors by group, then the runs that were refused or flagged."""
     table = Table(title="Predicted against measured", title_justify="left")
+    rows = [row for row in rows if row["n"] or row["coverage_share"] < 1]
     for head in ("by", "group", "quantity"):
         table.add_column(head)
     for head in ("runs", "covered", "|error|", "p90", "bias", "in 90 %"):
@@ -47,12 +49,40 @@ def print_runs(
             *(_percent(row[key]) for key in
               ("coverage_share", "median_abs_error", "p90_abs_error", "bias", "inside_share")),
         )  # fmt: skip
-    console.print(table)
+    if rows:
+        console.print(table)
     for bad in refused:
         console.print(f"refused: line {bad.line} {bad.id}: {bad.problem}", markup=False)
     for name, notes in flagged.items():
         for note in notes:
             console.print(f"flagged: {name}: {note}", markup=False)
+
+
+def print_predicted(
+    runs: Sequence[Run], predictions: Sequence[Prediction], console: Console
+) -> None:
+    """Print what is predicted for the runs that nobody measured; nothing where there are none."""
+    made = {each.id: each for each in predictions if each.predicted}
+    blind = [run.id for run in runs if run.measured is None and run.id in made]
+    if not blind:
+        return
+    table = Table(title="Predicted, not measured (below: 90 % interval)", title_justify="left")
+    table.add_column("run", overflow="fold", min_width=20)
+    for head in ("TTFT", "TPOT", "tokens/s a device"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name in blind:
+        table.add_row(
+            name,
+            _within(made[name], "mean_ttft_s", seconds),
+            _within(made[name], "mean_tpot_s", seconds),
+            _within(made[name], "total_tokens_per_s_per_device", number),
+        )
+    console.print(table)
+
+
+def _within(made: Prediction, quantity: str, write: Callable[[float], str]) -> str:
+    low, high = made.interval90[quantity]
+    return f"{write((made.predicted or {})[quantity])}\n{write(low)} to {write(high)}"
 
 
 def _percent(share: float) -> str:
@@ -98,7 +128,7 @@ def _parity(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]) -
     made = {each.id: each for each in predictions}
     figure = go.Figure()
     low, high = float("inf"), 0.0
-    for number, family in enumerate(sorted({family_of(run) for run in runs})):
+    for colour, family in enumerate(sorted({family_of(run) for run in runs})):
         points = []
         for run in runs:
             given, value = made.get(run.id), truth(run).get(name)
@@ -110,7 +140,7 @@ def _parity(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]) -
         low, high = min(low, *x, *y), max(high, *x, *y)
         figure.add_scatter(
             x=x, y=y, text=text, mode="markers", name=family,
-            marker={"color": COLOURS[number % len(COLOURS)], "size": 6, "opacity": 0.7},
+            marker={"color": COLOURS[colour % len(COLOURS)], "size": 6, "opacity": 0.7},
             hovertemplate="%{text}<br>measured %{x:.4g} s<br>predicted %{y:.4g} s",
         )  # fmt: skip
     figure.add_scatter(

@@ -116,8 +116,11 @@ class AcceleratorSpec(Spec):
         peak: Sourced | None = getattr(self.dense_flop_per_s, precision)
         if peak is None:
             has = ", ".join(self.dense_flop_per_s.precisions())
+            store = "; nvfp4_w4a16 stores four bits and multiplies in bf16" * (precision == "fp4")
             raise InputError(
-                self.name, "weights", f"no {precision} matrix units; this part multiplies in {has}"
+                self.name,
+                "weights",
+                f"no {precision} matrix units; this part multiplies in {has}{store}",
             )
         return float(peak)
 

@@ -158,7 +158,7 @@ class Moe(Spec):
         return self
 
 
-WeightFormat = Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4", "mxfp4_fp8"]
+WeightFormat = Literal["bf16", "fp8", "nvfp4", "nvfp4_w4a16", "mxfp4", "int4", "mxfp4_fp8"]
 """How the large matrices are stored; what stays bf16 is said in ``arch.storage_format``.
 
 ``mxfp4_fp8`` is DeepSeek-V4's mixture: 4-bit routed experts, everything else as in ``fp8``.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from planner.specs.base import Count, Spec
 from planner.specs.deployment import KvFormat, Parallelism
@@ -161,8 +161,8 @@ class Run(Spec):
     workload: RunWorkload
     settings: EngineSettings = EngineSettings()
     measured: Measured | None = None
-    """Absent: predicted only."""
-    source: RunSource
+    """Absent, or nothing but nulls: predicted only."""
+    source: RunSource = RunSource(title="not stated")
     another_run: dict[str, Any] | None = None
     """Figures of another run of the same configuration, for the record."""
     note: str | None = None
@@ -171,6 +171,12 @@ class Run(Spec):
     """Measured quantities that are predicted and listed, but neither scored nor fitted."""
     scored_apart: Any = None
     """Why the whole run is listed apart."""
+
+    @field_validator("measured", mode="before")
+    @classmethod
+    def _nothing_measured(cls, given: Any) -> Any:
+        empty = isinstance(given, dict) and all(value is None for value in given.values())
+        return None if empty else given
 
     @property
     def gpus(self) -> int:

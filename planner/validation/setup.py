@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from planner.errors import InputError
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
@@ -54,13 +54,13 @@ def resolve(run: Run) -> Setup:
     deployment = run.deployment
     if isinstance(deployment, Aggregated):
         other = parallelism_run(run)
-        role = Role(run, other or deployment, hardware, engine, "mixed")
+        role = Role(run, model, other or deployment, hardware, engine, "mixed")
         notes = () if other is None else (NOT_DATA_PARALLEL,)
         return Setup(run, model, hardware, None, _pool(role), notes)
     return Setup(
         run, model, hardware,
-        _pool(Role(run, deployment.prefill, hardware, engine, "prefill")),
-        _pool(Role(run, deployment.decode, hardware, engine, "decode")),
+        _pool(Role(run, model, deployment.prefill, hardware, engine, "prefill")),
+        _pool(Role(run, model, deployment.decode, hardware, engine, "decode")),
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _pool(role: Role) -> Pool:
     return Pool(
         replicas=workers.replicas,
         parallelism=workers.parallelism(),
-        weights=weight_format(run),
+        weights=weight_format(run, role.model, role.hardware),
         kv=kv_format(run, role.hardware),
         engine=engine,
         limits=Limits(
@@ -114,10 +114,18 @@ def _pool(role: Role) -> Pool:
     )
 
 
-def weight_format(run: Run) -> WeightFormat:
-    """Return the checkpoint's format: ``fp4`` is NVFP4."""
-    given = run.precision.weights
-    return "nvfp4" if given == "fp4" else given
+def weight_format(run: Run, model: ModelSpec, hardware: Hardware) -> WeightFormat:
+    """Return the checkpoint's format, and how a part without units for it multiplies.
+
+    ``fp4`` is the format the model is published in where that has four bits, else NVFP4.
+    """
+    given: WeightFormat | Literal["fp4"] = run.precision.weights
+    if given == "fp4":
+        own = model.native_format
+        given = own if own in ("mxfp4", "mxfp4_fp8") else "nvfp4"
+    if given == "nvfp4" and hardware.accelerator.dense_flop_per_s.fp4 is None:
+        return "nvfp4_w4a16"
+    return given
 
 
 def kv_format(run: Run, hardware: Hardware) -> KvFormat:

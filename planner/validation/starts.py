@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from planner.specs.deployment import Limits
 from planner.specs.engine import EngineSpec
+from planner.specs.model import ModelSpec
 from planner.specs.runs import Aggregated, Run, Workers
 from planner.specs.scenario import Hardware
 
@@ -39,6 +40,7 @@ class Role:
     """Replicas of a run, and what they do."""
 
     run: Run
+    model: ModelSpec
     workers: Workers
     hardware: Hardware
     engine: EngineSpec

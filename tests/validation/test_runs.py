@@ -1,16 +1,20 @@
 """Runs as they are read, simulated, taken apart, fitted and predicted."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from planner.calibrate.engine_fit import LEVELS, EngineFit, fit, refused
 from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
+from planner.report.runs_report import print_predicted
+from planner.report.words import seconds
 from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import look
@@ -75,6 +79,42 @@ def test_an_unknown_name_is_a_reason_not_a_traceback(tmp_path, field, value):
     (prediction,) = predict_runs(runs, load_overheads(), workers=1)
     assert prediction.predicted is None
     assert value in prediction.error
+
+
+@pytest.mark.parametrize("given", [None, {}, {"mean_ttft_s": None, "mean_tpot_s": None}])
+def test_a_run_nobody_measured_yet_is_predicted_like_any(tmp_path, given):
+    blind = changed(changed(ROW, "id", "blind"), "measured", given)
+    runs, bad = read_runs(written(tmp_path, ROW, blind))
+    assert bad == []
+    known, unknown = predict_runs(runs, load_overheads(), workers=1)
+    assert known.predicted == unknown.predicted
+    assert known.interval90 == unknown.interval90
+    overall = summarise(runs, [known, unknown])[0]
+    assert (overall["n"], overall["coverage_share"]) == (1, 1.0)
+    said = Console(width=100, file=io.StringIO())
+    print_predicted(runs, [known, unknown], said)
+    told = said.file.getvalue()
+    assert "blind" in told and seconds(unknown.predicted["mean_ttft_s"]) in told
+    assert ROW["id"] not in told
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "stored"),
+    [
+        ("deepseek-r1", "b200-sxm", "nvfp4"),
+        ("deepseek-r1", "h200-sxm", "nvfp4_w4a16"),
+        ("gpt-oss-120b", "h200-sxm", "mxfp4"),
+        ("gpt-oss-120b", "b200-sxm", "mxfp4"),
+        ("deepseek-v4-pro", "b200-sxm", "mxfp4_fp8"),
+    ],
+)
+def test_four_bits_are_stored_as_published_and_multiplied_as_the_part_can(
+    tmp_path, model, part, stored
+):
+    row = changed(changed(ROW, "model", model), "accelerator", part)
+    (run,), _ = read_runs(written(tmp_path, changed(row, "precision.weights", "fp4")))
+    setup = resolve(run)
+    assert setup.decode.weights == stored
 
 
 def test_throughput_against_littles_law_is_flagged(tmp_path):
