@@ -1,7 +1,7 @@
 """From a run as it was measured to what the simulator takes: pools, limits, engine rules."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeVar
 
@@ -15,6 +15,12 @@ from planner.specs.scenario import Hardware
 from planner.validation.starts import NOT_DATA_PARALLEL, Role, parallelism_run, usual_start
 
 T = TypeVar("T")
+
+FILLED = (
+    "its expert-parallel ranks do not divide the experts: {copies} redundant copies are taken, the "
+    "fewest that fill the ranks"
+)
+"""Said of a run whose expert slots are not stated."""
 
 FAMILIES = {"trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm"}
 """Other names of engines."""
@@ -56,12 +62,16 @@ def resolve(run: Run) -> Setup:
         other = parallelism_run(run)
         role = Role(run, model, other or deployment, hardware, engine, "mixed")
         notes = () if other is None else (NOT_DATA_PARALLEL,)
-        return Setup(run, model, hardware, None, _pool(role), notes)
-    return Setup(
-        run, model, hardware,
-        _pool(Role(run, model, deployment.prefill, hardware, engine, "prefill")),
-        _pool(Role(run, model, deployment.decode, hardware, engine, "decode")),
-    )  # fmt: skip
+        found = Setup(run, model, hardware, None, _pool(role), notes)
+    else:
+        found = Setup(
+            run, model, hardware,
+            _pool(Role(run, model, deployment.prefill, hardware, engine, "prefill")),
+            _pool(Role(run, model, deployment.decode, hardware, engine, "decode")),
+        )  # fmt: skip
+    copies = dict.fromkeys(pool.redundant_experts for pool in found.pools)
+    filled = tuple(FILLED.format(copies=each) for each in copies if each)
+    return replace(found, notes=(*found.notes, *filled))
 
 
 def family_of(run: Run) -> str:
@@ -102,6 +112,7 @@ def _pool(role: Role) -> Pool:
     return Pool(
         replicas=workers.replicas,
         parallelism=workers.parallelism(),
+        redundant_experts=_copies(workers.moe_ep, role.model),
         weights=weight_format(run, role.model, role.hardware),
         kv=kv_format(run, role.hardware),
         engine=engine,
@@ -112,6 +123,11 @@ def _pool(role: Role) -> Pool:
             kv_tokens=own.kv_tokens,
         ),
     )
+
+
+def _copies(ranks: int, model: ModelSpec) -> int:
+    """Copies that give every rank as many experts: a run that was measured had them."""
+    return -model.moe.experts % ranks if model.moe else 0
 
 
 def weight_format(run: Run, model: ModelSpec, hardware: Hardware) -> WeightFormat:

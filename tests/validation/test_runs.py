@@ -118,6 +118,17 @@ def test_four_bits_are_stored_as_published_and_multiplied_as_the_part_can(
     assert setup.decode.weights == stored
 
 
+def test_ranks_that_do_not_divide_the_experts_hold_the_fewest_copies_that_fill_them(tmp_path):
+    wide = {"kind": "aggregated", "gpus": 48, "replicas": 1, "attention_tp": 1,
+            "attention_dp": 48, "moe_tp": 1, "moe_ep": 48, "pp": 1}  # fmt: skip
+    row = changed(changed(ROW, "model", "deepseek-r1"), "accelerator", "gb200-nvl72")
+    row = changed(changed(row, "deployment", wide), "source", {"title": "own measurement"})
+    (run,), _ = read_runs(written(tmp_path, row))
+    setup = resolve(run)
+    assert setup.decode.redundant_experts == 32  # 288 slots of 48 ranks, 6 each
+    assert "32 redundant copies" in setup.notes[0]
+
+
 def test_throughput_against_littles_law_is_flagged(tmp_path):
     run = next(iter(RUNS.values()))
     law = throughput(run, run.measured.mean_ttft_s, run.measured.mean_tpot_s)
