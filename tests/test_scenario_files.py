@@ -73,7 +73,7 @@ def test_a_sound_file_is_read_whole(tmp_path: Path) -> None:
         ),
         (
             "deployment:\n  parallelism: {}\n  weights: fp9", "6", "deployment.weights",
-            "'bf16', 'fp8', 'nvfp4', 'mxfp4', 'int4' or 'mxfp4_fp8', got 'fp9'",
+            "'bf16', 'fp8', 'nvfp4', 'nvfp4_w4a16', 'mxfp4', 'int4' or 'mxfp4_fp8', got 'fp9'",
         ),
         ("workload: none.yaml", "4", "workload", "file 'none.yaml' does not exist"),
         ("api_prices: [deepsek-r1]", "4", "api_prices", "did you mean deepseek-r1?"),

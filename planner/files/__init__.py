@@ -26,7 +26,8 @@ from planner.files.scenario import (
     scenario_titles,
     validate_scenario,
 )
-from planner.files.traffic import load_traffic, read_workload
+from planner.files.traffic import load_traffic
+from planner.files.workload import read_workload
 from planner.files.yaml_io import load_spec, parse_value, read_yaml, validate
 
 __all__ = [

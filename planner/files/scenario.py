@@ -12,7 +12,7 @@ from planner.errors import InputError
 from planner.files import profiles
 from planner.files.engines import with_engine, with_engines
 from planner.files.speculation import with_acceptances, with_space_acceptances
-from planner.files.traffic import load_workload, with_rows
+from planner.files.workload import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.deployment import Disaggregated
 from planner.specs.hardware import ApiPrice, Price
