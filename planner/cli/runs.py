@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.cli.common import show
+from planner.cli.common import show, write_or_refuse
 from planner.errors import InputError
 
 if TYPE_CHECKING:
+    from planner.report.runs_report import RunsReport
     from planner.specs.runs import Run
 
 workers_option = click.option("--workers", default=2, show_default=True, help="Processes.")
@@ -22,47 +23,46 @@ def validate_runs(
     """Predict every run of a file (None: the shipped ones) and say how far off that is."""
     from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
-    from planner.validation.predict import Prediction, flags, predict_runs
+    from planner.report.runs_report import RunsReport, print_runs
+    from planner.report.terminal import console
+    from planner.validation.predict import Prediction, predict_runs
     from planner.validation.shipped import shipped_runs
-    from planner.validation.summary import summarise
 
     runs, refused = read_runs(runs_file) if runs_file else (list(shipped_runs()), [])
     if explained is not None:
         explain_run(runs, explained, as_json)
         return
-    predictions = predict_runs(runs, load_overheads(), workers)
-    lines = [
-        *predictions,
-        *(Prediction(bad.id, None, error=f"line {bad.line}: {bad.problem}") for bad in refused),
-    ]
+    report = RunsReport(runs, predict_runs(runs, load_overheads(), workers), refused)
     if out is not None:
-        _write(out, "\n".join(json.dumps(each.to_dict()) for each in lines) + "\n")
-    rows = summarise(runs, predictions)
-    flagged = {run.id: tuple(flags(run)) for run in runs if flags(run)}
+        lines = [
+            *report.predictions,
+            *(Prediction(bad.id, None, error=f"line {bad.line}: {bad.problem}") for bad in refused),
+        ]
+        text = "\n".join(json.dumps(each.to_dict()) for each in lines) + "\n"
+        write_or_refuse("--out", out, lambda: Path(out).write_text(text, "utf-8"))
     if html is not None:
-        from planner.report.runs_report import write_runs_html
-        from planner.validation.explain import explain, worst_of_all
-
-        furthest = worst_of_all(runs, predictions, 10)
-        texts = [explain(run, each, load_overheads()) for run, each in furthest]
-        write_runs_html(Path(html), runs, predictions, rows, texts)
+        _page(report, html)
     if as_json:
         plain = {
-            "summary": rows,
+            "summary": report.summary(),
             "refused": [{"id": b.id, "line": b.line, "problem": b.problem} for b in refused],
-            "flagged": flagged,
-            "failed": {p.id: p.error for p in predictions if p.error},
+            "flagged": report.flagged(),
+            "failed": report.failed(),
         }
         show(lambda: plain, True, "")
         return
-    from planner.report.runs_report import print_predicted, print_runs
-    from planner.report.terminal import console
+    print_runs(report, console())
 
-    print_predicted(runs, predictions, console())
-    print_runs(rows, refused, flagged, console())
-    for each in predictions:
-        if each.error:
-            click.echo(f"not predicted: {each.id}: {each.error}")
+
+def _page(report: "RunsReport", path: str) -> None:
+    from planner.files.overheads import load_overheads
+    from planner.report.runs_report import write_runs_html
+    from planner.validation.explain import explain, worst_of_all
+
+    stored = load_overheads()
+    furthest = worst_of_all(report.runs, report.predictions, 10)
+    explained = [explain(run, each, stored) for run, each in furthest]
+    write_or_refuse("--html", path, lambda: write_runs_html(Path(path), report, explained))
 
 
 def explain_run(runs: "list[Run]", wanted: str, as_json: bool) -> None:
@@ -87,13 +87,6 @@ def explain_run(runs: "list[Run]", wanted: str, as_json: bool) -> None:
     click.echo(run.id)
     for line in lines(found):
         click.echo(f"  {line}")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, "utf-8")
-    except OSError as error:
-        raise InputError("--out", path, f"cannot be written: {error.strerror}") from None
 
 
 @click.command()
@@ -128,7 +121,8 @@ def engine(  # noqa: PLR0913
     )  # fmt: skip
     stored: dict[str, Any] = fitted.stored.model_dump(mode="json")
     if out is not None:
-        _write(out, fit_yaml(fitted.stored))
+        text = fit_yaml(fitted.stored)
+        write_or_refuse("--out", out, lambda: Path(out).write_text(text, "utf-8"))
     found = standings(fitted.stored, fitted.runs)
     if as_json:
         plain = {**stored, "standing": [s.to_dict() for s in found], "verdict": verdict(found)}

@@ -1,11 +1,12 @@
 """How wrong a calibration is: tables for the terminal, figures and a page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from planner.report.bars import OKABE_ITO
+from planner.report.checked_page import Verdict, write_checked
+from planner.report.pages import Block
 from planner.report.style import QUIET, base, seconds_axis
 from planner.report.table import Column, Table, key, text
 from planner.report.words import seconds
@@ -224,33 +225,18 @@ def write_calibration_html(
     OSError
         The file cannot be written.
     """
-    from plotly.offline import get_plotlyjs
-
-    from planner.report.html import environment, script_json, trusted
-
     figures = {"parity": parity(points), "residuals": residuals(points)} if points else {}
-    target = Path(path)
-    tables = [errors_table(records, met)]
-    tables += [worst_table(worst)] if worst else []
     judged = [ok for ok in met if ok is not None]
-    page = environment().get_template("calibration.html").render(
-        title="How wrong the calibration is",
-        headline=f"{sum(judged)} of {len(judged)} goals met",
-        good=all(judged),
-        parts=", ".join(dict.fromkeys(str(r["part"]) for r in records)),
-        tables=tables,
-        heights={name: figure.layout.height for name, figure in figures.items()},
-        figures=script_json({n: f.to_plotly_json() for n, f in figures.items()}),
-        plotly=trusted(get_plotlyjs()) if figures else "",
-    )  # fmt: skip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    parts = ", ".join(dict.fromkeys(str(r["part"]) for r in records))
+    verdict = Verdict(
+        "How wrong the calibration is",
+        parts,
+        f"{sum(judged)} of {len(judged)} goals met",
+        all(judged),
+    )
+    blocks = [Block("Held-out points", tuple(figures), (errors_table(records, met),))]
+    blocks += [Block("Furthest off", tables=(worst_table(worst),))] if worst else []
+    return write_checked(verdict, blocks, figures, path)
 
 
 def errors_markdown(records: Sequence[Record]) -> str:

@@ -79,7 +79,7 @@ def rendered(figures: "Mapping[str, Figure]", blocks: Sequence[Block], **context
     from plotly.offline import get_plotlyjs
 
     return environment().get_template("page.html").render(
-        blocks=[_drawable(block, figures) for block in blocks],
+        blocks=[drawable(block, figures) for block in blocks],
         figures=script_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
         plotly=trusted(get_plotlyjs()) if figures else "",
         **context,
@@ -110,7 +110,7 @@ def _figures(subject: Answer) -> "dict[str, Figure]":
     return plan_figures(subject) if isinstance(subject, Plan) else result_figures(subject)
 
 
-def _drawable(block: Block, figures: "Mapping[str, Figure]") -> dict[str, Any]:
+def drawable(block: Block, figures: "Mapping[str, Figure]") -> dict[str, Any]:
     """A block with the heights of the figures it has, so that nothing jumps when they appear."""
     heights = [(n, figures[n].layout.height) for n in block.figures if n in figures]
     return {"block": block, "figures": heights}

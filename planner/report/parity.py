@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 
-from planner.report.runs_report import COLOURS, NAMES
+from planner.report.bars import OKABE_ITO
+from planner.report.runs_report import NAMES
 from planner.specs.runs import Run
 from planner.validation.predict import Prediction
 from planner.validation.setup import family_of
 from planner.validation.summary import truth
 
 SIZE = 420
+COLOURS = ("blue", "orange", "green", "purple")
 EDGE = 46
 """Left and below, for the numbers. [px]"""
 
@@ -36,7 +38,7 @@ def parity_svg(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]
         *_ticks(scale, low, high),
     ]  # fmt: skip
     for number, family in enumerate(families):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = OKABE_ITO[COLOURS[number % len(COLOURS)]]
         dots = "".join(
             f'<circle cx="{scale.x(x):.0f}" cy="{scale.y(y):.0f}" r="2.2"/>'
             for of, x, y in points

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLOURS = ("blue", "orange", "green", "purple")
+MOST_BARS = 60
+"""Points beyond which a figure leaves intervals out."""
 QUANTITIES = {"mean_ttft_s": "mean TTFT", "mean_tpot_s": "mean TPOT"}
 
 
@@ -105,11 +107,14 @@ class Beside:
     high_s: float | None
 
 
-def parity_figure(groups: Mapping[str, Sequence[Beside]]) -> "Figure":
-    """Predicted times against measured ones, a colour a group, with 90 % intervals."""
+def parity_figure(
+    groups: Mapping[str, Sequence[Beside]], title: str = "Predicted against measured"
+) -> "Figure":
+    """Predicted times against measured ones, a colour a group; few with 90 % intervals."""
     import plotly.graph_objects as go
 
-    figure = base("Predicted against measured", 440, 50, "on the line: exact; bars: 90 % interval")
+    few = sum(map(len, groups.values())) <= MOST_BARS
+    figure = base(title, 440, 50, "on the line: exact" + "; bars: 90 % interval" * few)
     for (name, points), colour in zip(groups.items(), COLOURS, strict=False):
         if not points:
             continue
@@ -118,11 +123,11 @@ def parity_figure(groups: Mapping[str, Sequence[Beside]]) -> "Figure":
             go.Scatter(
                 x=[p.measured_s for p in points], y=[p.predicted_s for p in points],
                 mode="markers", name=name, text=[p.name for p in points],
-                marker={"color": OKABE_ITO[colour], "size": 9},
+                marker={"color": OKABE_ITO[colour], "size": 9 if few else 5},
                 error_y={
                     "array": [above for _, above in bars],
                     "arrayminus": [below for below, _ in bars],
-                    "symmetric": False, "thickness": 1, "width": 2,
+                    "symmetric": False, "thickness": 1, "width": 2, "visible": few,
                 },
                 hovertemplate="%{text}<br>measured %{x:.4g} s<br>predicted %{y:.4g} s"
                 "<extra></extra>",

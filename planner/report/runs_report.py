@@ -1,175 +1,182 @@
-"""Measured runs beside predictions: a table for the terminal, a page with parity plots."""
+"""Measured runs beside predictions: tables for the terminal, a page with parity plots."""
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from planner.files.runs import BadRow
-from planner.report.words import number, seconds
+from planner.report.checked_page import Verdict, write_checked
+from planner.report.ink import Page
+from planner.report.pages import Block
+from planner.report.runs_checked import QUANTITIES, Beside, parity_figure
+from planner.report.table import Column, Table, key, text
+from planner.report.words import NOTHING, number, plural, seconds
 from planner.specs.runs import Run
 from planner.validation.explain import Explanation, lines
-from planner.validation.predict import Prediction
+from planner.validation.predict import Prediction, flags
 from planner.validation.setup import family_of
-from planner.validation.summary import truth
+from planner.validation.summary import summarise, truth
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from rich.console import Console
 
 NAMES = {
     "mean_tpot_s": "TPOT",
     "mean_ttft_s": "TTFT",
     "total_tokens_per_s_per_device": "tokens/s",
 }
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;"
-    "background:#fff;color:#111}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:left}"
-)
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""Okabe-Ito: told apart with any colour vision."""
+"""Quantities that are scored."""
 
 
-def print_runs(
-    rows: list[dict[str, Any]], refused: Sequence[BadRow], flagged: dict[str, tuple[str, ...]],
-    console: Console,
-) -> None:  # fmt: skip
-    """Print errors by group, then the runs that were refused or flagged."""
-    table = Table(title="Predicted against measured", title_justify="left")
-    rows = [row for row in rows if row["n"] or row["coverage_share"] < 1]
-    for head in ("by", "group", "quantity"):
-        table.add_column(head)
-    for head in ("runs", "covered", "|error|", "p90", "bias", "in 90 %"):
-        table.add_column(head, justify="right", no_wrap=True)
+@dataclass(frozen=True)
+class RunsReport:
+    """Predictions of a runs file, and what could not be predicted."""
+
+    runs: Sequence[Run]
+    predictions: Sequence[Prediction]
+    refused: Sequence[BadRow] = ()
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Errors by group and quantity, as :func:`planner.validation.summary.summarise`."""
+        return summarise(self.runs, self.predictions)
+
+    def flagged(self) -> dict[str, tuple[str, ...]]:
+        """Id -> what is odd about the measurement."""
+        return {run.id: tuple(flags(run)) for run in self.runs if flags(run)}
+
+    def failed(self) -> dict[str, str]:
+        """Id -> why there is no prediction."""
+        return {made.id: made.error for made in self.predictions if made.error}
+
+
+def print_runs(report: RunsReport, console: "Console") -> None:
+    """Print errors by group, predictions nobody measured, then what was refused or flagged."""
+    page = Page(console)
+    page.table(predicted_table(report))
+    page.table(errors_table(report.summary()))
+    for name, problem in _left_out(report):
+        page.bullet(name, problem)
+
+
+def write_runs_html(path: Path, report: RunsReport, explained: Sequence[Explanation] = ()) -> Path:
+    """Write a page that needs no network: verdict, parity plots, errors, the worst explained.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    rows = report.summary()
+    figures = {
+        quantity: figure for quantity in QUANTITIES
+        if (figure := _parity(quantity, report)) is not None
+    }  # fmt: skip
+    blocks = [Block("By group", tuple(figures), (errors_table(rows),))]
+    blocks += [
+        Block("Furthest off", bullets=tuple((e.run.id, " ".join(lines(e))) for e in explained)),
+        Block("Not measured", tables=(predicted_table(report),)),
+        Block("Refused, not predicted or flagged", bullets=_left_out(report)),
+    ]
+    kept = [b for b in blocks if b.bullets or any(t.rows for t in b.tables)]
+    return write_checked(_verdict(report, rows), kept, figures, path)
+
+
+def _verdict(report: RunsReport, rows: Sequence[dict[str, Any]]) -> Verdict:
+    made = sum(each.predicted is not None for each in report.predictions)
+    asked = len(report.runs) + len(report.refused)
+    said = [f"{made} of {plural(asked, 'run')} predicted"]
+    said += [
+        f"{NAMES[row['quantity']]} off by {_percent(row['median_abs_error'])} in the median, "
+        f"{_percent(row['inside_share'])} inside the 90 % interval"
+        for row in rows
+        if row["by"] == "overall" and row["n"] and row["quantity"] in QUANTITIES
+    ]
+    return Verdict("Predicted against measured", "runs", "; ".join(said) + ".", made == asked)
+
+
+def errors_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Errors by group: a row a group, median and 90th percentile of the size of each error."""
+    columns = (
+        key("group"), Column("n"), Column("TPOT / p90"), Column("bias"), Column("TTFT / p90"),
+        Column("bias"), Column("tokens/s", min_width=76), Column("in 90 %", min_width=96),
+    )  # fmt: skip
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
-        table.add_row(
-            row["by"], row["group"], NAMES[row["quantity"]], str(row["n"]),
-            *(_percent(row[key]) for key in
-              ("coverage_share", "median_abs_error", "p90_abs_error", "bias", "inside_share")),
-        )  # fmt: skip
-    if rows:
-        console.print(table)
-    for bad in refused:
-        console.print(f"refused: line {bad.line} {bad.id}: {bad.problem}", markup=False)
-    for name, notes in flagged.items():
-        for note in notes:
-            console.print(f"flagged: {name}: {note}", markup=False)
+        if row["n"]:
+            groups.setdefault((row["by"], row["group"]), {})[row["quantity"]] = row
+    cells = tuple(_group(name, found) for (_, name), found in groups.items())
+    note = "Size of the relative error, median / 90th percentile; bias: median of the signed error."
+    return Table("Predicted against measured", columns, cells, note if cells else "")
 
 
-def print_predicted(
-    runs: Sequence[Run], predictions: Sequence[Prediction], console: Console
-) -> None:
-    """Print what is predicted for the runs that nobody measured; nothing where there are none."""
-    made = {each.id: each for each in predictions if each.predicted}
-    blind = [run.id for run in runs if run.measured is None and run.id in made]
-    if not blind:
-        return
-    table = Table(title="Predicted, not measured (below: 90 % interval)", title_justify="left")
-    table.add_column("run", overflow="fold", min_width=20)
-    for head in ("TTFT", "TPOT", "tokens/s a device"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for name in blind:
-        table.add_row(
-            name,
-            _within(made[name], "mean_ttft_s", seconds),
-            _within(made[name], "mean_tpot_s", seconds),
-            _within(made[name], "total_tokens_per_s_per_device", number),
+def _group(name: str, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    def both(quantity: str) -> tuple[str, str]:
+        row = found.get(quantity)
+        if row is None:
+            return NOTHING, NOTHING
+        p90 = f"{100 * row['p90_abs_error']:.0f} %"
+        return f"{100 * row['median_abs_error']:.1f} / {p90}", f"{100 * row['bias']:+.0f} %"
+
+    inside = " · ".join(
+        f"{100 * found[q]['inside_share']:.0f}" if q in found else NOTHING
+        for q in ("mean_tpot_s", "mean_ttft_s")
+    )
+    rate = found.get("total_tokens_per_s_per_device")
+    return (
+        name, str(max(row["n"] for row in found.values())), *both("mean_tpot_s"),
+        *both("mean_ttft_s"), _percent(rate["median_abs_error"] if rate else math.nan), inside,
+    )  # fmt: skip
+
+
+def predicted_table(report: RunsReport) -> Table:
+    """What is predicted for the runs that nobody measured, with 90 % intervals."""
+    made = {each.id: each for each in report.predictions if each.predicted}
+    blind = [run.id for run in report.runs if run.measured is None and run.id in made]
+    columns = (
+        text("run"), Column("TTFT"), Column("90 %", min_width=100), Column("TPOT"),
+        Column("90 %", min_width=76), Column("tokens/s a device"), Column("90 %", min_width=120),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            name, *_within(made[name], "mean_ttft_s", seconds),
+            *_within(made[name], "mean_tpot_s", seconds),
+            *_within(made[name], "total_tokens_per_s_per_device", number),
         )
-    console.print(table)
+        for name in blind
+    )  # fmt: skip
+    return Table("Predicted, not measured", columns, rows)
 
 
-def _within(made: Prediction, quantity: str, write: Callable[[float], str]) -> str:
+def _within(made: Prediction, quantity: str, write: Callable[[float], str]) -> tuple[str, str]:
     low, high = made.interval90[quantity]
-    return f"{write((made.predicted or {})[quantity])}\n{write(low)} to {write(high)}"
+    return write((made.predicted or {})[quantity]), f"{write(low)} to {write(high)}"
+
+
+def _left_out(report: RunsReport) -> tuple[tuple[str, str], ...]:
+    refused = [(f"refused: line {b.line} {b.id}", b.problem) for b in report.refused]
+    failed = [(f"not predicted: {name}", error) for name, error in report.failed().items()]
+    flagged = [
+        (f"flagged: {name}", note) for name, notes in report.flagged().items() for note in notes
+    ]
+    return (*refused, *failed, *flagged)
 
 
 def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+    return NOTHING if math.isnan(share) else f"{100 * share:.1f} %"
 
 
-def write_runs_html(
-    path: Path, runs: Sequence[Run], predictions: Sequence[Prediction], rows: list[dict[str, Any]],
-    explained: Sequence[Explanation] = (),
-) -> None:  # fmt: skip
-    """Write a self-contained page: parity plots, errors by group, the worst runs explained."""
-    import plotly.io as pio
-
-    names = ("mean_tpot_s", "mean_ttft_s")
-    figures = [
-        pio.to_html(_parity(name, runs, predictions), full_html=False, include_plotlyjs=not i)
-        for i, name in enumerate(names)
-    ]
-    title = "Predicted against measured"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style><h1>{title}</h1>{''.join(figures)}{_table(rows)}"
-        f"{_explained(explained)}</html>",
-        "utf-8",
-    )
-
-
-def _explained(found: Sequence[Explanation]) -> str:
-    if not found:
-        return ""
-    items = "".join(
-        f"<details><summary>{escape(each.run.id)}</summary><ul>"
-        + "".join(f"<li>{escape(line)}</li>" for line in lines(each))
-        + "</ul></details>"
-        for each in found
-    )
-    return f"<h2>Furthest off</h2>{items}"
-
-
-def _parity(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]) -> Any:
-    import plotly.graph_objects as go
-
-    made = {each.id: each for each in predictions}
-    figure = go.Figure()
-    low, high = float("inf"), 0.0
-    for colour, family in enumerate(sorted({family_of(run) for run in runs})):
-        points = []
-        for run in runs:
-            given, value = made.get(run.id), truth(run).get(name)
-            if family_of(run) == family and given and given.predicted and value:
-                points.append((value, given.predicted[name], run.id))
-        if not points:
-            continue
-        x, y, text = zip(*points, strict=True)
-        low, high = min(low, *x, *y), max(high, *x, *y)
-        figure.add_scatter(
-            x=x, y=y, text=text, mode="markers", name=family,
-            marker={"color": COLOURS[colour % len(COLOURS)], "size": 6, "opacity": 0.7},
-            hovertemplate="%{text}<br>measured %{x:.4g} s<br>predicted %{y:.4g} s",
-        )  # fmt: skip
-    figure.add_scatter(
-        x=[low, high], y=[low, high], mode="lines", name="exact", line={"color": "#888", "width": 1}
-    )
-    figure.update_xaxes(type="log", title=f"measured {NAMES[name]} [s]")
-    figure.update_yaxes(type="log", title=f"predicted {NAMES[name]} [s]")
-    figure.update_layout(template="plotly_white", height=520, width=640)
-    return figure
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    keys = ("coverage_share", "median_abs_error", "p90_abs_error", "bias", "inside_share")
-    heads = (
-        "by",
-        "group",
-        "quantity",
-        "runs",
-        "covered",
-        "median |error|",
-        "p90",
-        "bias",
-        "in 90 %",
-    )
-    lines = [
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in (
-            row["by"], row["group"], NAMES[row["quantity"]], row["n"],
-            *(_percent(row[key]) for key in keys))) + "</tr>"
-        for row in rows
-    ]  # fmt: skip
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+def _parity(quantity: str, report: RunsReport) -> "Figure | None":
+    made = {each.id: each for each in report.predictions if each.predicted}
+    groups: dict[str, list[Beside]] = {family_of(run): [] for run in report.runs}
+    for run in report.runs:
+        measured, found = truth(run).get(quantity), made.get(run.id)
+        if measured and found and found.predicted:
+            low, high = found.interval90[quantity]
+            beside = Beside(run.id, measured, found.predicted[quantity], low, high)
+            groups[family_of(run)].append(beside)
+    if not any(groups.values()):
+        return None
+    return parity_figure(dict(sorted(groups.items())), QUANTITIES[quantity])

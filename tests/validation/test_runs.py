@@ -13,7 +13,7 @@ from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
-from planner.report.runs_report import print_predicted
+from planner.report.runs_report import RunsReport, print_runs, write_runs_html
 from planner.report.words import seconds
 from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
@@ -91,12 +91,22 @@ def test_a_run_nobody_measured_yet_is_predicted_like_any(tmp_path, given):
     assert known.interval90 == unknown.interval90
     overall = summarise(runs, [known, unknown])[0]
     assert (overall["n"], overall["coverage_share"]) == (1, 1.0)
-    said = Console(width=100, file=io.StringIO())
-    print_predicted(runs, [known, unknown], said)
-    told = said.file.getvalue()
-    assert "blind" in told
-    assert seconds(unknown.predicted["mean_ttft_s"]) in told
-    assert ROW["id"] not in told
+    said = Console(width=120, file=io.StringIO())
+    print_runs(RunsReport(runs, [known, unknown]), said)
+    blind_table, errors = said.file.getvalue().split("Predicted against measured")
+    assert seconds(unknown.predicted["mean_ttft_s"]) in blind_table
+    assert ROW["id"] not in blind_table
+    assert ROW["model"] in errors
+
+
+def test_the_page_of_runs_says_what_was_refused_and_why(tmp_path):
+    bad = changed(changed(ROW, "id", "<b>bad</b>"), "workload.requests", 0)
+    runs, refused = read_runs(written(tmp_path, ROW, bad))
+    report = RunsReport(runs, predict_runs(runs, load_overheads(), workers=1), refused)
+    page = write_runs_html(tmp_path / "new" / "runs.html", report).read_text()
+    assert "1 of 2 runs predicted" in page
+    assert "refused: line 2 &lt;b&gt;bad&lt;/b&gt;" in page
+    assert "workload.requests" in page
 
 
 @pytest.mark.parametrize(
