@@ -1,13 +1,14 @@
 """HBM footprint of one device, and the KV capacity that is left."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from planner.errors import InfeasibleError
 from planner.ops.op import ELEMENT_BYTES
 from planner.shard import Shard
 from planner.sourced import Sourced
 from planner.specs.deployment import Limits
+from planner.specs.engine import ShareOf
 from planner.specs.hardware import AcceleratorSpec
 
 RUNTIME_BYTES = Sourced(
@@ -36,7 +37,7 @@ class Memory:
 
     capacity_bytes: float
     usable_bytes: float
-    """What the engine may use: ``memory_share`` of the capacity."""
+    """What the engine may use, cache included."""
     weights: dict[str, float]
     activations_bytes: float
     communication_bytes: float
@@ -134,38 +135,65 @@ class Memory:
 
 
 def footprint(
-    shard: Shard, part: AcceleratorSpec, limits: Limits, draft: Shard | None = None
+    shard: Shard,
+    part: AcceleratorSpec,
+    limits: Limits,
+    draft: Shard | None = None,
+    share_of: ShareOf = "device",
 ) -> Memory:
     r"""Divide the HBM of one device.
 
-    .. math:: M_{KV} = u M - W - A - C - R, \qquad
-              tokens = \lfloor M_{KV} / b_{KV} \rfloor
+    Of capacity ``M``, weights ``W``, activations ``A``, communication buffers ``C`` and runtime
+    ``R`` the cache gets, by what ``memory_share`` :math:`u` is a share of,
 
-    ``draft`` is the module that drafts tokens, if any: its weights, and a cache of its own.
+    .. math:: M_{KV} = \begin{cases}
+              u M - W - A - C - R & \text{device (vLLM) [1]} \\
+              \min(u (M - C - R) - W,\; M - W - A - C - R) & \text{static (SGLang) [2]} \\
+              u (M - W - A - C - R) & \text{free (TensorRT-LLM) [3]}
+              \end{cases}, \qquad tokens = \lfloor M_{KV} / b_{KV} \rfloor
 
-    with usable share ``u``, weights ``W``, activations ``A``, communication buffers ``C`` and
-    runtime ``R``.  Windows and recurrent states do not grow and are not in ``b_KV``; a sequence
-    brings them along (``state_bytes_per_sequence``).
+    Windows and recurrent states do not grow and are not in ``b_KV``; a sequence brings them along
+    (``state_bytes_per_sequence``).
+
+    Parameters
+    ----------
+    draft : the module that drafts tokens, if any: its weights, and a cache of its own.
+    share_of : what the engine takes ``limits.memory_share`` of.
 
     References
     ----------
-    .. [1] W. Kwon et al., "PagedAttention", arXiv:2309.06180, section 2 (where HBM goes).
+    .. [1] W. Kwon et al., "PagedAttention", arXiv:2309.06180, section 2 (where HBM goes); github
+       vllm-project/vllm vllm/v1/worker/gpu_worker.py (determine_available_memory).
+    .. [2] github sgl-project/sglang python/sglang/srt/model_executor/model_runner.py
+       (profile_max_num_token).
+    .. [3] NVIDIA, "How to Change KV Cache Behavior", nvidia.github.io/TensorRT-LLM
+       (free_gpu_memory_fraction).
     """
     capacity = float(part.memory_bytes)
-    usable = capacity * limits.memory_share
     held = shard.weight_bytes | (draft.weight_bytes if draft else {})
     weights = {name: size for name, size in held.items() if size}
     activations = activation_bytes(shard, limits)
     communication = communication_bytes(shard)
     runtime = float(RUNTIME_BYTES)
-    left = usable - sum(weights.values()) - activations - communication - runtime
+    fixed = sum(weights.values()) + activations + communication + runtime
+    share, most = limits.memory_share, capacity - fixed
+    match share_of:
+        case "device":
+            left = capacity * share - fixed
+        case "static":
+            before = capacity - communication - runtime
+            left = min(before * share - sum(weights.values()), most)
+        case "free":
+            left = most * share if most > 0 else most
+        case _:
+            assert_never(share_of)
     per_token = shard.kv_bytes_per_token + (draft.kv_bytes_per_token if draft else 0.0)
     tokens = max(0, int(left // per_token)) if per_token else 0
     if limits.kv_tokens is not None:
         tokens = limits.kv_tokens
     return Memory(
         capacity_bytes=capacity,
-        usable_bytes=usable,
+        usable_bytes=fixed + left,
         weights=weights,
         activations_bytes=activations,
         communication_bytes=communication,

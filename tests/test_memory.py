@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from planner import files
 from planner.errors import InfeasibleError
@@ -152,6 +154,42 @@ def test_a_sliding_window_costs_a_sequence_its_window() -> None:
     assert memory.kv_bytes_per_token == 36864
     assert memory.state_bytes_per_sequence == 128 * 36864
     assert memory.sequence_overhead_tokens == 128
+
+
+def test_each_engine_means_something_else_by_its_share_of_memory() -> None:
+    part = profiles.load_accelerator("h200-sxm")
+    limits = Limits(max_step_tokens=32768, memory_share=0.8)
+
+    def cache_bytes(share_of: Any) -> float:
+        return footprint(TP8, part, limits, share_of=share_of).kv_capacity_tokens * 70272.0
+
+    held = footprint(TP8, part, limits)
+    # 150.75 GB; 85.14 of weights, 8.2 of activations at 32,768 tokens, 3 + 0.392 beside
+    assert held.activations_bytes == pytest.approx(8.2e9, rel=0.1)
+    rest = 150.75e9 - 3.392e9
+    assert cache_bytes("device") == pytest.approx(
+        0.8 * 150.75e9 - 85.14e9 - 3.392e9 - held.activations_bytes, rel=2e-3
+    )
+    assert cache_bytes("static") == pytest.approx(0.8 * rest - 85.14e9, rel=2e-3)
+    assert cache_bytes("free") == pytest.approx(
+        0.8 * (rest - 85.14e9 - held.activations_bytes), rel=2e-3
+    )
+
+
+@given(
+    share=st.floats(0.05, 1.0),
+    tokens=st.sampled_from([512, 8192, 65536]),
+    share_of=st.sampled_from(["device", "static", "free"]),
+)
+def test_no_share_hands_out_more_than_the_device_has(share: float, tokens: int, share_of: Any):
+    part = profiles.load_accelerator("h200-sxm")
+    limits = Limits(max_step_tokens=tokens, memory_share=share)
+    memory = footprint(TP8, part, limits, share_of=share_of)
+    if memory.fits:
+        assert memory.fixed_bytes + memory.kv_bytes <= memory.capacity_bytes * (1 + 1e-12)
+        assert memory.short_by_bytes == 0
+    else:
+        assert memory.short_by_bytes > 0
 
 
 def test_more_memory_or_fewer_buffers_never_hold_fewer_tokens() -> None:

@@ -14,6 +14,7 @@ from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
+from planner.specs.engine import ShareOf
 from planner.specs.hardware import Precision
 from planner.specs.operations import CHOICE
 from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP
@@ -67,6 +68,13 @@ MODEL_STATEMENTS = (
 )
 
 
+_SHARE_OF: dict[ShareOf, str] = {
+    "device": "share of device memory the engine uses; vLLM's default is 0.9",
+    "static": "share of free memory for weights and cache (mem-fraction-static)",
+    "free": "share for the cache of what weights and activations leave free",
+}
+
+
 def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     """List every doubtful number used, and what the model itself takes for granted."""
     hardware, pool = replica.hardware, replica.pool
@@ -91,7 +99,7 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     found.append(
         Assumption(
             "limits.memory_share", pool.limits.memory_share, "assumed", "choice of the engine",
-            "share of device memory the engine uses; vLLM's default is 0.9",
+            _SHARE_OF[pool.engine.memory_share_of],
         )
     )  # fmt: skip
     if replica.hardware.calibration.kernels_of:

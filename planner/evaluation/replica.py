@@ -158,7 +158,11 @@ def build(
         pool=pool,
         shard=local,
         memory=footprint(
-            local, hardware.accelerator, pool.limits, step.draft.shard if step.draft else None
+            local,
+            hardware.accelerator,
+            pool.limits,
+            step.draft.shard if step.draft else None,
+            pool.engine.memory_share_of,
         ),
         step=step,
         cap_tokens=max(known) if known else None,

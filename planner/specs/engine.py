@@ -17,6 +17,15 @@ prompt alone, then a number of decode steps.
 
 Preemption = Literal["none", "recompute", "swap"]
 
+ShareOf = Literal["device", "static", "free"]
+"""What ``limits.memory_share`` is a share of.
+
+``device`` of the device's memory, for everything the engine holds (vLLM, JetStream); ``static`` of
+what is free before weights are loaded, for weights and cache, activations beside it (SGLang);
+``free`` of what is free once weights, activations and buffers are held, for the cache alone
+(TensorRT-LLM).
+"""
+
 
 class EngineLimits(Spec):
     """The engine's own defaults; a deployment's ``limits`` go before them."""
@@ -49,6 +58,7 @@ class EngineSpec(Spec):
     room_steps: Count = 1
     """Decode steps of all sequences for which admission leaves room beside that, and for which
     preemption makes room."""
+    memory_share_of: ShareOf = "device"
     kv_block_tokens: Count = 1
     """Granularity of the KV cache; a sequence wastes half a block. [tokens]"""
     poll_steps: Count = 1

@@ -92,12 +92,12 @@ def _trtllm(role: Role) -> Start:
     if role.name == "prefill":
         batch = max(1, 16384 // prompt)
         tokens = max(16384, batch * prompt + 256 * (prompt > 2048))
-        return Start(Limits(max_sequences=batch, max_step_tokens=tokens, memory_share=0.85))
+        return Start(Limits(max_sequences=batch, max_step_tokens=tokens, memory_share=0.8))
     tokens = max(8192, clients + prompt + 64)
     most = role.each_rank
     if role.name == "decode" and role.workers.attention_dp == 1:
         most = _captured(most, 16 if prompt > 2048 else 32)
-    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85)
+    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.8)
     if role.name == "decode":
         return Start(limits)
     if role.workers.attention_dp > 1:
