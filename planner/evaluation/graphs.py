@@ -49,10 +49,11 @@ def captured(
 def _kept(pool: Pool, part: AcceleratorSpec, each: int, query_tokens: int) -> tuple[int, ...]:
     """Sizes of the engine's list that this deployment captures, as the list counts them."""
     rules, running = pool.engine.graphs, _most_sequences(pool, query_tokens)
-    largest = float(_by_memory(pool, part))
+    largest = _by_memory(pool, part)
     if rules.largest_over_running is not None:
-        allowed = rules.largest_over_running * running * each
-        largest = min(largest, allowed, pool.limits.max_step_tokens)
+        largest = min(largest, rules.largest_over_running * running * each)
+    if rules.counted == "tokens":
+        largest = min(largest, pool.limits.max_step_tokens)
     kept = [size for size in pool.engine.graph_batch_sizes if size <= largest]
     if rules.captures_running and kept and kept[-1] > running:
         kept = [*(size for size in kept if size < running), running]

@@ -39,9 +39,10 @@ class GraphRules(Spec):
     """Which of an engine's batch sizes a deployment captures, and what is padded to them."""
 
     counted: Literal["sequences", "tokens"] = "sequences"
-    """What the sizes count; they differ where a step verifies drafts."""
+    """What the sizes count; they differ where a step verifies drafts.  Sizes that count tokens
+    end at a step's tokens."""
     largest_over_running: Annotated[float, Field(ge=1)] | None = None
-    """No size above this many times what a step can hold, nor above a step's tokens."""
+    """No size above this many times the sequences a step can hold."""
     captures_running: bool = False
     """Where the list goes beyond what a rank may run at once, exactly that is captured."""
     largest_by_memory: tuple[LargestByMemory, ...] = ()
