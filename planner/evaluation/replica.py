@@ -85,6 +85,8 @@ class Replica:
             poll_steps=engine.poll_steps,
             polls_ahead=engine.polls_ahead,
             balance_steps=engine.balance_steps,
+            stream_interval_tokens=engine.stream_interval_tokens,
+            stream_counts_first=engine.stream_counts_first,
             role=role,
             prefix_cache=self.pool.prefix_cache is not None,
             rank_router="prefix_aware" if self.pool.router in BY_PREFIX else "least_requests",
