@@ -22,6 +22,7 @@ from planner.specs.engine import EngineSpec, GraphRules
 from planner.specs.overheads import EngineOverheads
 from planner.specs.speculative import Speculative
 from planner.step import CapturedGraphs, StepModel
+from planner.step.timeline import even, simulate_step
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 64)
 CASES: dict[str, tuple[str, str, str, dict[str, int], str, int]] = {
@@ -153,6 +154,15 @@ def test_with_every_size_captured_nothing_is_padded(
         sequences += 1  # half a sequence a micro-batch is one: as without graphs from two on
     plain = step_s(case, float(sequences), context, ())
     assert step_s(case, float(sequences), context, every) == pytest.approx(plain, rel=1e-12)
+
+
+@pytest.mark.parametrize("case", ["data parallel", "drafts", "two batches", "pipeline"])
+@pytest.mark.parametrize("sequences", [34, 66])
+def test_the_timeline_of_equal_ranks_takes_the_padded_step(case: str, sequences: int) -> None:
+    step = built(case).step
+    context = sequences * 1000.0
+    found = simulate_step(step, even(step, (float(sequences), context, context), False)).time_s
+    assert found == pytest.approx(step_s(case, sequences, 1000.0), rel=1e-9)
 
 
 def test_above_the_largest_size_a_step_is_not_padded_but_launched_kernel_by_kernel() -> None:
