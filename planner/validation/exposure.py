@@ -117,6 +117,15 @@ def _sizes(step: StepModel, trace: Trace) -> _Sizes:
     )
 
 
+def padding(step: StepModel, trace: Trace) -> float:
+    """Sequences computed over sequences there, of the busiest rank, mean over decode steps."""
+    alone = (trace.prefill == 0) & (trace.most_sequences > 0)
+    if step.graphs is None or not alone.any():
+        return 1.0
+    weight, there = trace.steps[alone], trace.most_sequences[alone]
+    return float(np.dot(weight, computed(step, there).sequences) / np.dot(weight, there))
+
+
 def _with_prompts(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     """Tokens of the slowest rank and of all in steps with prompts, padded where a graph is."""
     own, sent = trace.sequences + trace.prefill, trace.group_sequences + trace.group_prefill
