@@ -115,12 +115,10 @@ class PaddedSizes:
 
     def of_step(self, ranks: list[RankLoad]) -> Size:
         """Size of the step with these loads."""
-        if len(ranks) == 1:
-            load = ranks[0]
-            most, prompts = load.sequences, load.prefill_tokens > 0
-        else:
-            most = max(load.sequences for load in ranks)
-            prompts = any(load.prefill_tokens for load in ranks)
+        most = prompts = 0
+        for load in ranks:
+            most = max(most, load.sequences)
+            prompts += load.prefill_tokens
         size = self._known.get(most)
         if size is None:
             size = self._known[most] = self._decoding(most)

@@ -56,6 +56,8 @@ class TableTiming:
     _padded: PaddedSizes | None = field(init=False)
     _row_s: float = field(init=False)
     """Host time of a decoding sequence's rows. [s]"""
+    _own: list[float] = field(init=False)
+    """Work of a rank's sequences beside attention cores, where nothing is padded. [s]"""
 
     def __post_init__(self) -> None:
         overheads, host_s = self.model.overheads, self.model.overhead_s
@@ -99,7 +101,10 @@ class TableTiming:
             if model.scheduled
         }
         self._row_s = float(rows_s(model, 1.0))
-        self._padded = PaddedSizes.of(model)
+        self._padded, q = PaddedSizes.of(model), self._query_tokens
+        rows = np.asarray(self._tokens)[::q] + np.asarray(self._head)[::q]
+        n = len(rows)
+        self._own = (np.asarray(self._drafts)[:n] + rows + self._row_s * own[:n]).tolist()
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads.
@@ -233,23 +238,23 @@ class TableTiming:
             if self.model.draft:
                 drafting, more, limit = _decoding(self._draft_cores, load, 1)
                 cores, slope, valid = cores + drafting, slope + more, min(valid, limit)
-            decode = without = cores + self._decode_own(s, size)
-            if size.without is not None:
-                without = cores + self._decode_own(s, size.without)
+            padded = size if size.without is None else size.without
+            decode = without = cores + self._own[s]
+            if padded.sequences:
+                without = cores + self._padded_own(s, padded)
+                decode = without if padded is size else decode
         if not size.tokens_with_prompts and not load.prefill_tokens:
             return decode, slope, valid, without
         own = self._prompt_own(load, size)
         return decode + self._prefill_factor * own, slope, 1, without
 
-    def _decode_own(self, s: int, size: Size) -> float:
-        """Work of a rank's ``s`` sequences, padded where a graph is, beside attention cores. [s]"""
-        rows_s = self._row_s * s
-        if size.sequences:
-            rows = self._head[size.rows or self._query_tokens * s]
-            return rows_s + self._drafts[size.sequences] + self._tokens[size.tokens] + rows
-        drafting = self._drafts[s]
-        s *= self._query_tokens
-        return rows_s + drafting + self._tokens[s] + self._head[s]
+    def _padded_own(self, s: int, size: Size) -> float:
+        """Work of a rank's ``s`` sequences in a graph, beside attention cores. [s]"""
+        padded = size.sequences
+        own = self._own[padded] - self._row_s * (padded - s)
+        if size.rows:
+            return own
+        return own + self._head[self._query_tokens * s] - self._head[size.tokens]
 
     def _prompt_own(self, load: RankLoad, size: Size) -> float:
         """What a step with prompts takes on a rank beside its decoding, before the factor. [s]"""
