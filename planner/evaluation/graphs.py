@@ -107,6 +107,8 @@ class PaddedSizes:
     model: StepModel
     graphs: CapturedGraphs
     _known: dict[int, Size] = field(init=False, default_factory=lambda: {0: NO_GRAPH})
+    _mixed: dict[tuple[int, int], Size] = field(init=False, default_factory=dict)
+    """By most sequences and which of the mixed graphs."""
 
     @classmethod
     def of(cls, model: StepModel) -> Self | None:
@@ -122,7 +124,12 @@ class PaddedSizes:
         size = self._known.get(most)
         if size is None:
             size = self._known[most] = self._decoding(most)
-        return self._with_prompts(ranks, size) if prompts else size
+        if not prompts:
+            return size
+        at, held = self._which(ranks), self._mixed
+        if (most, at) not in held:
+            held[most, at] = self._with_prompts(at, size)
+        return held[most, at]
 
     def _decoding(self, most: int) -> Size:
         """Size of a step that only decodes: as many sequences as the busiest rank has."""
@@ -137,15 +144,20 @@ class PaddedSizes:
             sequences, tokens, tokens if graphs.holds_head else 0, sent * tokens, sent * sequences
         )
 
-    def _with_prompts(self, ranks: list[RankLoad], without: Size) -> Size:
-        graphs, pp = self.graphs, self.model.shard.pp
-        if not graphs.mixed_tokens:
-            return Size(without=without)
-        q = self.model.query_tokens
-        most = max(q * load.sequences + load.prefill_tokens for load in ranks)
-        at = bisect_left(graphs.mixed_tokens, most / pp)
+    def _which(self, ranks: list[RankLoad]) -> int:
+        """Which of the graphs of steps with prompts holds this one: their number, where none."""
+        sizes, q = self.graphs.mixed_tokens, self.model.query_tokens
+        if not sizes:
+            return 0
+        most = 0
+        for load in ranks:
+            most = max(most, q * load.sequences + load.prefill_tokens)
+        return bisect_left(sizes, most / self.model.shard.pp)
+
+    def _with_prompts(self, at: int, without: Size) -> Size:
+        graphs = self.graphs
         if at == len(graphs.mixed_tokens):
             return Size(without=without)
-        tokens = pp * graphs.mixed_tokens[at]
+        tokens = self.model.shard.pp * graphs.mixed_tokens[at]
         sent = self.model.shard.attention_dp if graphs.routes_padding else 0
         return Size(group_tokens=sent * tokens, tokens_with_prompts=tokens, without=without)

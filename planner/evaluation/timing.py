@@ -130,13 +130,14 @@ class TableTiming:
         if self._slots and self._cuts(ranks):
             return self._in_slots(ranks, whole, size)
         busy, slope, valid, decode_only = self._slowest(ranks, size)
-        time, slope, valid = self._with_experts(whole, size, (busy, slope, valid))
-        if not whole.prefill_tokens:
+        sequences, new = whole.sequences, whole.prefill_tokens
+        time, slope, valid = self._with_experts(sequences, new, size, (busy, slope, valid))
+        if not new:
             return time, slope, valid, time
-        if not whole.sequences:
+        if not sequences:
             return time, slope, 1, 0.0
-        decoding = RankLoad(whole.sequences)
-        without = self._with_experts(decoding, size.without or size, (decode_only, 0.0, 1))[0]
+        alone = size.without or size
+        without = self._with_experts(sequences, 0, alone, (decode_only, 0.0, 1))[0]
         return time, slope, 1, without
 
     def _cuts(self, ranks: list[RankLoad]) -> bool:
@@ -238,15 +239,18 @@ class TableTiming:
             if self.model.draft:
                 drafting, more, limit = _decoding(self._draft_cores, load, 1)
                 cores, slope, valid = cores + drafting, slope + more, min(valid, limit)
-            padded = size if size.without is None else size.without
+            if size.sequences:  # decoding alone, in a graph
+                decode = cores + self._padded_own(s, size)
+                return decode, slope, valid, decode
             decode = without = cores + self._own[s]
-            if padded.sequences:
-                without = cores + self._padded_own(s, padded)
-                decode = without if padded is size else decode
-        if not size.tokens_with_prompts and not load.prefill_tokens:
+            if size.without is not None and size.without.sequences:
+                without = cores + self._padded_own(s, size.without)
+        if load.prefill_tokens:
+            return decode + self._prefill_factor * self._prompt_own(load, size), slope, 1, without
+        if not size.tokens_with_prompts:
             return decode, slope, valid, without
-        own = self._prompt_own(load, size)
-        return decode + self._prefill_factor * own, slope, 1, without
+        more = self._tokens[size.tokens_with_prompts] - self._tokens[self._query_tokens * s]
+        return decode + self._prefill_factor * more, slope, 1, without
 
     def _padded_own(self, s: int, size: Size) -> float:
         """Work of a rank's ``s`` sequences in a graph, beside attention cores. [s]"""
@@ -259,22 +263,19 @@ class TableTiming:
     def _prompt_own(self, load: RankLoad, size: Size) -> float:
         """What a step with prompts takes on a rank beside its decoding, before the factor. [s]"""
         new, s = load.prefill_tokens, self._query_tokens * load.sequences
-        own = 0.0
-        if new:
-            own = self._prompts[new] + _prompting(self._prefill, load, 1)
-            own += self._row_s * load.prompts_finished
-            if self.model.draft:
-                own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
+        own = self._prompts[new] + _prompting(self._prefill, load, 1)
+        own += self._row_s * load.prompts_finished
+        if self.model.draft:
+            own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
         own += self._tokens[size.tokens_with_prompts or s + new]
         own += self._head[s + load.prompts_finished]
         return own - (self._tokens[s] + self._head[s]) if s else own
 
     def _with_experts(
-        self, whole: RankLoad, size: Size, rank: tuple[float, float, int]
+        self, sequences: int, new: int, size: Size, rank: tuple[float, float, int]
     ) -> tuple[float, float, int]:
         """Add experts, exposed communication and host time to the slowest rank's work."""
         busy, slope, valid = rank
-        new, sequences = whole.prefill_tokens, whole.sequences
         group = size.group_tokens or self._query_tokens * sequences + new
         busy += self._experts[new > 0][group]
         busy += self._draft_experts[size.group_sequences or sequences]
