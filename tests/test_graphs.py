@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str, str, str, dict[str, int], str, int]] = {
 MOST = 96
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def built(case: str, sizes: tuple[int, ...] = SIZES, rules: GraphRules | None = None) -> Replica:
     name, system, weights, degrees, overlap, drafts = CASES[case]
     spec = None
@@ -59,7 +59,7 @@ def built(case: str, sizes: tuple[int, ...] = SIZES, rules: GraphRules | None = 
     return build(files.load_model(name), files.load_hardware(system), pool)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def tables(case: str, sizes: tuple[int, ...] = SIZES, rules: GraphRules | None = None) -> Any:
     return built(case, sizes, rules).timing()
 
@@ -113,22 +113,45 @@ def test_padding_that_stays_home_reaches_experts_only_without_an_exchange() -> N
     rules = GraphRules(padding_stays_home=True)
     graphs = built("data parallel", SIZES, rules).step.graphs
     assert graphs is not None
-    assert not graphs.routes_padding
+    assert graphs.to_experts == "none"
     graphs = built("tensor parallel", SIZES, rules).step.graphs
     assert graphs is not None
-    assert graphs.routes_padding
+    assert graphs.to_experts == "tokens"
 
 
+def test_copies_of_one_sequence_touch_the_experts_of_one() -> None:
+    alike = built("tensor parallel", SIZES, GraphRules(padding_alike=True)).step
+    plain = built("tensor parallel", ()).step
+    work, exposed_s = plain.experts(34.0, prefill=False)
+    context = 33 * 1000.0
+    cores_s = sum(float(d.time_s) for d in plain.decode_attention(33.0, context, context))
+    by_hand_s = (
+        cores_s + float(plain.tokens(40.0).time_s) + float(plain.head(40.0).time_s)
+        + float(work.time_s) + float(exposed_s) + plain.overhead_s + 33 * 1e-5
+    )  # fmt: skip
+    assert alike.decode_step_s(33.0, 1000.0, None) == pytest.approx(by_hand_s, rel=1e-12)
+    full, same = (step.decode_step_s(40.0, 1000.0, None) for step in (alike, plain))
+    assert full == pytest.approx(same, rel=1e-12)
+
+
+RULES = {
+    "like tokens": GraphRules(),
+    "copies": GraphRules(padding_alike=True),
+    "at home": GraphRules(padding_stays_home=True, holds_head=False),
+}
+
+
+@pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("case", CASES)
-def test_the_table_of_a_padded_step_is_the_closed_form(case: str) -> None:
-    replica, timing = built(case), tables(case)
+def test_the_table_of_a_padded_step_is_the_closed_form(case: str, rules: str) -> None:
+    replica, timing = built(case, SIZES, RULES[rules]), tables(case, SIZES, RULES[rules])
     pp, dp = replica.shard.pp, replica.shard.attention_dp
     for sequences, context in ((pp, 10), (33, 150), (64, 4096), (66, 900), (96, 20_000)):
         segment = timing.segment([decoding(sequences, context) for _ in range(dp)])
         expected = replica.step.decode_step(sequences, context, None)
         per_token = expected.time_s / expected.tokens
         assert segment.first_step_s == pytest.approx(per_token, rel=1e-9)
-        again = step_s(case, float(sequences), float(context))
+        again = float(replica.step.decode_step_s(float(sequences), float(context), None))
         assert again == pytest.approx(expected.time_s, rel=1e-9)
 
 
@@ -159,10 +182,12 @@ def test_with_every_size_captured_nothing_is_padded(
 @pytest.mark.parametrize("case", ["data parallel", "drafts", "two batches", "pipeline"])
 @pytest.mark.parametrize("sequences", [34, 66])
 def test_the_timeline_of_equal_ranks_takes_the_padded_step(case: str, sequences: int) -> None:
-    step = built(case).step
-    context = sequences * 1000.0
-    found = simulate_step(step, even(step, (float(sequences), context, context), False)).time_s
-    assert found == pytest.approx(step_s(case, sequences, 1000.0), rel=1e-9)
+    for rules in RULES.values():
+        step = built(case, SIZES, rules).step
+        context = sequences * 1000.0
+        found = simulate_step(step, even(step, (float(sequences), context, context), False))
+        expected = float(step.decode_step_s(float(sequences), 1000.0, None))
+        assert found.time_s == pytest.approx(expected, rel=1e-9)
 
 
 def test_above_the_largest_size_a_step_is_not_padded_but_launched_kernel_by_kernel() -> None:

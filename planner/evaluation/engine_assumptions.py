@@ -4,7 +4,7 @@ from planner.evaluation.fitted import expected_error, kernels_from, unseen
 from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
-from planner.step.graphs import eager_s
+from planner.step.graphs import PaddingTo, eager_s
 
 _NEW = {
     "versions": "this version of the engine",
@@ -35,6 +35,13 @@ def engine_statements(replica: Replica) -> list[tuple[str, str, str]]:
     return found + prefix_statements(replica)
 
 
+_TO_EXPERTS: dict[PaddingTo, str] = {
+    "tokens": "goes to experts like tokens",
+    "one": "goes to the experts of one token, whose copies it is,",
+    "none": "is not sent to experts",
+}
+
+
 def _padded(replica: Replica) -> tuple[str, str]:
     """Source and text of what steps are padded to."""
     engine, graphs = replica.pool.engine, replica.step.graphs
@@ -43,8 +50,7 @@ def _padded(replica: Replica) -> tuple[str, str]:
     text = (
         f"A decode step is padded to the next of {len(graphs.sizes)} captured batch sizes, at most "
         f"{graphs.sizes[-1]} sequences a rank; all ranks run the graph of the busiest. Padding "
-        f"{'goes to experts like tokens' if graphs.routes_padding else 'is not sent to experts'} "
-        "and reads no cache."
+        f"{_TO_EXPERTS[graphs.to_experts]} and reads no cache."
     )
     if graphs.mixed_tokens:
         text += f" Steps with prompts are padded, too, up to {graphs.mixed_tokens[-1]:,} tokens."

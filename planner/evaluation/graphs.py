@@ -7,9 +7,10 @@ from typing import NamedTuple, Self
 
 from planner.serving.timing import RankLoad
 from planner.specs.deployment import Pool
+from planner.specs.engine import GraphRules
 from planner.specs.hardware import AcceleratorSpec
 from planner.step import StepModel
-from planner.step.graphs import CapturedGraphs, computed
+from planner.step.graphs import CapturedGraphs, PaddingTo, computed
 
 MANY_DEVICES = 4
 """Devices of a replica from which SGLang captures larger batches."""
@@ -42,8 +43,14 @@ def captured(
         sizes=tuple(sorted({math.ceil(size / each) for size in kept})),
         mixed_tokens=kept if rules.mixed_steps else (),
         holds_head=rules.holds_head,
-        routes_padding=not (exchanged and rules.padding_stays_home),
+        to_experts=_to_experts(rules, exchanged),
     )
+
+
+def _to_experts(rules: GraphRules, exchanged: bool) -> PaddingTo:
+    if exchanged and rules.padding_stays_home:
+        return "none"
+    return "one" if rules.padding_alike else "tokens"
 
 
 def _kept(pool: Pool, part: AcceleratorSpec, each: int, query_tokens: int) -> tuple[int, ...]:
@@ -89,6 +96,9 @@ class Size(NamedTuple):
     """Of the output head."""
     group_tokens: int = 0
     group_sequences: int = 0
+    one_more: bool = False
+    """Of all ranks, one sequence more goes to experts where any is padded; of every micro-batch of
+    a pipeline."""
     tokens_with_prompts: int = 0
     """Of every rank, where a graph holds a step with prompts. [tokens]"""
     launch_s: float = 0.0
@@ -139,10 +149,11 @@ class PaddedSizes:
             return Size(launch_s=launch_s)
         sequences = round(float(found.sequences))
         tokens = sequences * self.model.query_tokens
-        sent = self.model.shard.attention_dp if graphs.routes_padding else 0
-        return Size(
-            sequences, tokens, tokens if graphs.holds_head else 0, sent * tokens, sent * sequences
-        )
+        rows = tokens if graphs.holds_head else 0
+        if graphs.to_experts != "tokens":
+            return Size(sequences, tokens, rows, one_more=graphs.to_experts == "one")
+        dp = self.model.shard.attention_dp
+        return Size(sequences, tokens, rows, dp * tokens, dp * sequences)
 
     def _which(self, ranks: list[RankLoad]) -> int:
         """Which of the graphs of steps with prompts holds this one: their number, where none."""
@@ -159,5 +170,5 @@ class PaddedSizes:
         if at == len(graphs.mixed_tokens):
             return Size(without=without)
         tokens = self.model.shard.pp * graphs.mixed_tokens[at]
-        sent = self.model.shard.attention_dp if graphs.routes_padding else 0
+        sent = self.model.shard.attention_dp if graphs.to_experts == "tokens" else 0
         return Size(group_tokens=sent * tokens, tokens_with_prompts=tokens, without=without)

@@ -171,13 +171,13 @@ class TableTiming:
         most = size.tokens or size.tokens_with_prompts
         most = most or max(q * load.sequences + load.prefill_tokens for load in ranks)
         rows = size.rows or max(q * load.sequences + load.prompts_finished for load in ranks)
-        group = size.group_tokens or q * whole.sequences + new
+        group, sequences = self._sent(whole.sequences, new, size)
         time, total, own = slots.layers(most, group, (core, slope), (part, up))
         valid = min(valid, own)
         after = self._head[rows] + self._row_s * busiest
         if whole.sequences:
             after += self._drafts[size.sequences or busiest]
-            after += self._draft_experts[size.group_sequences or whole.sequences]
+            after += self._draft_experts[sequences]
         if new and self.model.draft:
             after += self._draft_prompt[0][max(load.prefill_tokens for load in ranks)]
             after += self._draft_prompt[1][new]
@@ -276,9 +276,8 @@ class TableTiming:
     ) -> tuple[float, float, int]:
         """Add experts, exposed communication and host time to the slowest rank's work."""
         busy, slope, valid = rank
-        group = size.group_tokens or self._query_tokens * sequences + new
-        busy += self._experts[new > 0][group]
-        busy += self._draft_experts[size.group_sequences or sequences]
+        group, sent = self._sent(sequences, new, size)
+        busy += self._experts[new > 0][group] + self._draft_experts[sent]
         if new:
             busy += self._draft_prompt[1][new]
         hideable = self._hideable[new > 0][group]
@@ -290,11 +289,18 @@ class TableTiming:
             valid = min(valid, overtaking_steps(hidden - busy, slope))
         return total - busy, 0.0, valid
 
+    def _sent(self, sequences: int, new: int, size: Size) -> tuple[int, int]:
+        """Tokens of all ranks that experts compute, and sequences among them."""
+        if size.group_tokens:
+            return size.group_tokens, size.group_sequences or sequences
+        if size.one_more and size.sequences * self.ranks > sequences:
+            sequences += self.model.shard.pp
+        return self._query_tokens * sequences + new, sequences
+
     def _ideal_s(self, whole: RankLoad, ranks: int, size: Size) -> tuple[float, float]:
         """Seconds a device's matrix units and memory would be busy at stated peaks, mean rank."""
         table = self._ideal
-        group = self._query_tokens * whole.sequences + whole.prefill_tokens
-        group = size.group_tokens or group
+        group = self._sent(whole.sequences, whole.prefill_tokens, size)[0]
         own = -(-group // ranks)
         compute = table["experts_compute"][group] + table["tokens_compute"][own]
         memory = table["experts_memory"][group] + table["tokens_memory"][own]

@@ -51,6 +51,8 @@ class GraphRules(Spec):
     """Steps that compute prompts are padded, too, where the list reaches their tokens."""
     holds_head: bool = True
     """The output projection is captured; else it runs on real rows."""
+    padding_alike: bool = False
+    """Padding is copies of one sequence: it goes to the experts of one."""
     padding_stays_home: bool = False
     """Padding is not sent where tokens travel to their experts one by one."""
 

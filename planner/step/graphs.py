@@ -1,7 +1,7 @@
 """Decode steps replayed from captured graphs: computed for a captured size, not for the batch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ from planner.ops import Real
 
 if TYPE_CHECKING:
     from planner.step.model import StepModel
+
+
+PaddingTo = Literal["tokens", "one", "none"]
+"""To experts as tokens do; to those of one sequence, for all padding is copies of it; to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class CapturedGraphs:
     """Tokens of steps that compute prompts, rising; empty: those run without graphs."""
     holds_head: bool = True
     """The output projection is part of the graph; else it runs on real rows."""
-    routes_padding: bool = True
-    """Padding rows are sent to experts like tokens."""
+    to_experts: PaddingTo = "tokens"
+    """Where padding rows go."""
 
     def holds(self, sequences: Real) -> NDArray[np.bool_]:
         """Whether a graph holds a decode step of so many sequences."""
@@ -42,6 +46,16 @@ class CapturedGraphs:
     def padded(self, sequences: Real) -> Real:
         """Sequences that a decode step of so many computes."""
         return padded_to(self.sizes, sequences)
+
+    def sent(self, sequences: Real, padded: Real) -> Real:
+        """Sequences whose tokens experts compute, out of ``padded`` with so many real ones.
+
+        Copies of one sequence touch the experts of one; their further rows are not counted.
+        """
+        if self.to_experts == "tokens":
+            return padded
+        alike = self.to_experts == "one"
+        return sequences + alike * (np.greater(padded, sequences) * 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +100,9 @@ def computed(model: "StepModel", sequences: Real) -> Computed:
     pp = model.shard.pp
     size = pp * graphs.padded(sequences / pp)
     rows = size * q if graphs.holds_head else own
-    sent = size if graphs.routes_padding else sequences
+    sent = pp * graphs.sent(everyone / pp, size * dp / pp)
     launch_s = np.where(graphs.holds(sequences / pp), 0.0, eager_s(model))
-    return Computed(size, size * q, sent * q * dp, sent * dp, rows, launch_s)
+    return Computed(size, size * q, sent * q, sent, rows, launch_s)
 
 
 def rows_s(model: "StepModel", sequences: Real) -> Real:

@@ -109,10 +109,12 @@ def _sizes(step: StepModel, trace: Trace) -> _Sizes:
     alone = (trace.prefill == 0) & (seqs > 0)
     held = alone & graphs.holds(trace.most_sequences / step.shard.pp)
     found = computed(step, trace.most_sequences)
+    dp, pp = step.shard.attention_dp, step.shard.pp
+    sent = pp * graphs.sent(group / pp, np.asarray(found.sequences) * dp / pp)
     return _Sizes(
         np.where(held, found.tokens, seqs),
         np.where(held & graphs.holds_head, found.rows, seqs),
-        np.where(held & graphs.routes_padding, found.group_tokens, group),
+        np.where(held, sent, group),
         alone & ~held,
     )
 
@@ -135,7 +137,7 @@ def _with_prompts(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     held = trace.most_tokens / pp <= graphs.mixed_tokens[-1]
     padded = pp * np.asarray(padded_to(graphs.mixed_tokens, trace.most_tokens / pp))
     together = np.where(held, padded, own)
-    if not graphs.routes_padding:
+    if graphs.to_experts != "tokens":
         return together, sent
     return together, np.where(held, step.shard.attention_dp * padded, sent)
 

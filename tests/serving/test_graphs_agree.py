@@ -30,12 +30,13 @@ from tests.serving.test_engines_agree import (
 KINDS = {
     "whole decode steps": ((2, 4), GraphRules()),
     "mixed steps too": ((1, 4, 8, 24), GraphRules(mixed_steps=True, counted="tokens")),
+    "copies of one": ((2, 5), GraphRules(padding_alike=True)),
     "padding at home": ((1, 3, 6), GraphRules(padding_stays_home=True, captures_running=True)),
 }
 SHAPES = {1: {"attention_tp": 2, "moe_tp": 2}, 2: {"attention_dp": 2, "moe_ep": 2}}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def timing_of(kind: str, ranks: int, overlap: str) -> TableTiming:
     sizes, rules = KINDS[kind]
     overheads = EngineOverheads(

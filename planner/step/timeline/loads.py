@@ -200,11 +200,15 @@ def step_work(model: StepModel, load: Load, prefill: bool, experts: Experts) -> 
         tokens = np.full_like(x, float(size.tokens) / shard.pp)
     if shard.pp > 1:
         tokens, real = np.maximum(tokens, 1.0), np.maximum(real, 1.0)
-    sent = real if held and model.graphs and not model.graphs.routes_padding else tokens
+    sent = float(tokens.sum()) / shard.attention_tp
+    if held and model.graphs is not None:
+        q = model.query_tokens
+        there = float(real.sum()) / shard.attention_tp / q
+        sent = q * float(model.graphs.sent(there, sent / q))
     layers = max(1, round(shard.moe.layers)) if shard.moe else 0
 
     def cut(parts: int) -> RankWork:
-        group = float(sent.sum()) / shard.attention_tp / parts
+        group = sent / parts
         pairs, touched = (np.repeat(each, shard.moe_tp, axis=1) for each in experts(group, layers))
         return RankWork((x / parts, y / parts, z / parts), tokens / parts, pairs, touched, group)
 
