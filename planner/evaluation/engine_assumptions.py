@@ -4,6 +4,7 @@ from planner.evaluation.fitted import expected_error, kernels_from, unseen
 from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
+from planner.step.graphs import PaddingTo, eager_s
 
 _NEW = {
     "versions": "this version of the engine",
@@ -28,7 +29,47 @@ def engine_statements(replica: Replica) -> list[tuple[str, str, str]]:
                 "counted: time to first token at low load is a lower bound.",
             )
         )  # fmt: skip
+    found.append(("captured graphs", *_padded(replica)))
+    if engine.stream_interval_tokens > 1:
+        found.append(("streaming", engine.source, _streamed(engine)))
     return found + prefix_statements(replica)
+
+
+_TO_EXPERTS: dict[PaddingTo, str] = {
+    "tokens": "goes to experts like tokens",
+    "one": "goes to the experts of one token, whose copies it is,",
+    "none": "is not sent to experts",
+}
+
+
+def _padded(replica: Replica) -> tuple[str, str]:
+    """Source and text of what steps are padded to."""
+    engine, graphs = replica.pool.engine, replica.step.graphs
+    if graphs is None:
+        return "model", "Steps are computed at the size of their batch: no graphs to pad them to."
+    text = (
+        f"A decode step is padded to the next of {len(graphs.sizes)} captured batch sizes, at most "
+        f"{graphs.sizes[-1]} sequences a rank; all ranks run the graph of the busiest. Padding "
+        f"{_TO_EXPERTS[graphs.to_experts]} and reads no cache."
+    )
+    if graphs.mixed_tokens:
+        text += f" Steps with prompts are padded, too, up to {graphs.mixed_tokens[-1]:,} tokens."
+    if graphs.sizes[-1] < replica.pool.limits.max_sequences:
+        launch_s = eager_s(replica.step)
+        text += (
+            f" Larger batches run without a graph: {1000 * launch_s:.3g} ms more, the host's time "
+            "of a step with prompts."
+            if launch_s
+            else " Larger batches run without a graph; what their launches take is not known."
+        )
+    return engine.source, text
+
+
+def _streamed(engine: EngineSpec) -> str:
+    return (
+        f"Clients get the first token at once, then {engine.stream_interval_tokens} at a time: "
+        "gaps (ITL) are between two such parts. No host time is taken to be saved by it."
+    )
 
 
 def _admits(engine: EngineSpec) -> str:

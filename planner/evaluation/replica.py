@@ -9,6 +9,7 @@ from planner.comm import with_exchange
 from planner.errors import InfeasibleError, InputError
 from planner.evaluation.factors import with_factors
 from planner.evaluation.fitted import Mode, with_fitted
+from planner.evaluation.graphs import captured
 from planner.evaluation.timing import PowerModel, TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
@@ -24,6 +25,7 @@ from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware
 from planner.step import StepModel
 from planner.step.draft import draft
+from planner.step.graphs import computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,11 @@ class Replica:
 
     def timing(self) -> TableTiming:
         """Tables of step times.  Building them takes milliseconds; they are not kept."""
-        limits = self.pool.limits
+        limits, q = self.pool.limits, self.step.query_tokens
+        padded = int(computed(self.step, float(limits.max_sequences)).tokens)
         return TableTiming(
             self.step,
-            limits.max_step_tokens + self.step.query_tokens * limits.max_sequences,
+            limits.max_step_tokens + max(padded, q * limits.max_sequences),
             self.pool.parallelism.attention_dp,
             self.power() or PowerModel(0, 0.0, 0.0, 0.0),
         )
@@ -82,6 +85,8 @@ class Replica:
             poll_steps=engine.poll_steps,
             polls_ahead=engine.polls_ahead,
             balance_steps=engine.balance_steps,
+            stream_interval_tokens=engine.stream_interval_tokens,
+            stream_counts_first=engine.stream_counts_first,
             role=role,
             prefix_cache=self.pool.prefix_cache is not None,
             rank_router="prefix_aware" if self.pool.router in BY_PREFIX else "least_requests",
@@ -137,6 +142,7 @@ def build(
         calibration = with_exchange(hardware.calibration, pool.exchange)
         hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
+    drafts = draft(model, pool)
     step = StepModel(
         local,
         hardware.system,
@@ -146,8 +152,11 @@ def build(
         _hot_rank(model, hardware.system, pool, routing),
         pool.overlap,
         pool.fused_norm,
-        draft(model, pool),
+        drafts,
         overheads=pool.engine.overheads,
+        graphs=captured(
+            pool, hardware.accelerator, drafts.query_tokens if drafts else 1, local.uses_all_to_all
+        ),
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]

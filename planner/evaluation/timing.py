@@ -12,9 +12,11 @@ from planner.evaluation.attention import (
     dot,
     prefill_cores,
 )
+from planner.evaluation.graphs import NO_GRAPH, PaddedSizes, Size
 from planner.evaluation.overlap_tables import SlotTables
 from planner.serving.timing import RankLoad, Segment, overtaking_steps
 from planner.step import StepModel
+from planner.step.graphs import rows_s
 
 FloatArray = NDArray[np.float64]
 
@@ -51,6 +53,11 @@ class TableTiming:
     _cut_prompts: list[tuple[PrefillCore, ...]] = field(init=False)
     """The same while traffic of another micro-batch holds multiprocessors."""
     _slots: dict[bool, SlotTables] = field(init=False)
+    _padded: PaddedSizes | None = field(init=False)
+    _row_s: float = field(init=False)
+    """Host time of a decoding sequence's rows. [s]"""
+    _own: list[float] = field(init=False)
+    """Work of a rank's sequences beside attention cores, where nothing is padded. [s]"""
 
     def __post_init__(self) -> None:
         overheads, host_s = self.model.overheads, self.model.overhead_s
@@ -93,6 +100,11 @@ class TableTiming:
             for prefill in (False, True)
             if model.scheduled
         }
+        self._row_s = float(rows_s(model, 1.0))
+        self._padded, q = PaddedSizes.of(model), self._query_tokens
+        rows = np.asarray(self._tokens)[::q] + np.asarray(self._head)[::q]
+        n = len(rows)
+        self._own = (np.asarray(self._drafts)[:n] + rows + self._row_s * own[:n]).tolist()
 
     def segment(self, ranks: list[RankLoad], epoch: int = 0) -> Segment:
         """Return the stretch that starts with these loads.
@@ -101,25 +113,31 @@ class TableTiming:
         token takes its part of the step, prompts computed in between take their time once.
         """
         whole = ranks[0] if len(ranks) == 1 else _together(ranks)
-        group, new = whole.sequences, whole.prefill_tokens
-        time, slope, valid, without = self._step(ranks, group, new)
-        compute, memory = self._ideal_s(whole, len(ranks))
+        size = self._padded.of_step(ranks) if self._padded else NO_GRAPH
+        time, slope, valid, without = self._step(ranks, whole, size)
+        compute, memory = self._ideal_s(whole, len(ranks), size)
         power = self.power.replica_w(compute / time, memory / time)
         tokens, prefill_s = self.model.tokens_per_step, 0.0
-        if new:
+        if whole.prefill_tokens:
             prefill_s, valid = max(0.0, time - without), 1
         first_s = time if tokens == 1.0 else without / tokens + (time - without)
         return Segment(first_s, slope / tokens, valid, 0.0, prefill_s, power)
 
-    def _step(self, ranks: list[RankLoad], group: int, new: int) -> tuple[float, float, int, float]:
+    def _step(
+        self, ranks: list[RankLoad], whole: RankLoad, size: Size
+    ) -> tuple[float, float, int, float]:
         """Time of a step, slope, validity, and its time without prompts (all, if none). [s]"""
         if self._slots and self._cuts(ranks):
-            return self._in_slots(ranks, group, new)
-        busy, slope, valid, decode_only = self._slowest(ranks)
-        time, slope, valid = self._with_experts(group, new, (busy, slope, valid))
+            return self._in_slots(ranks, whole, size)
+        busy, slope, valid, decode_only = self._slowest(ranks, size)
+        sequences, new = whole.sequences, whole.prefill_tokens
+        time, slope, valid = self._with_experts(sequences, new, size, (busy, slope, valid))
         if not new:
             return time, slope, valid, time
-        without = self._with_experts(group, 0, (decode_only, 0.0, 1))[0] if group else 0.0
+        if not sequences:
+            return time, slope, 1, 0.0
+        alone = size.without or size
+        without = self._with_experts(sequences, 0, alone, (decode_only, 0.0, 1))[0]
         return time, slope, 1, without
 
     def _cuts(self, ranks: list[RankLoad]) -> bool:
@@ -129,33 +147,41 @@ class TableTiming:
         return most >= self._slots[prefill].micro_batches
 
     def _in_slots(
-        self, ranks: list[RankLoad], group: int, new: int
+        self, ranks: list[RankLoad], whole: RankLoad, size: Size
     ) -> tuple[float, float, int, float]:
         """:meth:`_step` under a policy with slots: every stage waits for its slowest rank."""
-        time, slope, valid = self._slots_s(ranks, group, new)
-        if not new:
+        time, slope, valid = self._slots_s(ranks, whole, size)
+        if not whole.prefill_tokens:
             return time, slope, valid, time
         without = 0.0
-        if group:
+        if whole.sequences:
             decoding = [replace(load, prefill_tokens=0, prompts_finished=0) for load in ranks]
-            without = self._step(decoding, group, 0)[0]
+            alone = RankLoad(whole.sequences)
+            without = self._step(decoding, alone, size.without or size)[0]
         return time, slope, 1, without
 
-    def _slots_s(self, ranks: list[RankLoad], group: int, new: int) -> tuple[float, float, int]:
-        q, slots = self.model.query_tokens, self._slots[new > 0]
+    def _slots_s(
+        self, ranks: list[RankLoad], whole: RankLoad, size: Size
+    ) -> tuple[float, float, int]:
+        q, new = self._query_tokens, whole.prefill_tokens
+        slots, busiest = self._slots[new > 0], max(load.sequences for load in ranks)
         core, slope, valid = self._slowest_core(ranks, 1)
         part, up, own = self._slowest_core(ranks, slots.micro_batches)
         valid = min(valid, own)
-        most = max(q * load.sequences + load.prefill_tokens for load in ranks)
-        rows = max(q * load.sequences + load.prompts_finished for load in ranks)
-        time, total, own = slots.layers(most, q * group + new, (core, slope), (part, up))
+        most = size.tokens or size.tokens_with_prompts
+        most = most or max(q * load.sequences + load.prefill_tokens for load in ranks)
+        rows = size.rows or max(q * load.sequences + load.prompts_finished for load in ranks)
+        group, sequences = self._sent(whole.sequences, new, size)
+        time, total, own = slots.layers(most, group, (core, slope), (part, up))
         valid = min(valid, own)
-        after = self._head[rows] + self._draft_experts[group]
-        after += self._drafts[max(load.sequences for load in ranks)] if group else 0.0
+        after = self._head[rows] + self._row_s * busiest
+        if whole.sequences:
+            after += self._drafts[size.sequences or busiest]
+            after += self._draft_experts[sequences]
         if new and self.model.draft:
             after += self._draft_prompt[0][max(load.prefill_tokens for load in ranks)]
             after += self._draft_prompt[1][new]
-        time += after + self._overhead_s[new > 0]
+        time += after + self._overhead_s[new > 0] + size.launch_s
         if self.model.draft is None:
             return time, total, valid
         drafting, more, own = self._slowest_core(ranks, 1, drafts=True)
@@ -190,11 +216,11 @@ class TableTiming:
             time, valid = time + _prompting(forms, load, cuts), 1
         return time, slope, valid
 
-    def _slowest(self, ranks: list[RankLoad]) -> tuple[float, float, int, float]:
+    def _slowest(self, ranks: list[RankLoad], size: Size) -> tuple[float, float, int, float]:
         """Time, slope and validity of the slowest rank's own work, and its time without prefill."""
         if len(ranks) == 1:
-            return self._rank(ranks[0])
-        rows = [self._rank(load) for load in ranks if load.sequences or load.prefill_tokens]
+            return self._rank(ranks[0], size)
+        rows = [self._rank(load, size) for load in ranks if load.sequences or load.prefill_tokens]
         best, slope, _, decode = max(rows)
         valid = 1 << 62
         for time, own, limit, without in rows:
@@ -204,38 +230,58 @@ class TableTiming:
             decode = max(decode, without)
         return best, slope, valid, decode
 
-    def _rank(self, load: RankLoad) -> tuple[float, float, int, float]:
-        s, q, drafting = load.sequences, self._query_tokens, 0.0
-        core, slope, valid = 0.0, 0.0, 1 << 62
+    def _rank(self, load: RankLoad, size: Size) -> tuple[float, float, int, float]:
+        """One rank's own work, its slope and validity, and the work without prompts."""
+        s, cores, slope, valid = load.sequences, 0.0, 0.0, 1 << 62
+        decode = without = 0.0
         if s:
-            core, slope, valid = _decoding(self._cores, load, 1)
+            cores, slope, valid = _decoding(self._cores, load, 1)
             if self.model.draft:
                 drafting, more, limit = _decoding(self._draft_cores, load, 1)
-                drafting, slope, valid = drafting + self._drafts[s], slope + more, min(valid, limit)
-        s *= q
-        decode = core + drafting + self._tokens[s] + self._head[s] if s else 0.0
-        new = load.prefill_tokens
-        if not new:
-            return decode, slope, valid, decode
+                cores, slope, valid = cores + drafting, slope + more, min(valid, limit)
+            if size.sequences:  # decoding alone, in a graph
+                decode = cores + self._padded_own(s, size)
+                return decode, slope, valid, decode
+            decode = without = cores + self._own[s]
+            if size.without is not None and size.without.sequences:
+                without = cores + self._padded_own(s, size.without)
+        if load.prefill_tokens:
+            return decode + self._prefill_factor * self._prompt_own(load, size), slope, 1, without
+        if not size.tokens_with_prompts:
+            return decode, slope, valid, without
+        more = self._tokens[size.tokens_with_prompts] - self._tokens[self._query_tokens * s]
+        return decode + self._prefill_factor * more, slope, 1, without
+
+    def _padded_own(self, s: int, size: Size) -> float:
+        """Work of a rank's ``s`` sequences in a graph, beside attention cores. [s]"""
+        padded = size.sequences
+        own = self._own[padded] - self._row_s * (padded - s)
+        if size.rows:
+            return own
+        return own + self._head[self._query_tokens * s] - self._head[size.tokens]
+
+    def _prompt_own(self, load: RankLoad, size: Size) -> float:
+        """What a step with prompts takes on a rank beside its decoding, before the factor. [s]"""
+        new, s = load.prefill_tokens, self._query_tokens * load.sequences
         own = self._prompts[new] + _prompting(self._prefill, load, 1)
+        own += self._row_s * load.prompts_finished
         if self.model.draft:
             own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
-        own += self._tokens[s + new] + self._head[s + load.prompts_finished]
-        if s:
-            own -= self._tokens[s] + self._head[s]
-        return decode + self._prefill_factor * own, slope, 1, decode
+        own += self._tokens[size.tokens_with_prompts or s + new]
+        own += self._head[s + load.prompts_finished]
+        return own - (self._tokens[s] + self._head[s]) if s else own
 
     def _with_experts(
-        self, sequences: int, new: int, rank: tuple[float, float, int]
+        self, sequences: int, new: int, size: Size, rank: tuple[float, float, int]
     ) -> tuple[float, float, int]:
         """Add experts, exposed communication and host time to the slowest rank's work."""
         busy, slope, valid = rank
-        group = self._query_tokens * sequences + new
-        busy += self._experts[new > 0][group] + self._draft_experts[sequences]
+        group, sent = self._sent(sequences, new, size)
+        busy += self._experts[new > 0][group] + self._draft_experts[sent]
         if new:
             busy += self._draft_prompt[1][new]
         hideable = self._hideable[new > 0][group]
-        total = busy + hideable + self._overhead_s[new > 0]
+        total = busy + hideable + self._overhead_s[new > 0] + size.launch_s
         hidden = self.model.overlap_share * hideable
         if hidden <= busy:
             return total - hidden, slope, valid
@@ -243,10 +289,18 @@ class TableTiming:
             valid = min(valid, overtaking_steps(hidden - busy, slope))
         return total - busy, 0.0, valid
 
-    def _ideal_s(self, whole: RankLoad, ranks: int) -> tuple[float, float]:
+    def _sent(self, sequences: int, new: int, size: Size) -> tuple[int, int]:
+        """Tokens of all ranks that experts compute, and sequences among them."""
+        if size.group_tokens:
+            return size.group_tokens, size.group_sequences or sequences
+        if size.one_more and size.sequences * self.ranks > sequences:
+            sequences += self.model.shard.pp
+        return self._query_tokens * sequences + new, sequences
+
+    def _ideal_s(self, whole: RankLoad, ranks: int, size: Size) -> tuple[float, float]:
         """Seconds a device's matrix units and memory would be busy at stated peaks, mean rank."""
         table = self._ideal
-        group = self._query_tokens * whole.sequences + whole.prefill_tokens
+        group = self._sent(whole.sequences, whole.prefill_tokens, size)[0]
         own = -(-group // ranks)
         compute = table["experts_compute"][group] + table["tokens_compute"][own]
         memory = table["experts_memory"][group] + table["tokens_memory"][own]

@@ -30,7 +30,8 @@ def engine_names() -> list[str]:
 def with_engine(deployment: Any, field: str = "deployment") -> Any:
     """Replace names of engines in a deployment as written, and fill in what they bring.
 
-    That is limits, and overheads fitted to measured runs.
+    That is limits, and overheads fitted to measured runs.  ``{base: NAME, …}`` is that engine with
+    what is written beside.
 
     Parameters
     ----------
@@ -50,13 +51,13 @@ def with_engine(deployment: Any, field: str = "deployment") -> Any:
     if roles:
         common = {"engine": pool.pop("engine")} if "engine" in pool else {}
         return pool | {name: with_engine(common | pool[name], f"{field}.{name}") for name in roles}
-    if isinstance(pool.get("engine"), str):
-        engine = _fitted(pool["engine"], f"{field}.engine")
-        own = engine.limits.model_dump(exclude_none=True)
+    if _names_one(pool.get("engine")):
+        engine = _written_out(pool["engine"], f"{field}.engine")
+        own = {name: value for name, value in engine["limits"].items() if value is not None}
         limits = pool.get("limits") or {}
         if isinstance(limits, Mapping):
             pool["limits"] = own | dict(limits)
-        pool["engine"] = engine.model_dump(mode="json")
+        pool["engine"] = engine
     return pool
 
 
@@ -70,11 +71,24 @@ def with_engines(space: Any) -> Any:
     """
     if not isinstance(space, Mapping) or not isinstance(space.get("engines"), list | tuple):
         return space
-    engines = [
-        _fitted(e, "space.engines").model_dump(mode="json") if isinstance(e, str) else e
-        for e in space["engines"]
-    ]
+    engines = [_written_out(e, "space.engines") if _names_one(e) else e for e in space["engines"]]
     return {**space, "engines": engines}
+
+
+def _names_one(engine: Any) -> bool:
+    """Whether an engine is a shipped one: its name, or ``base:`` and what is otherwise."""
+    return isinstance(engine, str) or (isinstance(engine, Mapping) and "base" in engine)
+
+
+def _written_out(engine: Any, field: str) -> dict[str, Any]:
+    """A shipped engine as plain data, with what is otherwise; parts of a part one by one."""
+    changed = {} if isinstance(engine, str) else dict(engine)
+    name = engine if isinstance(engine, str) else changed.pop("base")
+    found = _fitted(str(name), field).model_dump(mode="json")
+    for key, value in changed.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = {**found[key], **value} if both else value
+    return found
 
 
 def _fitted(name: str, field: str) -> EngineSpec:

@@ -48,6 +48,10 @@ class ReplicaConfig:
     balance_steps: int = 0
     """Decode steps for which prompts wait until every rank has one, so that no rank idles while
     others compute prompts; 0: they do not wait."""
+    stream_interval_tokens: int = 1
+    """Tokens sent to the client at once, after the first."""
+    stream_counts_first: bool = True
+    """After the first token ``k`` more are sent, and so on; else up to the ``k``-th."""
     role: Role = "both"
     prefix_cache: bool = False
     """Each rank keeps the KV of prompts for others that start alike, as a stream names them."""
@@ -57,7 +61,7 @@ class ReplicaConfig:
     def __post_init__(self) -> None:
         for name in (
             "ranks", "max_sequences", "max_step_tokens", "kv_capacity_tokens",
-            "decode_steps_between_prefills", "room_steps", "poll_steps",
+            "decode_steps_between_prefills", "room_steps", "poll_steps", "stream_interval_tokens",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError("", name, f"must be at least 1, got {getattr(self, name)}")

@@ -4,6 +4,7 @@ from collections.abc import MutableSequence
 from heapq import heapify, heappop, heappush
 
 from planner.serving.config import ReplicaConfig
+from planner.serving.streaming import Deliveries
 from planner.serving.timing import RankLoad
 
 NEVER = 1 << 62
@@ -32,6 +33,7 @@ class Decoding:
         "_slots",
         "_starts",
         "_swapped",
+        "deliveries",
         "free_kv_tokens",
         "free_slots",
         "load",
@@ -46,6 +48,11 @@ class Decoding:
         """Steps decoded so far."""
         self.next_step = NEVER
         """Number of the step before which a sequence finishes or its context reaches the cap."""
+        self.deliveries: Deliveries | None = None
+        """What was sent to clients, where several tokens are sent at once."""
+        if config.stream_interval_tokens > 1 and config.role != "prefill":
+            lead = int(config.stream_counts_first)
+            self.deliveries = Deliveries(config.stream_interval_tokens, lead)
         self.free_slots = self._slots = config.slots
         self.free_kv_tokens = config.kv_capacity_tokens
         """KV not reserved, where whole answers are reserved. [tokens]"""
@@ -86,6 +93,8 @@ class Decoding:
         load, cap, step = self.load, self._cap, self.step
         context = self._prompts[request]
         finish = step + self._answers[request] - 1
+        if self.deliveries is not None:
+            self.deliveries.begun.append(request)
         heappush(self._running, (finish, request))
         self._finish_sum += finish + 1
         if self._grows:

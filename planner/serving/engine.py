@@ -63,6 +63,7 @@ class Replica:
         "_start_s",
         "_steps",
         "_stopped",
+        "_streams",
         "_swaps",
         "_timer",
         "meter",
@@ -82,6 +83,7 @@ class Replica:
         self._balances, self._holding, self._held_steps = config.balance_steps > 0, False, 0
         self._alone = not (self._several or self._balances)
         self._delivers = config.role != "prefill"
+        self._streams = self._delivers and config.stream_interval_tokens > 1
         self._ranks = ranks_of(config, site.ledger, number)
         self._loads = [rank.view for rank in self._ranks]
         self._balancer = balancer(config.rank_router, config.ranks)
@@ -152,7 +154,7 @@ class Replica:
             if whole:
                 self._count(self._segment, whole)
                 for rank in self._ranks:
-                    rank.advance(whole)
+                    self._advance(rank, whole)
             broken_s = now_s - self._start_s - self._segment.elapsed_s(whole)
             self.meter.busy_s += broken_s
             self.meter.energy_j += self._segment.power_w * broken_s
@@ -199,6 +201,8 @@ class Replica:
         if self._inbox and self._polled:
             self._read_inbox()
         left = self._plan(now_s)
+        if self._streams:
+            self._joined(now_s)
         if not left:
             if self._inbox:  # idle: the scheduler looks at once
                 self._polled, self._since_poll = True, 0
@@ -206,6 +210,16 @@ class Replica:
             return
         if self._ahead and self._polled and self._inbox:  # a step with prompts: they join the next
             self._read_inbox()
+        segment = self._stretch()
+        steps = left if left < segment.valid_steps else segment.valid_steps
+        if self._inbox:
+            steps = min(steps, self._poll - self._since_poll)
+        self._segment = segment
+        self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
+        self._arm(segment, steps)
+
+    def _stretch(self) -> Segment:
+        """Ask what the steps as planned take."""
         segment = self._segment_of(self._loads)
         if self._factor != 1.0:
             segment = scaled(segment, self._factor)
@@ -213,12 +227,7 @@ class Replica:
             swapped = max(rank.swapped_tokens for rank in self._ranks)
             if swapped:
                 segment = delayed(segment, swapped * self._site.config.swap_s_per_token)
-        steps = left if left < segment.valid_steps else segment.valid_steps
-        if self._inbox:
-            steps = min(steps, self._poll - self._since_poll)
-        self._segment = segment
-        self._start_s, self._steps, self._cuttable = now_s, steps, steps > 1
-        self._arm(segment, steps)
+        return segment
 
     def _read_inbox(self) -> None:
         for rank, request in self._inbox:
@@ -301,12 +310,21 @@ class Replica:
                 if times[request] != times[request]:
                     times[request] = now_s
 
+    def _joined(self, now_s: float) -> None:
+        """Count first tokens, and others, of sequences that begin to decode with this step."""
+        for rank in self._ranks:
+            if rank.deliveries is not None:
+                rank.deliveries.joined(now_s, rank.step, self.meter)
+
     def _preempt(self, rank: Scheduler, now_s: float) -> None:
         counts, first_s = self._site.ledger.preempted, self._site.ledger.first_token_s
+        if rank.deliveries is not None:
+            rank.deliveries.joined(now_s, rank.step, self.meter)
+            rank.deliveries.put_back(rank.preempted, rank.step)
         for request in rank.preempted:
             self.meter.preempted += 1
             counts[request] = counts.get(request, 0) + 1
-            if first_s[request] == first_s[request]:
+            if not self._streams and first_s[request] == first_s[request]:
                 self._paused_s.setdefault(request, now_s - rank.stalled_s(request))
 
     def _arm(self, segment: Segment, steps: int) -> None:
@@ -340,7 +358,7 @@ class Replica:
             self._held_steps = self._held_steps + steps if self._holding else 0
         several = self._several
         for rank in self._ranks:
-            started, finished = rank.advance(steps)
+            started, finished = self._advance(rank, steps)
             if started and self._delivers:
                 self._first_tokens(started, now_s)
             for request in finished:
@@ -348,6 +366,15 @@ class Replica:
                     self._balancer.release(self._rank_of.pop(request), 0)
                 site.done(self._number, request, now_s)
         self._begin(now_s)
+
+    def _advance(self, rank: Scheduler, steps: int) -> tuple[list[int], list[int]]:
+        """Run a rank's part of ``steps`` steps of the stretch in progress."""
+        before = rank.step
+        done = rank.advance(steps)
+        if rank.deliveries is not None and self._segment is not None:
+            decoded = before, rank.step - before
+            rank.deliveries.ran(self._segment, self._start_s, decoded, done[1], self.meter)
+        return done
 
     def _first_tokens(self, started: list[int], now_s: float) -> None:
         first_s = self._site.ledger.first_token_s
@@ -360,19 +387,14 @@ class Replica:
     def _count(self, segment: Segment, steps: int) -> None:
         """Count ``steps`` steps of the stretch in progress."""
         meter = self.meter
+        if self._streams:
+            meter.add_work(segment, steps, self._sequences, self._held_tokens)
+            return
         if not (self._separate or self._late):
             meter.add(segment, self._start_s, steps, self._sequences, self._held_tokens)
             return
         meter.add_work(segment, steps, self._sequences, self._held_tokens)
-        first_s = segment.elapsed_s(1)
         waited, self._late = self._late, []
         for rank in self._ranks:
             waited += rank.standing(segment.elapsed_s(steps))
-        late = 0
-        for count, waited_s in waited:
-            late += count
-            meter.add_gap(first_s + waited_s, self._start_s + first_s, count)
-        if self._sequences > late:
-            meter.add_gaps(segment, self._start_s, 0, 1, self._sequences - late)
-        if steps > 1 and self._sequences:
-            meter.add_gaps(segment, self._start_s, 1, steps, self._sequences)
+        meter.add_gaps_after(waited, segment, self._start_s, steps, self._sequences)

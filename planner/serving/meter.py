@@ -12,8 +12,9 @@ class Meter:
     """Sums over stretches, exact; the gaps between tokens also as a histogram.
 
     A decode step gives each of its sequences one token, so its time is the gap between two tokens
-    of each of them, but for those that stood still before it.  Gaps that end after
-    ``gaps_from_s`` count.
+    of each of them, but for those that stood still before it.  Where several tokens are sent at
+    once, gaps are those between two that were sent (:mod:`planner.serving.streaming`).  Gaps that
+    end after ``gaps_from_s`` count.
     """
 
     __slots__ = (
@@ -91,6 +92,25 @@ class Meter:
             self.gap_sum_s += count * gap_s
             index = math.floor(math.log(gap_s) / BIN_WIDTH)
             self.gap_bins[index] = self.gap_bins.get(index, 0) + count
+
+    def add_gaps_after(
+        self, waited: list[tuple[int, float]], segment: Segment, start_s: float, steps: int,
+        sequences: int,
+    ) -> None:  # fmt: skip
+        """Count the gaps of a stretch before which some sequences stood still.
+
+        Parameters
+        ----------
+        waited : (sequences, for how long they stood [s]).
+        """
+        first_s, late = segment.elapsed_s(1), 0
+        for count, waited_s in waited:
+            late += count
+            self.add_gap(first_s + waited_s, start_s + first_s, count)
+        if sequences > late:
+            self.add_gaps(segment, start_s, 0, 1, sequences - late)
+        if steps > 1 and sequences:
+            self.add_gaps(segment, start_s, 1, steps, sequences)
 
     def add_gaps(
         self, segment: Segment, start_s: float, first: int, steps: int, sequences: int

@@ -23,10 +23,12 @@ class PlainSequence:
     cached: int
     """Tokens in the cache."""
     produced: int = 0
+    told: int = 0
+    """Tokens produced since it came here, whether it was preempted meanwhile or not."""
     chunk: int = 0
     """Prompt tokens computed in this step."""
     began: int = 0
-    last_token_s: float = math.nan
+    last_sent_s: float = math.nan
     swapped: bool = False
     again: bool = False
     """Preempted: to be computed again, in a decode pool too."""
@@ -38,6 +40,12 @@ class PlainSequence:
     def decoding(self) -> bool:
         """Whether its prompt is computed."""
         return self.produced > 0
+
+    def sends(self, config: ReplicaConfig) -> bool:
+        """Whether what it has produced goes to the client now."""
+        if self.told == 1 or self.produced == self.answer:
+            return True
+        return (self.told - config.stream_counts_first) % config.stream_interval_tokens == 0
 
 
 @dataclass

@@ -239,7 +239,8 @@ class PlainReplica:
             if config.role == "decode" and not (one.swapped or one.again):
                 if math.isnan(ledger.first_token_s[one.request]):
                     ledger.first_token_s[one.request] = now_s
-                one.produced, one.cached, one.last_token_s = 1, one.prompt, now_s
+                one.produced, one.cached, one.last_sent_s = 1, one.prompt, now_s
+                one.told = 1
                 self._number_start(rank, one)
             elif one.swapped:
                 rank.moved += one.cached
@@ -344,11 +345,14 @@ class PlainReplica:
         meter.kv_token_s += step_s * held
 
     def _token(self, one: _Sequence, now_s: float) -> None:
-        """Produce a token."""
+        """Produce a token, and send it with those before it when it is time."""
         one.produced += 1
-        if not math.isnan(one.last_token_s):
-            self.meter.add_gap(now_s - one.last_token_s, now_s, 1)
-        one.last_token_s = now_s
+        one.told += 1
+        if not one.sends(self._config):
+            return
+        if not math.isnan(one.last_sent_s):
+            self.meter.add_gap(now_s - one.last_sent_s, now_s, 1)
+        one.last_sent_s = now_s
 
     def _end(self, event: simpy.Event) -> None:
         if event is not self._event:

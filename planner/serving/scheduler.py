@@ -184,6 +184,8 @@ class Scheduler(Decoding):
         self.held_prompt_tokens = self._position = self._prompt_kv = self._prompt_answers = 0
         self._finish_sum = 0
         self.next_step = NEVER
+        if self.deliveries is not None:
+            self.deliveries.clear()
         return sorted(lost)
 
     # --- KV ---

@@ -35,6 +35,37 @@ class EngineLimits(Spec):
     memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
+class LargestByMemory(Spec):
+    """Largest captured batch on parts with less memory than this."""
+
+    below_gib: Annotated[float, Field(gt=0)]
+    few_devices: Count
+    """Where a replica has fewer than four devices."""
+    many_devices: Count
+
+
+class GraphRules(Spec):
+    """Which of an engine's batch sizes a deployment captures, and what is padded to them."""
+
+    counted: Literal["sequences", "tokens"] = "sequences"
+    """What the sizes count; they differ where a step verifies drafts.  Sizes that count tokens
+    end at a step's tokens."""
+    largest_over_running: Annotated[float, Field(ge=1)] | None = None
+    """No size above this many times the sequences a step can hold."""
+    captures_running: bool = False
+    """Where the list goes beyond what a rank may run at once, exactly that is captured."""
+    largest_by_memory: tuple[LargestByMemory, ...] = ()
+    """Rising; the first that applies.  None applies: the whole list."""
+    mixed_steps: bool = False
+    """Steps that compute prompts are padded, too, where the list reaches their tokens."""
+    holds_head: bool = True
+    """The output projection is captured; else it runs on real rows."""
+    padding_alike: bool = False
+    """Padding is copies of one sequence: it goes to the experts of one."""
+    padding_stays_home: bool = False
+    """Padding is not sent where tokens travel to their experts one by one."""
+
+
 class EngineSpec(Spec):
     """Scheduling of one engine.  The defaults are those of the generic engine."""
 
@@ -72,9 +103,13 @@ class EngineSpec(Spec):
     """Decode steps for which prompts wait until every attention data-parallel rank has one."""
     stream_interval_tokens: Count = 1
     """Tokens sent to the client at once, after the first."""
+    stream_counts_first: bool = True
+    """The first token, sent at once, is none of the next ones: after it ``k`` more, not up to the
+    ``k``-th."""
     graph_batch_sizes: tuple[Count, ...] = ()
     """Decode batches are padded up to the next of these (captured graphs); above the last they
-    are not."""
+    are not, and every kernel is launched by the host.  Empty: no padding, no such time."""
+    graphs: GraphRules = GraphRules()
     limits: EngineLimits = EngineLimits()
     overheads: EngineOverheads = EngineOverheads()
     """What is stated here goes before what is fitted."""
@@ -97,4 +132,6 @@ class EngineSpec(Spec):
             raise ValueError(f"swap is not known of {self.policy}; use recompute")
         if list(self.graph_batch_sizes) != sorted(set(self.graph_batch_sizes)):
             raise ValueError("graph_batch_sizes must rise")
+        if not self.graph_batch_sizes and self.graphs != GraphRules():
+            raise ValueError("graphs say how graph_batch_sizes are used; state those, too")
         return self

@@ -110,6 +110,17 @@ def _of_engine(step: Step, factor: float, host_s: float) -> Step:
     )  # fmt: skip
 
 
+def with_host(step: Step, host_s: float) -> Step:
+    """The same step with more host time. [s]
+
+    References
+    ----------
+    .. [1] :class:`planner.step.parts.Step`.
+    """
+    overhead_s = step.overhead_s + host_s
+    return replace(step, overhead_s=overhead_s, time_s=step.time_s + host_s)
+
+
 def taking(step: Step, time_s: float) -> Step:
     """The same parts, taking ``time_s`` together. [s]
 

@@ -29,7 +29,8 @@ from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
-from planner.step.layout import laid_out, prefill_laid_out, taking
+from planner.step.graphs import CapturedGraphs, Computed, computed, rows_s
+from planner.step.layout import laid_out, prefill_laid_out, taking, with_host
 from planner.step.parts import Duration, Step, total_s
 from planner.step.schedule import (
     PLAIN,
@@ -61,6 +62,8 @@ class StepModel:
     """Tokens of a sequence computed in one pass where nothing is drafted."""
     overheads: EngineOverheads = field(default_factory=EngineOverheads)
     """Host times and the factor of communication; those of kernels changed ``calibration``."""
+    graphs: CapturedGraphs | None = None
+    """What decode steps are padded to; None: nothing."""
 
     @property
     def query_tokens(self) -> int:
@@ -147,8 +150,7 @@ class StepModel:
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
         ops = layer.head_ops(self.shard, rows)
-        work = self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
-        return work + Duration(self.overheads.per_sequence_step_host_s * rows)
+        return self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
@@ -262,17 +264,18 @@ class StepModel:
         """
         seen = context_tokens if cap is None else np.minimum(context_tokens, cap)
         loads = rank_sequences, rank_sequences * context_tokens, rank_sequences * seen
-        own = rank_sequences * self.query_tokens
-        tokens = own, own * self.shard.attention_dp
-        after_s = self.head(tokens[0]).time_s + self._drafts(loads).time_s + self.overhead_s
+        size = computed(self, rank_sequences)
+        tokens = size.tokens, size.group_tokens
+        work_s = self.head(size.rows).time_s + self._drafts(size, loads).time_s
+        work_s += rows_s(self, rank_sequences)
+        after_s = work_s + self.overhead_s + size.launch_s
         core_s = total_s(self.decode_attention(*loads))
         n = self.plan(prefill=False).micro_batches if self.scheduled else 0
         cut = np.asarray(rank_sequences) >= n
         if not self.scheduled or not cut.all():
             work, hideable_s = self.experts(tokens[1], prefill=False)
             busy_s = self.tokens(tokens[0]).time_s + work.time_s + core_s
-            hidden_by_s = busy_s + after_s - self.overhead_s
-            plain_s = busy_s + self.exposed_s(hideable_s, hidden_by_s) + after_s
+            plain_s = busy_s + self.exposed_s(hideable_s, busy_s + work_s) + after_s
             if not self.scheduled:
                 return plain_s
         part_s = total_s(self.decode_attention(*(load / n for load in loads)))
@@ -308,10 +311,9 @@ class StepModel:
 
     def decode_step(self, sequences: float, context: float, cap: int | None) -> Step:
         """Lay out a decode step of ``sequences`` a rank with ``context`` tokens each."""
-        dp = self.shard.attention_dp
         seen = context if cap is None else min(context, cap)
-        tokens = sequences * self.query_tokens
-        m, group = self._micro(tokens), self._micro(tokens * dp)
+        size = computed(self, sequences)
+        m, group = self._micro(size.tokens), self._micro(size.group_tokens)
         loads = sequences, sequences * context, sequences * seen
         ops: list[Op] = [
             *self.token_ops(m),
@@ -319,7 +321,8 @@ class StepModel:
             *layer.expert_ops(self.shard, group, self.hot),
         ]
         comms = [*self.token_comms(m), *self.expert_comms(group, prefill=False)]
-        step = laid_out(self, ops, comms, tokens, self._drafts(loads))
+        step = laid_out(self, ops, comms, float(size.rows), self._drafts(size, loads))
+        step = with_host(step, float(rows_s(self, sequences) + size.launch_s))
         if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
             return step
         return taking(step, float(self.decode_step_s(sequences, context, cap)))
@@ -330,11 +333,9 @@ class StepModel:
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
         return prefill_laid_out(self, tokens, prompts, (pairs, capped))
 
-    def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
+    def _drafts(self, size: Computed, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
-        sequences = loads[0]
-        group = sequences * self.shard.attention_dp
-        drafts = self.drafting(sequences) + self.drafting_experts(group)
+        drafts = self.drafting(size.sequences) + self.drafting_experts(size.group_sequences)
         return sum(self.draft_attention(*loads), drafts)
 
     @property

@@ -75,6 +75,8 @@ class Explanation:
     sides: tuple[Side, ...]
     alone_ttft_s: float | None
     """Predicted time to first token of a single client: without anyone to wait for. [s]"""
+    padding: float = 1.0
+    """Sequences computed over sequences there, mean over decode steps."""
 
     @property
     def prefill_apart(self) -> bool:
@@ -87,6 +89,7 @@ class Explanation:
             "id": self.run.id,
             "seen": self.seen,
             "alone_ttft_s": self.alone_ttft_s,
+            "padding": self.padding,
             "sides": [
                 asdict(side) | {
                     "relative_error": side.relative_error, "factor_needed": side.factor_needed,
@@ -114,7 +117,8 @@ def explain(run: Run, prediction: Prediction, stored: OverheadsFit) -> Explanati
             ("mean_ttft_s", prediction.ttft_parts_s, prediction.ttft_sensitivity, OF_TTFT),
         )
     )
-    return Explanation(run, prediction.seen, sides, _alone(run, stored))
+    alone_s = _alone(run, stored)
+    return Explanation(run, prediction.seen, sides, alone_s, prediction.padding)
 
 
 def _pair(ends: list[float] | None) -> tuple[float, float] | None:
@@ -152,6 +156,11 @@ def lines(found: Explanation) -> list[str]:
         text.append(_goes_to(side))
         if side.moves:
             text.append(_moved_by(side))
+    if found.padding > 1:
+        text.append(
+            f"Decode steps compute {found.padding - 1:.1%} more sequences than they have: padding "
+            "to captured graphs."
+        )
     if found.alone_ttft_s is not None:
         ttft = found.sides[1].predicted_s
         waits = max(0.0, ttft - found.alone_ttft_s)

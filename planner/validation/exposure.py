@@ -6,6 +6,7 @@ seconds), and so is the time to first token: linear in what an engine fit looks 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from planner.ops import Comm, Op, collectives, layer
 from planner.roofline import achieved, op_time
 from planner.specs.overheads import EngineOverheads
 from planner.step import StepModel
+from planner.step.graphs import computed, padded_to
 from planner.validation.replay import Replay
 from planner.validation.trace import Trace
 
@@ -67,23 +69,77 @@ def components(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
     context, capped = trace.context + grown, trace.capped + grown
     new, prompts, group = trace.prefill, trace.prompts, trace.group_sequences
     has, busy = new > 0, seqs > 0
-    decode = _own(step, seqs, seqs) * busy[:, None]
+    size = _sizes(step, trace)
+    decode = _own(step, size.tokens, size.rows) * busy[:, None]
     cores = step.decode_attention_ops(seqs, context, capped)
     decode += _sum(step, cores, (), len(seqs)) * step.shard.pp * busy[:, None]
     # with prompts in it, a step's expert work is that of a prompt's step as a whole
-    decode += _experts(step, group, False) * ((group > 0) & ~has)[:, None]
-    both = _own(step, seqs + new, seqs + prompts) - _own(step, seqs, seqs) * busy[:, None]
+    decode += _experts(step, size.group_tokens, False) * ((group > 0) & ~has)[:, None]
+    together, sent = _with_prompts(step, trace)
+    both = _own(step, together, seqs + prompts) - _own(step, seqs, seqs) * busy[:, None]
     both += _prompt_cores(step, trace)
     prompts_m = _micro(step, new)
     both += step.shard.pp * _sum(step, layer.prompt_ops(step.shard, prompts_m), (), len(new))
-    both += _experts(step, group + trace.group_prefill, True)
+    both += _experts(step, sent, True)
     prefill = both * has[:, None]
     decode[:, COMPONENTS.index("fixed")] = float(step.calibration.step_overhead_s)
     decode[:, COMPONENTS.index("steps")] = 1.0
-    decode[:, COMPONENTS.index("prefill_steps")] = has
+    # a step without a graph is launched kernel by kernel, as one with prompts
+    decode[:, COMPONENTS.index("prefill_steps")] = has | size.launched
     decode[:, COMPONENTS.index("rows")] = seqs
     prefill[:, COMPONENTS.index("rows")] = prompts * has
     return decode, prefill
+
+
+class _Sizes(NamedTuple):
+    """What the decode steps of a trace compute, padded where a graph holds them."""
+
+    tokens: Floats
+    rows: Floats
+    group_tokens: Floats
+    launched: NDArray[np.bool_]
+    """Without a graph although the engine has some: kernels launched one by one."""
+
+
+def _sizes(step: StepModel, trace: Trace) -> _Sizes:
+    """Sizes of steps; with prompts as they are (:func:`_with_prompts`)."""
+    seqs, group, graphs = trace.sequences, trace.group_sequences, step.graphs
+    if graphs is None:
+        return _Sizes(seqs, seqs, group, np.zeros(len(seqs), bool))
+    alone = (trace.prefill == 0) & (seqs > 0)
+    held = alone & graphs.holds(trace.most_sequences / step.shard.pp)
+    found = computed(step, trace.most_sequences)
+    dp, pp = step.shard.attention_dp, step.shard.pp
+    sent = pp * graphs.sent(group / pp, np.asarray(found.sequences) * dp / pp)
+    return _Sizes(
+        np.where(held, found.tokens, seqs),
+        np.where(held & graphs.holds_head, found.rows, seqs),
+        np.where(held, sent, group),
+        alone & ~held,
+    )
+
+
+def padding(step: StepModel, trace: Trace) -> float:
+    """Sequences computed over sequences there, of the busiest rank, mean over decode steps."""
+    alone = (trace.prefill == 0) & (trace.most_sequences > 0)
+    if step.graphs is None or not alone.any():
+        return 1.0
+    weight, there = trace.steps[alone], trace.most_sequences[alone]
+    return float(np.dot(weight, computed(step, there).sequences) / np.dot(weight, there))
+
+
+def _with_prompts(step: StepModel, trace: Trace) -> tuple[Floats, Floats]:
+    """Tokens of the slowest rank and of all in steps with prompts, padded where a graph is."""
+    own, sent = trace.sequences + trace.prefill, trace.group_sequences + trace.group_prefill
+    graphs, pp = step.graphs, step.shard.pp
+    if graphs is None or not graphs.mixed_tokens:
+        return own, sent
+    held = trace.most_tokens / pp <= graphs.mixed_tokens[-1]
+    padded = pp * np.asarray(padded_to(graphs.mixed_tokens, trace.most_tokens / pp))
+    together = np.where(held, padded, own)
+    if graphs.to_experts != "tokens":
+        return together, sent
+    return together, np.where(held, step.shard.attention_dp * padded, sent)
 
 
 def _micro(step: StepModel, tokens: Floats) -> Floats:

@@ -9,7 +9,7 @@ from planner.errors import PlannerError
 from planner.evaluation.fitted import overheads_of
 from planner.specs.runs import Run
 from planner.validation.engine_model import Sight, labels_of, predict
-from planner.validation.exposure import exposures
+from planner.validation.exposure import exposures, padding
 from planner.validation.replay import replay
 from planner.validation.setup import resolve
 
@@ -25,6 +25,8 @@ class Look:
     """Simulated TPOT and TTFT, request time outside the engine included. [s]"""
     notes: tuple[str, ...] = ()
     """What was taken otherwise than stated or computed."""
+    padding: float = 1.0
+    """Sequences computed over sequences there, mean over decode steps."""
 
 
 def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
@@ -41,7 +43,7 @@ def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
     summed = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
     means = np.array([done.tpot_s, done.ttft_s + float(overheads.request_host_s)])
     sight = Sight(run.id, labels_of(run), decode, prefill, means - summed, measured_of(run))
-    return Look(sight, means, done.notes)
+    return Look(sight, means, done.notes, padding(done.replicas[-1].step, done.traces[-1]))
 
 
 def measured_of(run: Run) -> Floats:

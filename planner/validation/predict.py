@@ -40,6 +40,8 @@ class Prediction:
     ttft_sensitivity: dict[str, float] = field(default_factory=dict)
     """The same of the predicted TTFT."""
     notes: tuple[str, ...] = ()
+    padding: float = 1.0
+    """Sequences computed over sequences there, mean over decode steps: captured graphs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; keys end in their unit."""
@@ -88,7 +90,7 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     }
     return Prediction(
         run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
-        (*flags(run), *found.notes),
+        (*flags(run), *found.notes), found.padding,
     )  # fmt: skip
 
 

@@ -104,10 +104,13 @@ def _pool(role: Role) -> Pool:
     most = usual.limits.max_sequences or 1
     if role.name != "prefill" and role.engine.name != "tensorrt-llm":
         most = max(most, role.each_rank)
-    rules = {
+    rules: dict[str, object] = {
         "poll_steps": own.poll_steps or usual.poll_steps,
         "balance_steps": usual.balance_steps,
     }
+    if usual.captured:
+        graphs = role.engine.graphs.model_copy(update={"largest_over_running": None})
+        rules |= {"graph_batch_sizes": usual.captured, "graphs": graphs}
     engine = role.engine.model_copy(update=rules)
     return Pool(
         replicas=workers.replicas,

@@ -33,6 +33,8 @@ class Start:
     """Decode steps between two looks for new requests."""
     balance_steps: int = 0
     """Decode steps for which prompts wait until every attention rank has one."""
+    captured: tuple[int, ...] = ()
+    """Batch sizes of its graphs; none: those of the engine."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _trtllm(role: Role) -> Start:
         most = _captured(most, 16 if prompt > 2048 else 32)
     limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.8)
     if role.name == "decode":
-        return Start(limits)
+        return Start(limits, captured=_trtllm_graphs(most, role))
     if role.workers.attention_dp > 1:
         return Start(limits, balance_steps=BALANCE_STEPS)
     waits = role.blackwell and role.run.precision.weights == "fp8" and prompt <= 1024
@@ -115,12 +117,32 @@ def _captured(clients: int, least: int) -> int:
     return clients if clients <= least else 1 << (clients.bit_length() - 1)
 
 
+def _trtllm_graphs(most: int, role: Role) -> tuple[int, ...]:
+    """Return what decode recipes capture: on racks every 8, else powers of two up to the most.
+
+    On other Blackwell parts they add sizes close below the most, where a full replica runs: three
+    to seven, of which two stand in for all.
+    """
+    if role.rack:
+        return _rising([1, 2, 4, *range(8, most, 8)], most)
+    near = [most * 7 // 8, most * 15 // 16] if role.blackwell else []
+    return _rising([*(1 << i for i in range(most.bit_length())), *near], most)
+
+
+def _rising(sizes: list[int], most: int) -> tuple[int, ...]:
+    return tuple(sorted({size for size in sizes if 0 < size < most} | {most}))
+
+
 def _vllm(role: Role) -> Start:
     load = role.run.workload
-    tokens, share = max(2 * load.input_tokens_max, 2048), 0.9
+    tokens, share, largest = max(2 * load.input_tokens_max, 2048), 0.9, 2048
     if not role.blackwell:
-        tokens, share = 16384 if load.concurrency <= 32 else 32768, 0.95
-    return Start(Limits(max_sequences=load.concurrency, max_step_tokens=tokens, memory_share=share))
+        tokens, share, largest = 16384 if load.concurrency <= 32 else 32768, 0.95, 512
+    captured: tuple[int, ...] = ()
+    if role.run.precision.weights == "fp8":  # --max-cudagraph-capture-size, or 512 sequences
+        captured = _rising([1, 2, 4, *range(8, 256, 8), *range(256, largest, 16)], largest)
+    limits = Limits(max_sequences=load.concurrency, max_step_tokens=tokens, memory_share=share)
+    return Start(limits, captured=captured)
 
 
 def _sglang(role: Role) -> Start:

@@ -16,9 +16,10 @@ Floats = NDArray[np.float64]
 COLUMNS = (
     "replica", "start_s", "elapsed_s", "steps",
     "sequences", "context", "capped", "prefill", "pairs", "capped_pairs", "prompts",
-    "group_sequences", "group_prefill",
+    "group_sequences", "group_prefill", "most_sequences", "most_tokens",
 )  # fmt: skip
-"""Of a stretch: loads of the rank that waits for none, in its first step, and of all ranks."""
+"""Of a stretch: loads of the rank that waits for none, in its first step, of all ranks together,
+and the most of any (tokens: sequences and prompt tokens)."""
 
 
 @dataclass(slots=True)
@@ -32,9 +33,12 @@ class TracingTiming:
         """Ask the inner timing, and note the loads."""
         segment = self.inner.segment(ranks, epoch)
         top, group, new = ranks[0], 0, 0
+        most = most_tokens = 0
         for load in ranks:
             group += load.sequences
             new += load.prefill_tokens
+            most = max(most, load.sequences)
+            most_tokens = max(most_tokens, load.sequences + load.prefill_tokens)
             if (load.prefill_tokens, load.context_tokens) > (
                 top.prefill_tokens,
                 top.context_tokens,
@@ -43,6 +47,7 @@ class TracingTiming:
         self.asked[id(segment)] = (
             top.sequences, top.context_tokens, top.capped_tokens, top.prefill_tokens,
             top.prefill_pairs, top.prefill_capped_pairs, top.prompts_finished, group, new,
+            most, most_tokens,
         )  # fmt: skip
         return segment
 

@@ -3,6 +3,8 @@
 import pytest
 
 from planner.errors import InputError
+from planner.evaluation.assumptions import assumptions
+from planner.evaluation.replica import build
 from planner.files import load_scenario, references
 from planner.files.engines import engine_names, load_engine
 from planner.specs.engine import EngineSpec
@@ -32,6 +34,47 @@ def test_an_engine_by_name_brings_its_limits_where_none_are_given():
     assert scenario.deployment.limits.memory_share == 0.9
 
 
+def test_an_engine_may_be_another_with_something_changed():
+    changed = {"base": "sglang", "stream_interval_tokens": 10, "graphs": {"holds_head": False}}
+    scenario = load_scenario("deepseek-ep144-decode", {"deployment.engine": changed})
+    engine, base = scenario.deployment.engine, load_engine("sglang")
+    assert engine.stream_interval_tokens == 10
+    assert engine.graphs == base.graphs.model_copy(update={"holds_head": False})
+    assert engine.policy == base.policy
+    assert engine.fit is not None
+    assert scenario.deployment.limits.memory_share == 0.9
+    with pytest.raises(InputError, match=r"deployment.engine.*did you mean sglang"):
+        load_scenario("deepseek-ep144-decode", {"deployment.engine": {"base": "sglan"}})
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("generic", "no graphs to pad them to"),
+        ("sglang", "Padding is not sent to experts and reads no cache"),
+        ("vllm", "Steps with prompts are padded, too, up to 128 tokens"),
+        ({"base": "vllm", "graph_batch_sizes": [8, 16]}, "without a graph: 3"),
+        ({"graph_batch_sizes": [8, 16]}, "what their launches take is not known"),
+    ],
+)
+def test_a_report_says_what_steps_are_padded_to(engine, said):
+    scenario = load_scenario("deepseek-ep144-decode", {"deployment.engine": engine})
+    texts = {a.name: a.note for a in assumptions(built(scenario))}
+    assert said in texts["captured graphs"]
+    assert "streaming" not in texts
+
+
+def test_a_report_says_how_tokens_come():
+    changed = {"base": "sglang", "stream_interval_tokens": 10}
+    scenario = load_scenario("deepseek-ep144-decode", {"deployment.engine": changed})
+    texts = {a.name: a.note for a in assumptions(built(scenario))}
+    assert "then 10 at a time" in texts["streaming"]
+
+
+def built(scenario):
+    return build(scenario.model, scenario.hardware[0], scenario.decoding, scenario.routing)
+
+
 def test_an_unknown_engine_is_refused_with_what_there_is():
     with pytest.raises(InputError, match=r"deployment.engine.*did you mean sglang"):
         load_scenario("deepseek-ep144-decode", {"deployment.engine": "sglan"})
@@ -43,6 +86,7 @@ def test_an_unknown_engine_is_refused_with_what_there_is():
         ({"answer_reserve_share": 0.5}, "may fill the cache"),
         ({"policy": "inflight"}, "whole prompts"),
         ({"graph_batch_sizes": (4, 2)}, "must rise"),
+        ({"graphs": {"mixed_steps": True}}, "state those, too"),
     ],
 )
 def test_rules_that_contradict_each_other_are_refused(changes, message):

@@ -39,6 +39,8 @@ CONFIGS = st.builds(
     cap_tokens=st.one_of(st.none(), st.integers(1, 80)),
     cached_input_share=st.sampled_from([0.0, 0.3, 0.9]),
     sequence_overhead_tokens=st.sampled_from([0, 0, 15]),
+    stream_interval_tokens=st.sampled_from([1, 1, 2, 5, 30]),
+    stream_counts_first=st.booleans(),
 )
 ROUTERS = st.sampled_from(["round_robin", "random", "least_requests", "least_kv", "power_of_two"])
 RULES = st.one_of(

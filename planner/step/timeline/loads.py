@@ -12,6 +12,7 @@ from planner.routing import Gate, Sampling, sample_counts, windows
 from planner.specs.model import Moe
 from planner.specs.routing import Routing
 from planner.step import StepModel
+from planner.step.graphs import computed, rows_s
 from planner.step.schedule import PLAIN, Schedule
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,8 @@ class StepWork:
     micro: tuple[RankWork, ...]
     rows: Floats
     """Rows of the output head, ``[devices]``."""
+    host_s: float = 0.0
+    """Host time beside a step's own: of the busiest rank's rows, and of launches. [s]"""
 
 
 Load = tuple[Floats, Floats, Floats]
@@ -188,12 +191,24 @@ def step_work(model: StepModel, load: Load, prefill: bool, experts: Experts) -> 
     shard = model.shard
     x, y, z = (np.repeat(each / shard.pp, shard.attention_tp) for each in load)
     tokens = x if prefill else x * model.query_tokens
+    busiest, held = float(load[0].max()), False
+    if not prefill and model.graphs is not None:
+        held = bool(model.graphs.holds(busiest / shard.pp))
+    size = computed(model, busiest)
+    real = tokens
+    if held:  # every rank runs the graph of the busiest
+        tokens = np.full_like(x, float(size.tokens) / shard.pp)
     if shard.pp > 1:
-        tokens = np.maximum(tokens, 1.0)
+        tokens, real = np.maximum(tokens, 1.0), np.maximum(real, 1.0)
+    sent = float(tokens.sum()) / shard.attention_tp
+    if held and model.graphs is not None:
+        q = model.query_tokens
+        there = float(real.sum()) / shard.attention_tp / q
+        sent = q * float(model.graphs.sent(there, sent / q))
     layers = max(1, round(shard.moe.layers)) if shard.moe else 0
 
     def cut(parts: int) -> RankWork:
-        group = float(tokens.sum()) / shard.attention_tp / parts
+        group = sent / parts
         pairs, touched = (np.repeat(each, shard.moe_tp, axis=1) for each in experts(group, layers))
         return RankWork((x / parts, y / parts, z / parts), tokens / parts, pairs, touched, group)
 
@@ -201,6 +216,10 @@ def step_work(model: StepModel, load: Load, prefill: bool, experts: Experts) -> 
     if float(load[0].max()) < plan.micro_batches:
         plan = PLAIN
     whole, n = cut(1), plan.micro_batches
-    rows = np.ones_like(tokens) if prefill else shard.pp * tokens
     micro = tuple(cut(n) for _ in range(n)) if n > 1 else (whole,)
-    return StepWork(prefill, plan, whole, micro, rows)
+    if prefill:
+        return StepWork(prefill, plan, whole, micro, np.ones_like(tokens))
+    outside = model.graphs is not None and not model.graphs.holds_head
+    rows = shard.pp * (real if outside else tokens)
+    host_s = float(size.launch_s + rows_s(model, busiest))
+    return StepWork(prefill, plan, whole, micro, rows, host_s)

@@ -118,7 +118,7 @@ def simulate_step(
     clock = _run(laid, parts, dense_s, model.held_up(work.prefill))
     last = np.maximum(clock.computed[-1], clock.moved[-1]) if laid else dense_s
     pp = model.shard.pp
-    overhead_s = model.overhead_s
+    overhead_s = model.overhead_s + work.host_s
     end = pp * last + after_s
     ending = int(end.argmax())
     time_s = float(end[ending]) + overhead_s
@@ -168,7 +168,8 @@ def _after_s(model: StepModel, work: StepWork) -> Floats:
         cores = [np.minimum(a.time_s, b.time_s) for a, b in zip(*forms, strict=True)]
         return np.asarray(sum(cores, total + own.time_s))
     group = pp * work.whole.group_tokens / model.query_tokens
-    own = model.drafting(x) + model.drafting_experts(group)
+    drafting = pp * work.whole.tokens / model.query_tokens
+    own = model.drafting(drafting) + model.drafting_experts(group)
     return np.asarray(sum((c.time_s for c in model.draft_attention(x, y, z)), total + own.time_s))
 
 
