@@ -9,6 +9,7 @@ from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
 from planner.step.parts import Duration, Part, Step
+from planner.step.stages import by_stage
 
 if TYPE_CHECKING:
     from planner.step.model import StepModel
@@ -33,12 +34,12 @@ def laid_out(
     parts = [_part(model, op, pp) for op in ops]
     parts += [_part(model, op, 1) for op in layer.head_ops(model.shard, rows)]
     head_comms = collectives.head_comms(model.shard, rows, model.domain)
-    parts += [_comm_part(model, c, pp) for c in comms]
-    parts += [_comm_part(model, c, 1) for c in head_comms]
+    traffic = [_comm_part(model, c, pp) for c in comms]
+    parts += [*traffic, *(_comm_part(model, c, 1) for c in head_comms)]
     if model.draft is not None:
         times = float(drafts.time_s), float(drafts.compute_s), float(drafts.memory_s)
         parts.append(Part("draft/module", *times, _bound(*times)))
-    hideable_s = float(sum(_comm_part(model, c, pp).time_s for c in comms if c.hideable))
+    hideable_s = sum(part.time_s for c, part in zip(comms, traffic, strict=True) if c.hideable)
     work_s = sum(p.time_s for p in parts) - hideable_s
     exposed_s = float(model.exposed_s(hideable_s, work_s))
     unhindered = ideal(model.system, model.calibration)
@@ -51,11 +52,12 @@ def laid_out(
         ),
     }
     bound_by = max(light, key=lambda name: light[name])
+    overhead_s = model.overhead_s + model.overheads.per_sequence_step_host_s * rows
     return Step(
         tuple(parts),
         hideable_s - exposed_s,
-        model.overhead_s,
-        work_s + exposed_s + model.overhead_s,
+        overhead_s,
+        work_s + exposed_s + overhead_s,
         light[bound_by],
         bound_by,
         model.tokens_per_step,
@@ -89,15 +91,11 @@ def prefill_laid_out(
     step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
     host_s = float(model.overheads.prefill_step_host_s)
     n = model.plan(prefill=True).micro_batches
-    if not model.scheduled or tokens < n:
-        return _of_engine(step, float(model.overheads.prefill_factor), host_s)
-    step = replace(step, overhead_s=step.overhead_s + host_s)
-    beside = model.beside_traffic(prefill=True)
-    part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
-    core_s, part_s = pp * sum(map(model.op_s, cores)), pp * sum(map(beside.op_s, part))
-    layers_s = float(model.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
-    after_s = float(model.head(prompts).time_s + drafts.time_s) + step.overhead_s
-    return taking(step, layers_s + after_s)
+    if model.scheduled and tokens >= n:
+        beside = model.beside_traffic(prefill=True)
+        part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
+        step = in_slots(model, step, tokens, pp * sum(map(beside.op_s, part)), prefill=True)
+    return _of_engine(step, float(model.overheads.prefill_factor), host_s)
 
 
 def _of_engine(step: Step, factor: float, host_s: float) -> Step:
@@ -110,13 +108,28 @@ def _of_engine(step: Step, factor: float, host_s: float) -> Step:
     )  # fmt: skip
 
 
-def taking(step: Step, time_s: float) -> Step:
-    """The same parts, taking ``time_s`` together. [s]
+def in_slots(
+    model: "StepModel", step: Step, tokens: float, part_core_s: float, prefill: bool
+) -> Step:
+    """The parts of ``step`` under the slots of the policy, which change what hides what.
+
+    Parameters
+    ----------
+    tokens : of one rank.
+    part_core_s : attention cores of one micro-batch. [s]
 
     References
     ----------
     .. [1] :mod:`planner.step.schedule`.
     """
+    pp, layers, after_s = model.shard.pp, list[tuple[str, float]](), step.overhead_s
+    for part in step.parts:
+        if part.name.startswith(("lm_head/", "draft/")):
+            after_s += part.time_s
+        else:
+            layers.append((part.name, part.time_s / pp))
+    cut = model.cut_stages((tokens, tokens * model.shard.attention_dp), part_core_s, prefill)
+    time_s = float(model.slots_s(by_stage(layers), cut, prefill)) + after_s
     apart_s = sum(p.time_s for p in step.parts) + step.overhead_s
     return replace(step, time_s=time_s, hidden_s=apart_s - time_s)
 

@@ -29,7 +29,7 @@ from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
-from planner.step.layout import laid_out, prefill_laid_out, taking
+from planner.step.layout import in_slots, laid_out, prefill_laid_out
 from planner.step.parts import Duration, Step, total_s
 from planner.step.schedule import (
     PLAIN,
@@ -180,8 +180,9 @@ class StepModel:
         if group_tokens is not None:
             ops += layer.expert_ops(self.shard, group_tokens, self.hot)
             comms += self.expert_comms(group_tokens, prefill)
-        timed = [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
-        found = by_stage(timed)
+        found = by_stage((op.name, self._op_time_s(op)) for op in ops)
+        for name, time_s in by_stage((c.name, self.comm_s(c)) for c in comms).items():
+            found[name] = found[name] + time_s
         if self.shard.moe and self.scheduled and not prefill:
             found.update(multiprocessors.held_s(self.shard.moe, rank_tokens))
         return found
@@ -290,17 +291,30 @@ class StepModel:
         core_s : attention cores of the whole batch (dense layers run it uncut). [s]
         part_core_s : attention cores of one micro-batch. [s]
         """
-        plan, pp = self.plan(prefill), self.shard.pp
-        rank, group = (self._micro(n) for n in tokens)
-        n = plan.micro_batches
-        whole = self.stages(rank, group if n == 1 else None, prefill)
-        whole["attention_core"] = core_s / pp
-        part = dict(whole)
-        if n > 1:
-            part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
-        part["attention_core"] = part_core_s / pp
-        dense_s = dense_layers_s(self.shard, whole)
-        return pp * (dense_s + cut_layers_s(self.shard, plan, part, self.held_up(prefill)))
+        part = self.cut_stages(tokens, part_core_s, prefill)
+        whole = part
+        if self.plan(prefill).micro_batches > 1:
+            whole = self.stages(self._micro(tokens[0]), None, prefill)
+            whole["attention_core"] = core_s / self.shard.pp
+        return self.slots_s(whole, part, prefill)
+
+    def cut_stages(self, tokens: tuple[Real, Real], core_s: Real, prefill: bool) -> StageTimes:
+        """Stage times of one micro-batch of the policy, ``core_s`` being its attention cores. [s]
+
+        Parameters
+        ----------
+        tokens : of the busiest rank and of all ranks together, in all micro-batches.
+        """
+        n = self.plan(prefill).micro_batches
+        rank, group = (self._micro(count) / n for count in tokens)
+        part = self.beside_traffic(prefill).stages(rank, group, prefill)
+        part["attention_core"] = core_s / self.shard.pp
+        return part
+
+    def slots_s(self, whole: StageTimes, part: StageTimes, prefill: bool) -> Real:
+        """Time of all layers, from stage times of the uncut batch and of one micro-batch. [s]"""
+        expert_s = cut_layers_s(self.shard, self.plan(prefill), part, self.held_up(prefill))
+        return self.shard.pp * (dense_layers_s(self.shard, whole) + expert_s)
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
@@ -320,9 +334,11 @@ class StepModel:
         ]
         comms = [*self.token_comms(m), *self.expert_comms(group, prefill=False)]
         step = laid_out(self, ops, comms, tokens, self._drafts(loads))
-        if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
+        n = self.plan(prefill=False).micro_batches
+        if not self.scheduled or sequences < n:
             return step
-        return taking(step, float(self.decode_step_s(sequences, context, cap)))
+        part_s = float(total_s(self.decode_attention(*(load / n for load in loads))))
+        return in_slots(self, step, tokens, part_s, prefill=False)
 
     def prefill_step(self, tokens: float, prompts: float, context: float, cap: int | None) -> Step:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
