@@ -281,7 +281,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         fp8 = float(part.dense_flop_per_s.fp8)
         compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
     if isinstance(op, AttentionDecode):
-        moved, query_s = op.cache_bytes, op.query_bytes / bandwidth
+        moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
         return Call(compute_s, moved / bandwidth, 1.0, moved, 0.0, query_s, lines=True)
     moved, scores_s = op.hbm_bytes, op.heads * op.capped_pairs / peak
     return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), scores_s=scores_s)
@@ -320,4 +320,6 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     call = call_of(op, part, law)
     time_s = call.time_s(law)
     memory_s = call.memory_s + call.query_s
+    if isinstance(op, AttentionDecode) and op.readings != 1.0:
+        memory_s = call.memory_s / op.readings + call.query_s
     return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)

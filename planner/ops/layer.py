@@ -259,6 +259,7 @@ def decode_attention(
                 core.state_bytes_per_sequence * group.head_share,
                 group.layers,
                 variant=_variant(group, cached=True),
+                heads=core.heads * group.head_share * split,
             )
         )
     return ops

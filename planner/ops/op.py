@@ -167,6 +167,10 @@ class AttentionDecode:
     precision: Precision = "bf16"
     variant: AttentionVariant | None = None
     """Kernel; None: MLA on a 16-bit cache, or one that nobody measured."""
+    heads: float = 0.0
+    """Heads of this device: rows of the products with each new token's keys."""
+    readings: float = 1.0
+    """Times units read the cache: from HBM once, further times from the chip's own cache."""
 
     @property
     def family(self) -> OpFamily:

@@ -198,7 +198,7 @@ class StepModel:
         """One micro-batch's attention cores of decoding sequences, one a group of layers."""
         pp = self.shard.pp
         ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
-        return [verifying(op, self.query_tokens) for op in ops]
+        return [verifying(op, self.query_tokens, self.part) for op in ops]
 
     def prefill_attention(
         self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
