@@ -9,6 +9,7 @@ from planner.routing.load import (
     Destinations,
     ExpertLoad,
     destinations,
+    distinct,
     expert_load,
 )
 from planner.routing.placement import (
@@ -39,6 +40,7 @@ __all__ = [
     "check_slots",
     "contiguous",
     "destinations",
+    "distinct",
     "drifting",
     "expert_load",
     "hierarchical",

@@ -30,9 +30,9 @@ KERNELS_A_PASS = Sourced(
 
 MLA_TILE_ROWS = Sourced(
     64,
-    source="github deepseek-ai/FlashMLA, block size of the decode kernel; issue 30 (H20, 16 heads)",
-    note="rows of a tile of MLA decode kernels on Hopper, heads times new tokens of a sequence: one "
-    "to four new tokens of 16 heads take the same time on an H20, five or six twice that",
+    source="github deepseek-ai/FlashMLA, block size of decode; issue 30 (H20, 16 heads)",
+    note="rows of a tile of MLA decode kernels on Hopper, heads times new tokens of a sequence; "
+    "one to four new tokens of 16 heads take the same time on an H20, five or six twice that",
 )
 
 TOKENS_APART = ("sm100", "sm103")

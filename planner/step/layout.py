@@ -82,20 +82,19 @@ def prefill_laid_out(
     m = tokens / pp
     cores = model.prefill_cores(tokens, *pairs)
     ops = [*model.token_ops(m), *layer.prompt_ops(model.shard, m), *cores]
-    ops += layer.expert_ops(model.shard, m * dp, model.hot)
+    ops += model.expert_ops(m * dp, prefill=True)
     comms = [*model.token_comms(m), *model.expert_comms(m * dp, prefill=True)]
     drafts = model.draft_tokens(tokens) + model.draft_experts(tokens * dp, prefill=True)
     prompt = [model.draft_prompts(tokens, *pairs, sparse) for sparse in (True, False)]
     cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
     drafts = sum(cheaper, drafts)
     step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
-    host_s = float(model.overheads.prefill_step_host_s)
     n = model.plan(prefill=True).micro_batches
     if model.scheduled and tokens >= n:
         beside = model.beside_traffic(prefill=True)
         part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
         step = in_slots(model, step, tokens, pp * sum(map(beside.op_s, part)), prefill=True)
-    return _of_engine(step, float(model.overheads.prefill_factor), host_s)
+    return _of_engine(step, model.own_factor(prefill=True), model.host_s(True) - model.overhead_s)
 
 
 def _of_engine(step: Step, factor: float, host_s: float) -> Step:

@@ -59,6 +59,10 @@ class StepModel:
     """Speculative decoding; None: one token a sequence a step."""
     verifies: int = 1
     """Tokens of a sequence computed in one pass where nothing is drafted."""
+    gate_apart: bool = False
+    """In prompts, an expert's gate and the conversion of its result are two kernels."""
+    prompt_tokens: float = 1.0
+    """New tokens of one prompt in a step: they choose experts alike where routing says so."""
     overheads: EngineOverheads = field(default_factory=EngineOverheads)
     """Host times and the factor of communication; those of kernels changed ``calibration``."""
 
@@ -160,9 +164,7 @@ class StepModel:
         """
         m = self._micro(group_tokens)
         comms = self.expert_comms(m, prefill)
-        work = self.total(
-            layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
-        )
+        work = self.total(self.expert_ops(m, prefill), [c for c in comms if not c.hideable])
         hideable = self.total((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
@@ -178,7 +180,7 @@ class StepModel:
         if prefill:
             ops += layer.prompt_ops(self.shard, rank_tokens)
         if group_tokens is not None:
-            ops += layer.expert_ops(self.shard, group_tokens, self.hot)
+            ops += self.expert_ops(group_tokens, prefill)
             comms += self.expert_comms(group_tokens, prefill)
         found = by_stage((op.name, self._op_time_s(op)) for op in ops)
         for name, time_s in by_stage((c.name, self.comm_s(c)) for c in comms).items():
@@ -223,6 +225,14 @@ class StepModel:
         """Host time of a step, and gaps between its kernels, that nothing hides. [s]"""
         own = self.overheads.step_host_s + self.overheads.layer_gap_s * self.shard.layers
         return float(self.calibration.step_overhead_s + own)
+
+    def host_s(self, prefill: bool) -> float:
+        """:attr:`overhead_s`, and the engine's own for prompts. [s]"""
+        return self.overhead_s + (float(self.overheads.prefill_step_host_s) if prefill else 0.0)
+
+    def own_factor(self, prefill: bool) -> float:
+        """An engine's factor on all work of a step that computes prompts."""
+        return float(self.overheads.prefill_factor) if prefill else 1.0
 
     @property
     def scheduled(self) -> bool:
@@ -330,7 +340,7 @@ class StepModel:
         ops: list[Op] = [
             *self.token_ops(m),
             *self.decode_attention_ops(*loads),
-            *layer.expert_ops(self.shard, group, self.hot),
+            *self.expert_ops(group, prefill=False),
         ]
         comms = [*self.token_comms(m), *self.expert_comms(group, prefill=False)]
         step = laid_out(self, ops, comms, tokens, self._drafts(loads))
@@ -344,7 +354,10 @@ class StepModel:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
         pairs = tokens * context / 2
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
-        return prefill_laid_out(self, tokens, prompts, (pairs, capped))
+        own = self
+        if self.hot is not None and self.hot.correlation:
+            own = replace(self, prompt_tokens=tokens / prompts)
+        return prefill_laid_out(own, tokens, prompts, (pairs, capped))
 
     def _drafts(self, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
@@ -374,9 +387,17 @@ class StepModel:
         """Collectives of :meth:`token_ops`."""
         return collectives.token_comms(self.shard, tokens, self.domain)
 
+    def expert_ops(self, group_tokens: Real, prefill: bool) -> list[Op]:
+        """Work of the routed experts on the hottest rank."""
+        alike, apart = (self.prompt_tokens, self.gate_apart) if prefill else (1.0, False)
+        return layer.expert_ops(self.shard, group_tokens, self.hot, alike, apart)
+
     def expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
         """Traffic to and from the experts."""
-        return collectives.expert_comms(self.shard, group_tokens, self.domain, prefill, self.hot)
+        alike = self.prompt_tokens if prefill else 1.0
+        return collectives.expert_comms(
+            self.shard, group_tokens, self.domain, prefill, self.hot, alike
+        )
 
     def prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
         """Attention cores of prompts, sparse or masked, whichever is faster."""
