@@ -1,7 +1,7 @@
 """Which experts tokens go to, where the experts are, and what that does to the slowest rank."""
 
 from planner.routing.bounds import best_split, largest_rank_bound
-from planner.routing.counts import Sampling, sample_counts
+from planner.routing.counts import Sampling, Steps, sample_counts
 from planner.routing.gate import Gate
 from planner.routing.hot_rank import HotRank, hot_rank, windows
 from planner.routing.load import (
@@ -34,6 +34,7 @@ __all__ = [
     "Placement",
     "Rebalancing",
     "Sampling",
+    "Steps",
     "aligned",
     "balanced",
     "best_split",

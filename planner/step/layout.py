@@ -9,7 +9,7 @@ from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
 from planner.step.parts import Duration, Part, Step
-from planner.step.stages import by_stage
+from planner.step.slots import in_slots
 
 if TYPE_CHECKING:
     from planner.step.model import StepModel
@@ -105,32 +105,6 @@ def _of_engine(step: Step, factor: float, host_s: float) -> Step:
         step, parts=parts, hidden_s=factor * step.hidden_s, overhead_s=overhead_s,
         time_s=factor * (step.time_s - step.overhead_s) + overhead_s,
     )  # fmt: skip
-
-
-def in_slots(
-    model: "StepModel", step: Step, tokens: float, part_core_s: float, prefill: bool
-) -> Step:
-    """The parts of ``step`` under the slots of the policy, which change what hides what.
-
-    Parameters
-    ----------
-    tokens : of one rank.
-    part_core_s : attention cores of one micro-batch. [s]
-
-    References
-    ----------
-    .. [1] :mod:`planner.step.schedule`.
-    """
-    pp, layers, after_s = model.shard.pp, list[tuple[str, float]](), step.overhead_s
-    for part in step.parts:
-        if part.name.startswith(("lm_head/", "draft/")):
-            after_s += part.time_s
-        else:
-            layers.append((part.name, part.time_s / pp))
-    cut = model.cut_stages((tokens, tokens * model.shard.attention_dp), part_core_s, prefill)
-    time_s = float(model.slots_s(by_stage(layers), cut, prefill)) + after_s
-    apart_s = sum(p.time_s for p in step.parts) + step.overhead_s
-    return replace(step, time_s=time_s, hidden_s=apart_s - time_s)
 
 
 def _part(model: "StepModel", op: Op, rounds: int) -> Part:

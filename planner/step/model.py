@@ -29,15 +29,10 @@ from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
-from planner.step.layout import in_slots, laid_out, prefill_laid_out
+from planner.step.layout import laid_out, prefill_laid_out
 from planner.step.parts import Duration, Step, total_s
-from planner.step.schedule import (
-    PLAIN,
-    Schedule,
-    cut_layers_s,
-    dense_layers_s,
-    schedule,
-)
+from planner.step.schedule import PLAIN, Schedule, schedule
+from planner.step.slots import in_slots, layers_s
 from planner.step.stages import StageTimes, by_stage
 
 
@@ -140,12 +135,12 @@ class StepModel:
 
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
-        m = self._micro(rank_tokens)
+        m = self.micro(rank_tokens)
         return self._round(self.total(self.token_ops(m), self.token_comms(m)))
 
     def prompts(self, prompt_tokens: Real) -> Duration:
         """What prompt tokens need beside :meth:`tokens` and attention."""
-        m = self._micro(prompt_tokens)
+        m = self.micro(prompt_tokens)
         return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
 
     def head(self, rows: Real) -> Duration:
@@ -162,7 +157,7 @@ class StepModel:
         work : experts and the collectives that nothing covers.
         hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
         """
-        m = self._micro(group_tokens)
+        m = self.micro(group_tokens)
         comms = self.expert_comms(m, prefill)
         work = self.total(self.expert_ops(m, prefill), [c for c in comms if not c.hideable])
         hideable = self.total((), [c for c in comms if c.hideable])
@@ -287,44 +282,8 @@ class StepModel:
             if not self.scheduled:
                 return plain_s
         part_s = total_s(self.decode_attention(*(load / n for load in loads)))
-        cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
+        cut_s = layers_s(self, tokens, core_s, part_s, prefill=False) + after_s
         return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
-
-    def layers_s(
-        self, tokens: tuple[Real, Real], core_s: Real, part_core_s: Real, prefill: bool
-    ) -> Real:
-        """Time of all layers under the slots of the policy. [s]
-
-        Parameters
-        ----------
-        tokens : of the busiest rank and of all ranks together.
-        core_s : attention cores of the whole batch (dense layers run it uncut). [s]
-        part_core_s : attention cores of one micro-batch. [s]
-        """
-        part = self.cut_stages(tokens, part_core_s, prefill)
-        whole = part
-        if self.plan(prefill).micro_batches > 1:
-            whole = self.stages(self._micro(tokens[0]), None, prefill)
-            whole["attention_core"] = core_s / self.shard.pp
-        return self.slots_s(whole, part, prefill)
-
-    def cut_stages(self, tokens: tuple[Real, Real], core_s: Real, prefill: bool) -> StageTimes:
-        """Stage times of one micro-batch of the policy, ``core_s`` being its attention cores. [s]
-
-        Parameters
-        ----------
-        tokens : of the busiest rank and of all ranks together, in all micro-batches.
-        """
-        n = self.plan(prefill).micro_batches
-        rank, group = (self._micro(count) / n for count in tokens)
-        part = self.beside_traffic(prefill).stages(rank, group, prefill)
-        part["attention_core"] = core_s / self.shard.pp
-        return part
-
-    def slots_s(self, whole: StageTimes, part: StageTimes, prefill: bool) -> Real:
-        """Time of all layers, from stage times of the uncut batch and of one micro-batch. [s]"""
-        expert_s = cut_layers_s(self.shard, self.plan(prefill), part, self.held_up(prefill))
-        return self.shard.pp * (dense_layers_s(self.shard, whole) + expert_s)
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
@@ -335,7 +294,7 @@ class StepModel:
         dp = self.shard.attention_dp
         seen = context if cap is None else min(context, cap)
         tokens = sequences * self.query_tokens
-        m, group = self._micro(tokens), self._micro(tokens * dp)
+        m, group = self.micro(tokens), self.micro(tokens * dp)
         loads = sequences, sequences * context, sequences * seen
         ops: list[Op] = [
             *self.token_ops(m),
@@ -417,7 +376,7 @@ class StepModel:
         """Time of all calls of a collective. [s]"""
         return self.overheads.comm_factor * comm_time_s(comm, self.system, self.calibration)
 
-    def _micro(self, tokens: Real) -> Real:
+    def micro(self, tokens: Real) -> Real:
         """Tokens of one micro-batch; a round has at least one token in each that runs."""
         return tokens if self.shard.pp == 1 else np.maximum(tokens / self.shard.pp, 1.0)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.ops.layer import touched_slots
-from planner.routing import Gate, Sampling, distinct, sample_counts, windows
+from planner.routing import Gate, Sampling, Steps, distinct, windows
 from planner.specs.model import Moe
 from planner.specs.routing import Routing
 from planner.step import StepModel
@@ -128,7 +128,7 @@ def drawn(
 
     References
     ----------
-    .. [1] J. Hájek, Ann. Math. Statist. 35, 1964 (see :func:`planner.routing.sample_counts`).
+    .. [1] J. Hájek, Ann. Math. Statist. 35, 1964 (see :class:`planner.routing.Steps`).
     """
     placement = model.hot.placement if model.hot else None
     if placement is None:
@@ -136,12 +136,13 @@ def drawn(
     sampling = Sampling(1, routing.prompt_correlation, max(1, round(prompt_tokens)))
     _, served = windows(routing, moe)
     gate, draws = Gate.of(moe), count()
+    steps = Steps(gate, served, seed, sampling)
     per_node = max(1, model.domain // model.shard.moe_tp)
 
     def experts(group_tokens: float, layers: int) -> ExpertWork:
         number = next(draws)
         tokens = max(1, round(group_tokens))
-        counts = sample_counts(gate, served, tokens, seed + 7919 * number, sampling)
+        counts = steps.counts(tokens)
         rng = np.random.default_rng(np.random.SeedSequence([seed, 6, number]))
         slots = placement.deal(counts, rng)[0]
         rows = np.linspace(0, len(slots) - 1, layers).round().astype(int)
