@@ -99,12 +99,13 @@ def prefill_laid_out(
 
 def _of_engine(step: Step, factor: float, host_s: float) -> Step:
     """The same step with all work of prompts ``factor`` times as long, and more host time. [s]"""
-    parts = tuple(replace(part, time_s=factor * part.time_s) for part in step.parts)
     overhead_s = step.overhead_s + host_s
-    return replace(
-        step, parts=parts, hidden_s=factor * step.hidden_s, overhead_s=overhead_s,
-        time_s=factor * (step.time_s - step.overhead_s) + overhead_s,
-    )  # fmt: skip
+    time_s = factor * (step.time_s - step.overhead_s) + overhead_s
+    step = replace(step, overhead_s=overhead_s, time_s=time_s)
+    if factor == 1.0:
+        return step
+    parts = tuple(replace(part, time_s=factor * part.time_s) for part in step.parts)
+    return replace(step, parts=parts, hidden_s=factor * step.hidden_s)
 
 
 def _part(model: "StepModel", op: Op, rounds: int) -> Part:
