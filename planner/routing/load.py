@@ -193,8 +193,9 @@ def destinations(
 ) -> Destinations:
     """Distinct ranks and nodes that hold a token's experts: what deduplicated dispatch sends.
 
-    Routes ``tokens`` tokens in at most twenty layers, evenly spaced, for the means.  Which rank is
-    reached most is computed (:func:`distinct`): of so few tokens chance alone would make one hot.
+    Routes ``tokens`` tokens in at most twenty layers, evenly spaced.  How much more the hottest
+    rank is reached is computed (:func:`distinct`): of so few, chance alone would make one hot.
+    Nodes are few and each is reached by most tokens; group-limited gates couple their slots.
 
     References
     ----------
@@ -212,11 +213,14 @@ def destinations(
         first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
         slot = order[first[chosen] + rng.integers(0, copies[layer][chosen])]
         rank = slot // placement.local_slots
-        rows.append([_reached(rank, placement.ep), _reached(rank // ranks_per_node, nodes)])
+        by_rank, by_node = _reached(rank, placement.ep), _reached(rank // ranks_per_node, nodes)
+        rows.append([by_rank.sum(), by_node.sum(), by_node.max() / by_node.mean()])
     by_slot = placement.slot_load(included[None])[0]
-    ratios = distinct(by_slot.reshape(len(by_slot), placement.ep, -1), ranks_per_node)
-    hottest = (float(ratio.max(axis=1).mean()) for ratio in ratios)
-    return Destinations(*(float(x) for x in np.mean(rows, axis=0)), *hottest)
+    ranks, _ = distinct(by_slot.reshape(len(by_slot), placement.ep, -1), ranks_per_node)
+    ranks_per_token, nodes_per_token, node_ratio = (float(x) for x in np.mean(rows, axis=0))
+    return Destinations(
+        ranks_per_token, nodes_per_token, float(ranks.max(axis=1).mean()), node_ratio
+    )
 
 
 def distinct(shares: Floats, ranks_per_node: int) -> tuple[Floats, Floats]:
@@ -249,6 +253,6 @@ def distinct(shares: Floats, ranks_per_node: int) -> tuple[Floats, Floats]:
     return found[0], np.repeat(found[1], ranks_per_node, axis=1)[:, :ranks]
 
 
-def _reached(places: NDArray[np.intp], kinds: int) -> float:
-    """Distinct places a token reaches, mean."""
-    return float((histogram(places, kinds) > 0).sum(axis=1).mean())
+def _reached(places: NDArray[np.intp], kinds: int) -> Floats:
+    """Share of the tokens that reach each place."""
+    return np.asarray((histogram(places, kinds) > 0).mean(axis=0))

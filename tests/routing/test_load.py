@@ -176,6 +176,16 @@ def test_node_limited_routing_reaches_fewer_nodes(r1):
     assert near.nodes_per_token <= near.ranks_per_token <= 8
 
 
+def test_chance_makes_no_rank_hot_of_equally_popular_experts(r1):
+    """Of 1,024 routed tokens one of 64 ranks gets a third more than the mean."""
+    shares = popularity(UniformPopularity(), 256, 2, 1)
+    found = destinations(Gate.of(r1), shares, contiguous(2, 256, 64), 8, 1)
+    assert found.rank_ratio == pytest.approx(1.0)
+    table = hot_rank(Routing(popularity=UniformPopularity()), r1, 64)
+    few, many = (table.arrivals_ratio(tokens)[0] for tokens in (1024, 2**20))
+    assert many < 1.03 < 1.2 < few
+
+
 def test_same_seed_same_table(r1):
     tables = [hot_rank.__wrapped__(SKEWED, r1, 36, 32) for _ in range(2)]
     assert (tables[0].ratio == tables[1].ratio).all()
