@@ -60,10 +60,9 @@ class TableTiming:
     """Work of a rank's sequences beside attention cores, where nothing is padded. [s]"""
 
     def __post_init__(self) -> None:
-        overheads, host_s = self.model.overheads, self.model.overhead_s
         self._query_tokens = self.model.query_tokens
-        self._prefill_factor = float(overheads.prefill_factor)
-        self._overhead_s = {False: host_s, True: host_s + overheads.prefill_step_host_s}
+        self._prefill_factor = self.model.own_factor(prefill=True)
+        self._overhead_s = {prefill: self.model.host_s(prefill) for prefill in (False, True)}
         own = np.arange(self.max_rank_tokens + 1, dtype=float)
         group = np.arange(self.max_rank_tokens * self.ranks + 1, dtype=float)
         tokens, head = self.model.tokens(own), self.model.head(own)
@@ -158,7 +157,9 @@ class TableTiming:
             decoding = [replace(load, prefill_tokens=0, prompts_finished=0) for load in ranks]
             alone = RankLoad(whole.sequences)
             without = self._step(decoding, alone, size.without or size)[0]
-        return time, slope, 1, without
+        decode_s = without - self._overhead_s[False] if whole.sequences else 0.0
+        prompts_s = max(0.0, time - self._overhead_s[True] - decode_s)
+        return time + (self._prefill_factor - 1.0) * prompts_s, slope, 1, without
 
     def _slots_s(
         self, ranks: list[RankLoad], whole: RankLoad, size: Size
