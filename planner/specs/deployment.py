@@ -107,8 +107,8 @@ class Pool(Spec):
     overlap: OverlapPolicy = "share"
     """What runs while expert traffic is on the wire."""
     gate_apart: bool = False
-    """In prompts, an expert's gate writes 16 bits and a second kernel converts them, as SGLang does
-    for its contiguous grouped products."""
+    """In prompts, an expert's gate writes 16 bits and a second kernel converts them, as with
+    DeepGEMM's contiguous products in SGLang and vLLM."""
     fused_norm: bool = False
     """Tensor-parallel sums and the norm after them run as one kernel."""
     prefix_cache: PrefixCacheChoice = None
