@@ -56,6 +56,8 @@ class TableTiming:
     _padded: PaddedSizes | None = field(init=False)
     _row_s: float = field(init=False)
     """Host time of a decoding sequence's rows. [s]"""
+    _prompt_row_s: float = field(init=False)
+    """Host time of the row of a prompt that ends. [s]"""
     _own: list[float] = field(init=False)
     """Work of a rank's sequences beside attention cores, where nothing is padded. [s]"""
 
@@ -100,6 +102,7 @@ class TableTiming:
             if model.scheduled
         }
         self._row_s = float(rows_s(model, 1.0))
+        self._prompt_row_s = float(model.overheads.per_sequence_step_host_s)
         self._padded, q = PaddedSizes.of(model), self._query_tokens
         rows = np.asarray(self._tokens)[::q] + np.asarray(self._head)[::q]
         n = len(rows)
@@ -176,6 +179,8 @@ class TableTiming:
         time, total, own = slots.layers(most, group, (core, slope), (part, up))
         valid = min(valid, own)
         after = self._head[rows] + self._row_s * busiest
+        if new:
+            after += self._prompt_row_s * max(load.prompts_finished for load in ranks)
         if whole.sequences:
             after += self._drafts[size.sequences or busiest]
             after += self._draft_experts[sequences]
@@ -265,7 +270,7 @@ class TableTiming:
         """What a step with prompts takes on a rank beside its decoding, before the factor. [s]"""
         new, s = load.prefill_tokens, self._query_tokens * load.sequences
         own = self._prompts[new] + _prompting(self._prefill, load, 1)
-        own += self._row_s * load.prompts_finished
+        own += self._prompt_row_s * load.prompts_finished
         if self.model.draft:
             own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
         own += self._tokens[size.tokens_with_prompts or s + new]
