@@ -41,6 +41,7 @@ contracts: $(VENV)/.dev
 
 bench: $(VENV)/.base
 	$(BIN)/python scripts/bench_serving.py
+	$(BIN)/python scripts/bench_step.py
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

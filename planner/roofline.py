@@ -3,13 +3,22 @@
 import math
 from bisect import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.errors import InputError
-from planner.ops import AttentionDecode, AttentionPrefill, Gemm, GroupedGemm, Op, Real
+from planner.ops import (
+    AttentionDecode,
+    AttentionPrefill,
+    Elementwise,
+    Gemm,
+    GroupedGemm,
+    Op,
+    Real,
+    larger,
+    smaller,
+)
 from planner.specs.hardware import (
     AcceleratorSpec,
     Achieved,
@@ -122,17 +131,20 @@ class Call:
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
         if law.tile_rows:
-            padded = np.maximum(1.0, law.tile_rows / np.maximum(self.rows, 1e-30))
+            padded = larger(1.0, law.tile_rows / larger(self.rows, 1e-30))
             compute_s, size = compute_s * padded, size * padded
         if law.fill_depth:
             compute_s = compute_s * (1 + law.fill_depth / depth)
             memory_s = memory_s + law.fill_depth * self.step_s
         if law.split_depth:
-            size = size * np.maximum(1.0, depth / law.split_depth)
-            depth = np.minimum(depth, law.split_depth)
+            size = size * larger(1.0, depth / law.split_depth)
+            depth = smaller(depth, float(law.split_depth))
         if law.score_flop:
             compute_s = compute_s + law.score_flop * self.scores_s
-        return replace(self, compute_s=compute_s, memory_s=memory_s, size=size, depth=depth)
+        return Call(
+            compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
+            self.rows, self.step_s, self.scores_s,
+        )  # fmt: skip
 
 
 def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
@@ -172,19 +184,17 @@ def share_at(curve: Curve, size: Real) -> Real:
     ----------
     .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (ceilings).
     """
-    sizes, shares = _logs(curve.sizes, curve.shares)
+    sizes, shares = curve.sizes, curve.shares
     if isinstance(size, float):  # one case: fifteen times faster than through arrays
-        log = math.log(max(size, 1e-30))
-        i = min(max(bisect(sizes, log), 1), len(sizes) - 1)
-        reach = (log - sizes[i - 1]) / (sizes[i] - sizes[i - 1])
-        return math.exp(shares[i - 1] + min(max(reach, 0.0), 1.0) * (shares[i] - shares[i - 1]))
-    found: Real = np.exp(np.interp(np.log(np.maximum(size, 1e-30)), sizes, shares))
+        if not sizes[0] < size < sizes[-1]:
+            return shares[0] if size <= sizes[0] else shares[-1]
+        i = bisect(sizes, size)
+        low, first = math.log(sizes[i - 1]), math.log(shares[i - 1])
+        reach = (math.log(size) - low) / (math.log(sizes[i]) - low)
+        return math.exp(first + reach * (math.log(shares[i]) - first))
+    logs = np.log(np.maximum(size, 1e-30))
+    found: Real = np.exp(np.interp(logs, np.log(sizes), np.log(shares)))
     return found
-
-
-@lru_cache(maxsize=1024)
-def _logs(*values: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(math.log(x) for x in row) for row in values)
 
 
 def streamed_share(curve: Curve, size_bytes: Real) -> Real:
@@ -194,6 +204,13 @@ def streamed_share(curve: Curve, size_bytes: Real) -> Real:
     ----------
     .. [1] Linear interpolation of time: attention cores are affine in the context they read.
     """
+    if isinstance(size_bytes, float):  # one case, as in share_at
+        sizes, own = curve.sizes, curve.shares
+        at = min(max(size_bytes, sizes[0]), sizes[-1])
+        i = min(max(bisect(sizes, at), 1), len(sizes) - 1)
+        low_s, high_s = sizes[i - 1] / own[i - 1], sizes[i] / own[i]
+        share = (at - sizes[i - 1]) / (sizes[i] - sizes[i - 1])
+        return at / (low_s + share * (high_s - low_s))
     knots, shares = np.asarray(curve.sizes), np.asarray(curve.shares)
     inside = np.clip(size_bytes, knots[0], knots[-1])
     found: Real = inside / np.interp(inside, knots, knots / shares)
@@ -211,7 +228,7 @@ def work_size(op: Op) -> Real:
     if isinstance(op, Gemm):
         return op.m * op.n
     if isinstance(op, GroupedGemm):
-        return op.pairs / np.maximum(op.touched, 1e-30)
+        return op.pairs / larger(op.touched, 1e-30)
     return 1.0
 
 
@@ -230,7 +247,8 @@ def work_depth(op: Op) -> Real:
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
     if isinstance(op, AttentionPrefill):
-        return np.sqrt(2 * op.capped_pairs)
+        pairs = op.capped_pairs
+        return math.sqrt(2 * pairs) if isinstance(pairs, float) else np.sqrt(2 * pairs)
     return 0.0
 
 
@@ -248,25 +266,25 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     """
     peak = part.peak_flop_per_s((law and law.multiplies) or op.precision)
     bandwidth = float(part.memory_bytes_per_s)
-    compute_s: Real = 0.0
-    if op.family != "elementwise":
-        compute_s = op.flop / peak
-        fp8 = part.dense_flop_per_s.fp8
-        if isinstance(op, AttentionDecode | AttentionPrefill) and op.indexer_pair_flop and fp8:
-            compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / float(fp8))
+    match op:
+        case Gemm() | GroupedGemm():
+            rows, moved = op.m if isinstance(op, Gemm) else op.pairs, op.hbm_bytes
+            step_s = (moved - 2 * rows * op.n) / op.k / bandwidth
+            return Call(
+                op.flop / peak, moved / bandwidth, work_size(op), moved, op.k,
+                rows=rows, step_s=step_s,
+            )  # fmt: skip
+        case Elementwise():
+            return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)
+    compute_s = op.flop / peak
+    if op.indexer_pair_flop and part.dense_flop_per_s.fp8:
+        fp8 = float(part.dense_flop_per_s.fp8)
+        compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
     if isinstance(op, AttentionDecode):
-        moved, query_s = op.cache_bytes, op.query_bytes / bandwidth
-        return Call(
-            compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True
-        )  # fmt: skip
-    moved = op.hbm_bytes
-    call = Call(compute_s, moved / bandwidth, work_size(op), moved, work_depth(op))
-    if isinstance(op, Gemm | GroupedGemm):
-        rows = op.m if isinstance(op, Gemm) else op.pairs
-        return replace(call, rows=rows, step_s=(moved - 2 * rows * op.n) / op.k / bandwidth)
-    if isinstance(op, AttentionPrefill):
-        return replace(call, scores_s=op.heads * op.capped_pairs / peak)
-    return call
+        moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
+        return Call(compute_s, moved / bandwidth, 1.0, moved, 0.0, query_s, lines=True)
+    moved, scores_s = op.hbm_bytes, op.heads * op.capped_pairs / peak
+    return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), scores_s=scores_s)
 
 
 def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
@@ -278,7 +296,7 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
        is the bound; kernels fall short of it most where both times are alike).
     """
     if blend == "max":
-        return np.maximum(compute_s, memory_s)
+        return larger(compute_s, memory_s)
     if blend == "sum":
         return compute_s + memory_s
     a, b = compute_s * compute_s, memory_s * memory_s
@@ -302,4 +320,6 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     call = call_of(op, part, law)
     time_s = call.time_s(law)
     memory_s = call.memory_s + call.query_s
+    if isinstance(op, AttentionDecode) and op.readings != 1.0:
+        memory_s = call.memory_s / op.readings + call.query_s
     return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)

@@ -113,7 +113,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
         if whole:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
         knots, pieces = _pieces(law, bytes_per_s, rounds)
-        memory = _line(calls, "memory_s", rounds)
+        memory, again = _line(calls, "memory_s", rounds), ops[0].readings
         found.append(
             DecodeCore(
                 floor_s=rounds * float(law.floor_s),
@@ -124,7 +124,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 pieces=pieces,
                 additive=law.blend == "sum",
                 ideal_compute=_line(calls, "compute_s", rounds),
-                ideal_memory=(memory[0] + query[0], memory[1], memory[2]),
+                ideal_memory=(memory[0] / again + query[0], memory[1] / again, memory[2] / again),
             )
         )
     return found

@@ -117,12 +117,12 @@ def cluster_of(
 
     Parameters
     ----------
-    prompt_tokens : mean prompt, see :func:`handover`. [tokens]
+    prompt_tokens : mean prompt, see :func:`handover` and :meth:`Replica.timing`. [tokens]
     operations : what may happen to the pools.
     """
     setups = tuple(
         PoolSetup(
-            pool.replica.timing(),
+            pool.replica.timing(prompt_tokens),
             pool.replica.config(cached_input_share, pool.role),
             pool.replicas,
             pool.replica.pool.router,

@@ -1,7 +1,7 @@
 """One replica put together: shard, memory, step physics, tables."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner import arch
@@ -49,12 +49,19 @@ class Replica:
         """Power of the devices and their hosts; None where no maximum is published."""
         return power_model(self.hardware, self.devices)
 
-    def timing(self) -> TableTiming:
-        """Tables of step times.  Building them takes milliseconds; they are not kept."""
+    def timing(self, prompt_tokens: float = 1.0) -> TableTiming:
+        """Tables of step times.  Building them takes milliseconds; they are not kept.
+
+        Parameters
+        ----------
+        prompt_tokens : of the mean prompt; as many as fit in a step choose experts alike where
+            the scenario's routing says so. [tokens]
+        """
         limits, q = self.pool.limits, self.step.query_tokens
         padded = int(computed(self.step, float(limits.max_sequences)).tokens)
+        alike = max(1.0, min(prompt_tokens, float(limits.max_step_tokens)))
         return TableTiming(
-            self.step,
+            replace(self.step, prompt_tokens=alike),
             limits.max_step_tokens + max(padded, q * limits.max_sequences),
             self.pool.parallelism.attention_dp,
             self.power() or PowerModel(0, 0.0, 0.0, 0.0),
@@ -157,6 +164,7 @@ def build(
         graphs=captured(
             pool, hardware.accelerator, drafts.query_tokens if drafts else 1, local.uses_all_to_all
         ),
+        gate_apart=pool.gate_apart,
     )
     step.decode_step_s(1.0, 1.0, None)  # raises where the part lacks a precision
     caps = [arch.attention_core(group).cap_tokens for group in model.attention]

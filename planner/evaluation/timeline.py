@@ -103,9 +103,10 @@ def timeline(
         load = decode_load(dp, sequences, *shape)
         closed = step.decode_step(sequences, wish.context_tokens, cap)
         rate = sequences * step.tokens_per_step
-    experts = hottest(step)
+    alike = min(tokens, wish.context_tokens) if prefill else 1.0
+    experts = hottest(step, alike)
     if scenario.routing is not None and moe is not None:
-        experts = drawn(step, scenario.routing, moe, seed)
+        experts = drawn(step, scenario.routing, moe, seed, alike)
     found = simulate_step(step, step_work(step, load, prefill, experts), ranks, layers)
     per_device = rate * dp / shard.devices / found.time_s
     return TimelineResult(

@@ -56,14 +56,15 @@ class TableTiming:
     _padded: PaddedSizes | None = field(init=False)
     _row_s: float = field(init=False)
     """Host time of a decoding sequence's rows. [s]"""
+    _prompt_row_s: float = field(init=False)
+    """Host time of the row of a prompt that ends. [s]"""
     _own: list[float] = field(init=False)
     """Work of a rank's sequences beside attention cores, where nothing is padded. [s]"""
 
     def __post_init__(self) -> None:
-        overheads, host_s = self.model.overheads, self.model.overhead_s
         self._query_tokens = self.model.query_tokens
-        self._prefill_factor = float(overheads.prefill_factor)
-        self._overhead_s = {False: host_s, True: host_s + overheads.prefill_step_host_s}
+        self._prefill_factor = self.model.own_factor(prefill=True)
+        self._overhead_s = {prefill: self.model.host_s(prefill) for prefill in (False, True)}
         own = np.arange(self.max_rank_tokens + 1, dtype=float)
         group = np.arange(self.max_rank_tokens * self.ranks + 1, dtype=float)
         tokens, head = self.model.tokens(own), self.model.head(own)
@@ -101,6 +102,7 @@ class TableTiming:
             if model.scheduled
         }
         self._row_s = float(rows_s(model, 1.0))
+        self._prompt_row_s = float(model.overheads.per_sequence_step_host_s)
         self._padded, q = PaddedSizes.of(model), self._query_tokens
         rows = np.asarray(self._tokens)[::q] + np.asarray(self._head)[::q]
         n = len(rows)
@@ -158,7 +160,9 @@ class TableTiming:
             decoding = [replace(load, prefill_tokens=0, prompts_finished=0) for load in ranks]
             alone = RankLoad(whole.sequences)
             without = self._step(decoding, alone, size.without or size)[0]
-        return time, slope, 1, without
+        decode_s = without - self._overhead_s[False] if whole.sequences else 0.0
+        prompts_s = max(0.0, time - self._overhead_s[True] - decode_s)
+        return time + (self._prefill_factor - 1.0) * prompts_s, slope, 1, without
 
     def _slots_s(
         self, ranks: list[RankLoad], whole: RankLoad, size: Size
@@ -175,6 +179,8 @@ class TableTiming:
         time, total, own = slots.layers(most, group, (core, slope), (part, up))
         valid = min(valid, own)
         after = self._head[rows] + self._row_s * busiest
+        if new:
+            after += self._prompt_row_s * max(load.prompts_finished for load in ranks)
         if whole.sequences:
             after += self._drafts[size.sequences or busiest]
             after += self._draft_experts[sequences]
@@ -264,7 +270,7 @@ class TableTiming:
         """What a step with prompts takes on a rank beside its decoding, before the factor. [s]"""
         new, s = load.prefill_tokens, self._query_tokens * load.sequences
         own = self._prompts[new] + _prompting(self._prefill, load, 1)
-        own += self._row_s * load.prompts_finished
+        own += self._prompt_row_s * load.prompts_finished
         if self.model.draft:
             own += self._draft_prompt[0][new] + _prompting(self._draft_prompts, load, 1)
         own += self._tokens[size.tokens_with_prompts or s + new]

@@ -9,6 +9,8 @@ from planner.ops.op import (
     GroupedGemm,
     Op,
     Real,
+    larger,
+    smaller,
 )
 
 __all__ = [
@@ -20,4 +22,6 @@ __all__ = [
     "GroupedGemm",
     "Op",
     "Real",
+    "larger",
+    "smaller",
 ]

@@ -93,7 +93,12 @@ def head_comms(shard: Shard, rows: Real, domain: int) -> list[Comm]:
 
 
 def expert_comms(
-    shard: Shard, group_tokens: Real, domain: int, dedup: bool, hot: HotRank | None = None
+    shard: Shard,
+    group_tokens: Real,
+    domain: int,
+    dedup: bool,
+    hot: HotRank | None = None,
+    prompt_tokens: float = 1.0,
 ) -> list[Comm]:
     """Collectives that bring tokens to their experts and back.
 
@@ -110,6 +115,7 @@ def expert_comms(
     hot : the hottest rank takes in (and gives back) that much more, and all wait for it.  Where
         a copy a node crosses scale-out, it comes in over the cards of all the node's ranks: there
         the hottest node counts, and each token once (``hot.reach``).
+    prompt_tokens : new tokens of one prompt in the step, which choose alike. [tokens]
 
     References
     ----------
@@ -141,11 +147,11 @@ def expert_comms(
             ),
         ]
     own = group_tokens / devices
-    busiest = 1.0 if hot is None else hot.pairs_ratio(group_tokens)
+    busiest: Real = 1.0 if hot is None else hot.pairs_ratio(group_tokens, prompt_tokens)
     busiest_out = busiest
     inner, outer = copies(moe, devices, inside, shard.moe_ep, dedup)
     if dedup and hot is not None and hot.reach is not None:
-        busiest, busiest_out = hot.reach.rank_ratio, hot.reach.node_ratio
+        busiest, busiest_out = hot.arrivals_ratio(group_tokens, prompt_tokens)
         inner, outer = placed_copies(hot.reach, devices, inside)
     alone = copies(moe, inside, inside, min(inside, shard.moe_ep), True)[0]
     each = copies(moe, inside, inside, min(inside, shard.moe_ep), False)[0]

@@ -133,18 +133,29 @@ def prompt_ops(shard: Shard, tokens: Real) -> list[Op]:
     return ops
 
 
-def _gating(name: str, rows: Real, width: float, count: float) -> Elementwise:
-    """SiLU(gate) * up and conversion to the next input: read ``2 width`` bf16, write 1 byte."""
-    return Elementwise(name, 5.0 * width * rows, count)
+def _gating(name: str, rows: Real, width: float, count: float, apart: bool = False) -> Elementwise:
+    """SiLU(gate) * up and conversion to the next input: read ``2 width`` bf16, write 1 byte.
+
+    ``apart``: the conversion reads what a kernel of its own wrote in bf16.
+    """
+    return Elementwise(name, (9.0 if apart else 5.0) * width * rows, count)
 
 
-def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> list[Op]:
+def expert_ops(
+    shard: Shard,
+    group_tokens: Real,
+    hot: HotRank | None = None,
+    prompt_tokens: float = 1.0,
+    gate_apart: bool = False,
+) -> list[Op]:
     """Ops of the routed experts on the device the others wait for.
 
     Parameters
     ----------
     group_tokens : tokens of all attention ranks that share the experts. [tokens]
     hot : how much more the hottest rank has to do; ``None``: experts are equally popular.
+    prompt_tokens : new tokens of one prompt in the step, which choose alike. [tokens]
+    gate_apart : gate and conversion to 8 bits are two kernels.
 
     References
     ----------
@@ -156,17 +167,21 @@ def expert_ops(shard: Shard, group_tokens: Real, hot: HotRank | None = None) -> 
     pairs = group_tokens * moe.top_k / shard.moe_ep
     touched = touched_slots(moe, group_tokens)
     if hot is not None:
-        pairs, touched = pairs * hot.pairs_ratio(group_tokens), hot.most_touched(group_tokens)
-    return loaded_expert_ops(moe, pairs, touched)
+        pairs = pairs * hot.pairs_ratio(group_tokens, prompt_tokens)
+        touched = hot.most_touched(group_tokens)
+    return loaded_expert_ops(moe, pairs, touched, gate_apart)
 
 
-def loaded_expert_ops(moe: LocalMoe, pairs: Real, touched: Real) -> list[Op]:
+def loaded_expert_ops(
+    moe: LocalMoe, pairs: Real, touched: Real, gate_apart: bool = False
+) -> list[Op]:
     """Ops of the routed experts on a device with ``pairs`` rows over ``touched`` of its slots.
 
     Parameters
     ----------
     pairs : (token, expert) pairs that come to this device.
     touched : its slots with at least one of them.
+    gate_apart : as for :func:`expert_ops`; products in 16 bits have nothing to convert.
 
     References
     ----------
@@ -188,7 +203,9 @@ def loaded_expert_ops(moe: LocalMoe, pairs: Real, touched: Real) -> list[Op]:
     act = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]]
     ops += [
         Elementwise("routed_experts/permute", pairs * moe.gate_up.k * 2 * act, moe.layers),
-        _gating("routed_experts/gate", pairs, moe.gate_up.n / 2, moe.layers),
+        _gating(
+            "routed_experts/gate", pairs, moe.gate_up.n / 2, moe.layers, gate_apart and act < 2
+        ),
         Elementwise("routed_experts/combine", pairs * moe.down.n * 2.0 * 2, moe.layers),
     ]
     return ops
@@ -259,6 +276,7 @@ def decode_attention(
                 core.state_bytes_per_sequence * group.head_share,
                 group.layers,
                 variant=_variant(group, cached=True),
+                heads=core.heads * group.head_share * split,
             )
         )
     return ops

@@ -17,6 +17,31 @@ from planner.specs.hardware import AttentionVariant, OpFamily, Precision
 Real = float | NDArray[np.float64]
 """A scalar for one case, or an array for many."""
 
+
+def larger(a: Real, b: Real) -> Real:
+    """The larger of two, element by element; numpy takes ten times as long for two scalars.
+
+    References
+    ----------
+    .. [1] Maximum.
+    """
+    if isinstance(a, float) and isinstance(b, float):
+        return a if a >= b else b
+    return np.maximum(a, b)
+
+
+def smaller(a: Real, b: Real) -> Real:
+    """The smaller of two, as :func:`larger`.
+
+    References
+    ----------
+    .. [1] Minimum.
+    """
+    if isinstance(a, float) and isinstance(b, float):
+        return a if a <= b else b
+    return np.minimum(a, b)
+
+
 ELEMENT_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 """Size of one activation element. [bytes]"""
 
@@ -142,6 +167,10 @@ class AttentionDecode:
     precision: Precision = "bf16"
     variant: AttentionVariant | None = None
     """Kernel; None: MLA on a 16-bit cache, or one that nobody measured."""
+    heads: float = 0.0
+    """Heads of this device: rows of the products with each new token's keys."""
+    readings: float = 1.0
+    """Times units read the cache: from HBM once, further times from the chip's own cache."""
 
     @property
     def family(self) -> OpFamily:

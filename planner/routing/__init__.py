@@ -1,7 +1,7 @@
 """Which experts tokens go to, where the experts are, and what that does to the slowest rank."""
 
 from planner.routing.bounds import best_split, largest_rank_bound
-from planner.routing.counts import Sampling, sample_counts
+from planner.routing.counts import Sampling, Steps, sample_counts
 from planner.routing.gate import Gate
 from planner.routing.hot_rank import HotRank, hot_rank, windows
 from planner.routing.load import (
@@ -9,6 +9,7 @@ from planner.routing.load import (
     Destinations,
     ExpertLoad,
     destinations,
+    distinct,
     expert_load,
 )
 from planner.routing.placement import (
@@ -33,12 +34,14 @@ __all__ = [
     "Placement",
     "Rebalancing",
     "Sampling",
+    "Steps",
     "aligned",
     "balanced",
     "best_split",
     "check_slots",
     "contiguous",
     "destinations",
+    "distinct",
     "drifting",
     "expert_load",
     "hierarchical",

@@ -86,6 +86,39 @@ def sample_counts(
     return approximate_counts(included, groups, tokens, sampling, rng).astype(float)
 
 
+class Steps:
+    """Counts of one step after another: what does not change between them is prepared once.
+
+    Parameters
+    ----------
+    shares : popularity ``[layers, experts]``, rows summing to 1.
+
+    References
+    ----------
+    .. [1] As :func:`sample_counts`.
+    """
+
+    def __init__(self, gate: Gate, shares: Floats, seed: int, sampling: Sampling) -> None:
+        self._rng = np.random.default_rng(np.random.SeedSequence([seed, 8]))
+        self._gate, self._sampling = gate, sampling
+        self._included = inclusion(shares, gate.top_k)
+        self._groups = expert_groups(gate, self._included, self._rng)
+        self._fixed: Floats | None = None
+
+    def counts(self, tokens: int) -> Floats:
+        """Tokens per expert of the next step, ``[draws, layers, experts]``. [tokens]"""
+        rng, sampling = self._rng, self._sampling
+        if tokens > EXACT_TOKENS:
+            drawn = approximate_counts(self._included, self._groups, tokens, sampling, rng)
+            return drawn.astype(float)
+        if self._fixed is None:
+            gate, included = self._gate, self._included
+            self._fixed = (
+                calibrated(gate, included, rng) if gate.grouped else scores(gate, included)
+            )
+        return exact_counts(self._gate, self._fixed, tokens, sampling, rng)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
     """Groups of a gate, as far as counts depend on them."""

@@ -6,7 +6,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.routing.counts import Sampling
 from planner.routing.gate import Gate
 from planner.routing.load import (
     GRID_TOKENS,
@@ -54,15 +53,40 @@ class HotRank:
     placement: Placement | None = None
     reach: Destinations | None = None
     """Distinct ranks and nodes a token is sent to under this placement; None when balanced."""
+    correlation: float = 0.0
+    """Of choosing an expert, between two tokens of one prompt in a step."""
 
-    def pairs_ratio(self, group_tokens: Real) -> Real:
-        """Pairs of the hottest rank over those of the mean rank; at least 1.
+    def pairs_ratio(self, group_tokens: Real, prompt_tokens: float = 1.0) -> Real:
+        r"""Pairs of the hottest rank over those of the mean rank; at least 1.
+
+        Tokens of one prompt choose alike, so ``B`` of them vary as fewer independent ones do,
+        :math:`B / (1 + (n - 1)\,\rho)`.
+
+        Parameters
+        ----------
+        prompt_tokens : new tokens ``n`` of one prompt in the step. [tokens]
 
         References
         ----------
-        .. [1] Interpolation of the table.
+        .. [1] L. Kish, "Survey Sampling", 1965, section 5.4 (effective size of a clustered sample).
         """
-        return self._read(self.ratio, group_tokens)
+        alike = 1.0 + (max(prompt_tokens, 1.0) - 1.0) * self.correlation
+        return self._read(self.ratio, group_tokens if alike == 1.0 else group_tokens / alike)
+
+    def arrivals_ratio(self, group_tokens: Real, prompt_tokens: float = 1.0) -> tuple[Real, Real]:
+        """Distinct tokens of the hottest rank and node over the mean; pairs where that is unknown.
+
+        What popularity does is computed (:class:`planner.routing.Destinations`); chance makes a
+        rank hotter by as much as it does in pairs, and a node, where it averages out, no hotter.
+
+        References
+        ----------
+        .. [1] As :meth:`pairs_ratio`.
+        """
+        pairs = self.pairs_ratio(group_tokens, prompt_tokens)
+        if self.reach is None:
+            return pairs, pairs
+        return self.reach.rank_ratio * pairs / float(self.ratio[-1]), self.reach.node_ratio
 
     def pairs_ratio_p95(self, group_tokens: Real) -> Real:
         """95th percentile over steps of the same.
@@ -148,7 +172,6 @@ def hot_rank(
     ep: int,
     redundant: int = 0,
     ranks_per_node: int = 8,
-    tokens_per_prompt: int = 1,
 ) -> HotRank:
     """Table of the hottest rank for one model, layout and routing.
 
@@ -157,7 +180,6 @@ def hot_rank(
     moe : the model's expert layers (experts, top-k, groups).
     ep, redundant : ranks that share the experts, and extra copies a layer.
     ranks_per_node : for hierarchical placement.
-    tokens_per_prompt : new tokens of one prompt in a step (decode 1; prefill the chunk).
 
     Returns
     -------
@@ -181,8 +203,7 @@ def hot_rank(
     past, served = windows(routing, moe)
     past = inclusion(past, moe.top_k) / moe.top_k
     placement = place(past, Layout(ep, redundant, routing.placement, moe.groups, ranks_per_node))
-    sampling = Sampling(correlation=routing.prompt_correlation, tokens_per_prompt=tokens_per_prompt)
-    load = expert_load(served, placement, GRID_TOKENS, gate, routing.seed, sampling)
+    load = expert_load(served, placement, GRID_TOKENS, gate, routing.seed)
     return HotRank(
         tokens=load.tokens,
         ratio=load.rank_ratio,
@@ -195,6 +216,7 @@ def hot_rank(
         load=load,
         placement=placement,
         reach=destinations(gate, served, placement, ranks_per_node, routing.seed),
+        correlation=routing.prompt_correlation,
     )
 
 

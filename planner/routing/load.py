@@ -193,7 +193,9 @@ def destinations(
 ) -> Destinations:
     """Distinct ranks and nodes that hold a token's experts: what deduplicated dispatch sends.
 
-    Routes ``tokens`` tokens in at most twenty layers, evenly spaced.
+    Routes ``tokens`` tokens in at most twenty layers, evenly spaced.  How much more the hottest
+    rank is reached is computed (:func:`distinct`): of so few, chance alone would make one hot.
+    Nodes are few and each is reached by most tokens; group-limited gates couple their slots.
 
     References
     ----------
@@ -212,13 +214,43 @@ def destinations(
         slot = order[first[chosen] + rng.integers(0, copies[layer][chosen])]
         rank = slot // placement.local_slots
         by_rank, by_node = _reached(rank, placement.ep), _reached(rank // ranks_per_node, nodes)
-        rows.append(
-            [
-                by_rank.sum(), by_node.sum(), by_rank.max() / by_rank.mean(),
-                by_node.max() / by_node.mean(),
-            ]
-        )  # fmt: skip
-    return Destinations(*(float(x) for x in np.mean(rows, axis=0)))
+        rows.append([by_rank.sum(), by_node.sum(), by_node.max() / by_node.mean()])
+    by_slot = placement.slot_load(included[None])[0]
+    ranks, _ = distinct(by_slot.reshape(len(by_slot), placement.ep, -1), ranks_per_node)
+    ranks_per_token, nodes_per_token, node_ratio = (float(x) for x in np.mean(rows, axis=0))
+    return Destinations(
+        ranks_per_token, nodes_per_token, float(ranks.max(axis=1).mean()), node_ratio
+    )
+
+
+def distinct(shares: Floats, ranks_per_node: int) -> tuple[Floats, Floats]:
+    r"""Distinct tokens that come to each rank and to its node, over the mean.
+
+    A token that uses two experts of a rank comes once: :math:`1 - \prod_s (1 - \pi_s)` of them
+    come, if the slots of a rank are chosen independently.  Good for ratios; how many come on
+    average depends on the groups of a gate (:class:`Destinations`).
+
+    Parameters
+    ----------
+    shares : share of the tokens that go to each slot, ``[layers, ranks, slots of a rank]``.
+
+    Returns
+    -------
+    ``[layers, ranks]`` each; ones where no token goes anywhere.
+
+    References
+    ----------
+    .. [1] Counting argument: a token misses a rank when it misses each of its slots.
+    """
+    missed = (1.0 - np.minimum(shares, 1.0)).prod(axis=2)
+    ranks = missed.shape[1]
+    first = np.arange(0, ranks, ranks_per_node)
+    by_node = np.multiply.reduceat(missed, first, axis=1)
+    found = []
+    for arrived in (1.0 - missed, 1.0 - by_node):
+        mean = arrived.mean(axis=1, keepdims=True)
+        found.append(np.divide(arrived, mean, out=np.ones_like(arrived), where=mean > 0))
+    return found[0], np.repeat(found[1], ranks_per_node, axis=1)[:, :ranks]
 
 
 def _reached(places: NDArray[np.intp], kinds: int) -> Floats:

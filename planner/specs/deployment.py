@@ -106,6 +106,9 @@ class Pool(Spec):
     ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice."""
     overlap: OverlapPolicy = "share"
     """What runs while expert traffic is on the wire."""
+    gate_apart: bool = False
+    """In prompts, an expert's gate writes 16 bits and a second kernel converts them, as SGLang does
+    for its contiguous grouped products."""
     fused_norm: bool = False
     """Tensor-parallel sums and the norm after them run as one kernel."""
     prefix_cache: PrefixCacheChoice = None

@@ -1,5 +1,6 @@
 """Speculative decoding as work: verification of several tokens, and the module that drafts them."""
 
+import math
 from dataclasses import dataclass, replace
 
 from planner.ops import AttentionDecode, Elementwise, Gemm, Op, Real
@@ -7,6 +8,7 @@ from planner.ops.op import COMPUTE_PRECISION
 from planner.shard import Shard, draft_shard
 from planner.sourced import Sourced
 from planner.specs.deployment import Pool
+from planner.specs.hardware import AcceleratorSpec
 from planner.specs.model import ModelSpec
 from planner.specs.speculative import Speculative
 
@@ -25,6 +27,23 @@ KERNELS_A_PASS = Sourced(
     "position twice, token id, cache length; other engines are taken to need as many",
     confidence="assumed",
 )
+
+MLA_TILE_ROWS = Sourced(
+    64,
+    source="github deepseek-ai/FlashMLA, block size of decode; issue 30 (H20, 16 heads)",
+    note="rows of a tile of MLA decode kernels on Hopper, heads times new tokens of a sequence; "
+    "one to four new tokens of 16 heads take the same time on an H20, five or six twice that",
+)
+
+TOKENS_APART = ("sm100", "sm103")
+"""Where each new token of a sequence is computed apart.
+
+References
+----------
+.. [1] NVIDIA, TensorRT-LLM, cpp/tensorrt_llm/kernels/trtllmGenKernels/fmha/fmhaKernels.h
+   (``computeNumCtas``: as many thread blocks a sequence as it has new tokens); FlashInfer runs the
+   same kernels for SGLang and vLLM.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +122,32 @@ def draft(model: ModelSpec, pool: Pool) -> Draft | None:
     return None if spec is None else Draft(draft_shard(model, pool, spec), spec)
 
 
-def verifying(op: AttentionDecode, queries: int) -> AttentionDecode:
-    """Attention of ``queries`` new tokens a sequence over one reading of its cache.
+def verifying(op: AttentionDecode, queries: int, part: AcceleratorSpec) -> AttentionDecode:
+    """Attention of ``queries`` new tokens a sequence over its cache.
+
+    Kernels on Hopper multiply whole tiles of rows (heads times new tokens), so that a tile begun
+    takes as long as a full one; the cache is read once.  On datacenter Blackwell every new token
+    has thread blocks of its own, which read the cache again: from L2, but at the rate of a block,
+    which many blocks share with HBM; so it is taken to cost as much as another sequence.
 
     References
     ----------
     .. [1] Y. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
        ICML 2023, section 3 (all drafts are verified in one pass).
+    .. [2] :data:`MLA_TILE_ROWS` and :data:`TOKENS_APART`.
     """
     if queries == 1:
         return op
+    computed = float(queries)
+    apart = any(name in part.architecture for name in TOKENS_APART)
+    rows, tile = op.heads * queries, float(MLA_TILE_ROWS)
+    if "Hopper" in part.architecture and op.name == "attention/mla_core" and rows > tile:
+        computed = math.ceil(rows / tile) * tile / op.heads
     return replace(
         op,
-        pair_flop=queries * op.pair_flop,
+        pair_flop=computed * op.pair_flop,
         query_elements=queries * op.query_elements,
         indexer_pair_flop=queries * op.indexer_pair_flop,
         token_flop=queries * op.token_flop,
+        readings=float(queries) if apart else 1.0,
     )

@@ -9,6 +9,7 @@ from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
 from planner.step.parts import Duration, Part, Step
+from planner.step.slots import in_slots
 
 if TYPE_CHECKING:
     from planner.step.model import StepModel
@@ -33,12 +34,12 @@ def laid_out(
     parts = [_part(model, op, pp) for op in ops]
     parts += [_part(model, op, 1) for op in layer.head_ops(model.shard, rows)]
     head_comms = collectives.head_comms(model.shard, rows, model.domain)
-    parts += [_comm_part(model, c, pp) for c in comms]
-    parts += [_comm_part(model, c, 1) for c in head_comms]
+    traffic = [_comm_part(model, c, pp) for c in comms]
+    parts += [*traffic, *(_comm_part(model, c, 1) for c in head_comms)]
     if model.draft is not None:
         times = float(drafts.time_s), float(drafts.compute_s), float(drafts.memory_s)
         parts.append(Part("draft/module", *times, _bound(*times)))
-    hideable_s = float(sum(_comm_part(model, c, pp).time_s for c in comms if c.hideable))
+    hideable_s = sum(part.time_s for c, part in zip(comms, traffic, strict=True) if c.hideable)
     work_s = sum(p.time_s for p in parts) - hideable_s
     exposed_s = float(model.exposed_s(hideable_s, work_s))
     unhindered = ideal(model.system, model.calibration)
@@ -80,34 +81,34 @@ def prefill_laid_out(
     m = tokens / pp
     cores = model.prefill_cores(tokens, *pairs)
     ops = [*model.token_ops(m), *layer.prompt_ops(model.shard, m), *cores]
-    ops += layer.expert_ops(model.shard, m * dp, model.hot)
+    ops += model.expert_ops(m * dp, prefill=True)
     comms = [*model.token_comms(m), *model.expert_comms(m * dp, prefill=True)]
     drafts = model.draft_tokens(tokens) + model.draft_experts(tokens * dp, prefill=True)
     prompt = [model.draft_prompts(tokens, *pairs, sparse) for sparse in (True, False)]
     cheaper = [min(both, key=lambda d: float(d.time_s)) for both in zip(*prompt, strict=True)]
     drafts = sum(cheaper, drafts)
     step = replace(laid_out(model, ops, comms, prompts, drafts), tokens=1.0)
-    host_s = float(model.overheads.prefill_step_host_s)
     n = model.plan(prefill=True).micro_batches
-    if not model.scheduled or tokens < n:
-        return _of_engine(step, float(model.overheads.prefill_factor), host_s)
-    step = replace(step, overhead_s=step.overhead_s + host_s)
-    beside = model.beside_traffic(prefill=True)
-    part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
-    core_s, part_s = pp * sum(map(model.op_s, cores)), pp * sum(map(beside.op_s, part))
-    layers_s = float(model.layers_s((tokens, tokens * dp), core_s, part_s, prefill=True))
-    after_s = float(model.head(prompts).time_s + drafts.time_s) + step.overhead_s
-    return taking(step, layers_s + after_s)
+    if model.scheduled and tokens >= n:
+        beside = model.beside_traffic(prefill=True)
+        part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
+        part_s = pp * sum(map(beside.op_s, part))
+        step = in_slots(model, step, (tokens, tokens * dp), part_s, prefill=True)
+    factor = model.own_factor(prefill=True)
+    host_s = model.host_s(True) - model.overhead_s
+    host_s += factor * float(model.overheads.per_sequence_step_host_s) * prompts
+    return _of_engine(step, factor, host_s)
 
 
 def _of_engine(step: Step, factor: float, host_s: float) -> Step:
     """The same step with all work of prompts ``factor`` times as long, and more host time. [s]"""
-    parts = tuple(replace(part, time_s=factor * part.time_s) for part in step.parts)
     overhead_s = step.overhead_s + host_s
-    return replace(
-        step, parts=parts, hidden_s=factor * step.hidden_s, overhead_s=overhead_s,
-        time_s=factor * (step.time_s - step.overhead_s) + overhead_s,
-    )  # fmt: skip
+    time_s = factor * (step.time_s - step.overhead_s) + overhead_s
+    step = replace(step, overhead_s=overhead_s, time_s=time_s)
+    if factor == 1.0:
+        return step
+    parts = tuple(replace(part, time_s=factor * part.time_s) for part in step.parts)
+    return replace(step, parts=parts, hidden_s=factor * step.hidden_s)
 
 
 def with_host(step: Step, host_s: float) -> Step:
@@ -119,17 +120,6 @@ def with_host(step: Step, host_s: float) -> Step:
     """
     overhead_s = step.overhead_s + host_s
     return replace(step, overhead_s=overhead_s, time_s=step.time_s + host_s)
-
-
-def taking(step: Step, time_s: float) -> Step:
-    """The same parts, taking ``time_s`` together. [s]
-
-    References
-    ----------
-    .. [1] :mod:`planner.step.schedule`.
-    """
-    apart_s = sum(p.time_s for p in step.parts) + step.overhead_s
-    return replace(step, time_s=time_s, hidden_s=apart_s - time_s)
 
 
 def _part(model: "StepModel", op: Op, rounds: int) -> Part:

@@ -30,15 +30,10 @@ from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors
 from planner.step.draft import Draft, verifying
 from planner.step.graphs import CapturedGraphs, Computed, computed, rows_s
-from planner.step.layout import laid_out, prefill_laid_out, taking, with_host
+from planner.step.layout import laid_out, prefill_laid_out, with_host
 from planner.step.parts import Duration, Step, total_s
-from planner.step.schedule import (
-    PLAIN,
-    Schedule,
-    cut_layers_s,
-    dense_layers_s,
-    schedule,
-)
+from planner.step.schedule import PLAIN, Schedule, schedule
+from planner.step.slots import in_slots, layers_s
 from planner.step.stages import StageTimes, by_stage
 
 
@@ -60,6 +55,10 @@ class StepModel:
     """Speculative decoding; None: one token a sequence a step."""
     verifies: int = 1
     """Tokens of a sequence computed in one pass where nothing is drafted."""
+    gate_apart: bool = False
+    """In prompts, an expert's gate and the conversion of its result are two kernels."""
+    prompt_tokens: float = 1.0
+    """New tokens of one prompt in a step: they choose experts alike where routing says so."""
     overheads: EngineOverheads = field(default_factory=EngineOverheads)
     """Host times and the factor of communication; those of kernels changed ``calibration``."""
     graphs: CapturedGraphs | None = None
@@ -139,12 +138,12 @@ class StepModel:
 
     def tokens(self, rank_tokens: Real) -> Duration:
         """Projections, dense MLP, norms and their collectives for one rank's tokens."""
-        m = self._micro(rank_tokens)
+        m = self.micro(rank_tokens)
         return self._round(self.total(self.token_ops(m), self.token_comms(m)))
 
     def prompts(self, prompt_tokens: Real) -> Duration:
         """What prompt tokens need beside :meth:`tokens` and attention."""
-        m = self._micro(prompt_tokens)
+        m = self.micro(prompt_tokens)
         return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
 
     def head(self, rows: Real) -> Duration:
@@ -160,11 +159,9 @@ class StepModel:
         work : experts and the collectives that nothing covers.
         hideable_s : all-to-all time, of which ``overlap_share`` runs behind computation. [s]
         """
-        m = self._micro(group_tokens)
+        m = self.micro(group_tokens)
         comms = self.expert_comms(m, prefill)
-        work = self.total(
-            layer.expert_ops(self.shard, m, self.hot), [c for c in comms if not c.hideable]
-        )
+        work = self.total(self.expert_ops(m, prefill), [c for c in comms if not c.hideable])
         hideable = self.total((), [c for c in comms if c.hideable])
         return self._round(work), self._round(hideable).time_s
 
@@ -180,10 +177,11 @@ class StepModel:
         if prefill:
             ops += layer.prompt_ops(self.shard, rank_tokens)
         if group_tokens is not None:
-            ops += layer.expert_ops(self.shard, group_tokens, self.hot)
+            ops += self.expert_ops(group_tokens, prefill)
             comms += self.expert_comms(group_tokens, prefill)
-        timed = [(op, self._op_time_s(op)) for op in ops] + [(c, self.comm_s(c)) for c in comms]
-        found = by_stage(timed)
+        found = by_stage((op.name, self._op_time_s(op)) for op in ops)
+        for name, time_s in by_stage((c.name, self.comm_s(c)) for c in comms).items():
+            found[name] = found[name] + time_s
         if self.shard.moe and self.scheduled and not prefill:
             found.update(multiprocessors.held_s(self.shard.moe, rank_tokens))
         return found
@@ -199,7 +197,7 @@ class StepModel:
         """One micro-batch's attention cores of decoding sequences, one a group of layers."""
         pp = self.shard.pp
         ops = layer.decode_attention(self.shard, sequences / pp, context / pp, capped / pp)
-        return [verifying(op, self.query_tokens) for op in ops]
+        return [verifying(op, self.query_tokens, self.part) for op in ops]
 
     def prefill_attention(
         self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
@@ -224,6 +222,14 @@ class StepModel:
         """Host time of a step, and gaps between its kernels, that nothing hides. [s]"""
         own = self.overheads.step_host_s + self.overheads.layer_gap_s * self.shard.layers
         return float(self.calibration.step_overhead_s + own)
+
+    def host_s(self, prefill: bool) -> float:
+        """:attr:`overhead_s`, and the engine's own for prompts. [s]"""
+        return self.overhead_s + (float(self.overheads.prefill_step_host_s) if prefill else 0.0)
+
+    def own_factor(self, prefill: bool) -> float:
+        """An engine's factor on all work of a step that computes prompts."""
+        return float(self.overheads.prefill_factor) if prefill else 1.0
 
     @property
     def scheduled(self) -> bool:
@@ -279,31 +285,8 @@ class StepModel:
             if not self.scheduled:
                 return plain_s
         part_s = total_s(self.decode_attention(*(load / n for load in loads)))
-        cut_s = self.layers_s(tokens, core_s, part_s, prefill=False) + after_s
+        cut_s = layers_s(self, tokens, core_s, part_s, prefill=False) + after_s
         return cut_s if cut.all() else np.where(cut, cut_s, plain_s)
-
-    def layers_s(
-        self, tokens: tuple[Real, Real], core_s: Real, part_core_s: Real, prefill: bool
-    ) -> Real:
-        """Time of all layers under the slots of the policy. [s]
-
-        Parameters
-        ----------
-        tokens : of the busiest rank and of all ranks together.
-        core_s : attention cores of the whole batch (dense layers run it uncut). [s]
-        part_core_s : attention cores of one micro-batch. [s]
-        """
-        plan, pp = self.plan(prefill), self.shard.pp
-        rank, group = (self._micro(n) for n in tokens)
-        n = plan.micro_batches
-        whole = self.stages(rank, group if n == 1 else None, prefill)
-        whole["attention_core"] = core_s / pp
-        part = dict(whole)
-        if n > 1:
-            part = self.beside_traffic(prefill).stages(rank / n, group / n, prefill)
-        part["attention_core"] = part_core_s / pp
-        dense_s = dense_layers_s(self.shard, whole)
-        return pp * (dense_s + cut_layers_s(self.shard, plan, part, self.held_up(prefill)))
 
     def exposed_s(self, hideable_s: Real, busy_s: Real) -> Real:
         """Part of the expert traffic that nothing hides: at most ``busy_s`` can cover it. [s]"""
@@ -313,25 +296,31 @@ class StepModel:
         """Lay out a decode step of ``sequences`` a rank with ``context`` tokens each."""
         seen = context if cap is None else min(context, cap)
         size = computed(self, sequences)
-        m, group = self._micro(size.tokens), self._micro(size.group_tokens)
+        m, group = self.micro(size.tokens), self.micro(size.group_tokens)
         loads = sequences, sequences * context, sequences * seen
         ops: list[Op] = [
             *self.token_ops(m),
             *self.decode_attention_ops(*loads),
-            *layer.expert_ops(self.shard, group, self.hot),
+            *self.expert_ops(group, prefill=False),
         ]
         comms = [*self.token_comms(m), *self.expert_comms(group, prefill=False)]
         step = laid_out(self, ops, comms, float(size.rows), self._drafts(size, loads))
         step = with_host(step, float(rows_s(self, sequences) + size.launch_s))
-        if not self.scheduled or sequences < self.plan(prefill=False).micro_batches:
+        n = self.plan(prefill=False).micro_batches
+        if not self.scheduled or sequences < n:
             return step
-        return taking(step, float(self.decode_step_s(sequences, context, cap)))
+        part_s = float(total_s(self.decode_attention(*(load / n for load in loads))))
+        tokens = float(size.tokens), float(size.group_tokens)
+        return in_slots(self, step, tokens, part_s, prefill=False)
 
     def prefill_step(self, tokens: float, prompts: float, context: float, cap: int | None) -> Step:
         """Lay out a prefill step: ``tokens`` a rank out of ``prompts`` prompts of ``context``."""
         pairs = tokens * context / 2
         capped = pairs if cap is None or context <= cap else tokens * cap * (1 - cap / context / 2)
-        return prefill_laid_out(self, tokens, prompts, (pairs, capped))
+        own = self
+        if self.hot is not None and self.hot.correlation:
+            own = replace(self, prompt_tokens=tokens / prompts)
+        return prefill_laid_out(own, tokens, prompts, (pairs, capped))
 
     def _drafts(self, size: Computed, loads: tuple[Real, Real, Real]) -> Duration:
         """All of drafting, every rank alike; loads as for :meth:`decode_attention`."""
@@ -359,16 +348,24 @@ class StepModel:
         """Collectives of :meth:`token_ops`."""
         return collectives.token_comms(self.shard, tokens, self.domain)
 
+    def expert_ops(self, group_tokens: Real, prefill: bool) -> list[Op]:
+        """Work of the routed experts on the hottest rank."""
+        alike, apart = (self.prompt_tokens, self.gate_apart) if prefill else (1.0, False)
+        return layer.expert_ops(self.shard, group_tokens, self.hot, alike, apart)
+
     def expert_comms(self, group_tokens: Real, prefill: bool) -> list[Comm]:
         """Traffic to and from the experts."""
-        return collectives.expert_comms(self.shard, group_tokens, self.domain, prefill, self.hot)
+        alike = self.prompt_tokens if prefill else 1.0
+        return collectives.expert_comms(
+            self.shard, group_tokens, self.domain, prefill, self.hot, alike
+        )
 
     def prefill_cores(self, tokens: Real, pairs: Real, capped: Real) -> list[AttentionPrefill]:
         """Attention cores of prompts, sparse or masked, whichever is faster."""
         forms = [
             self.prefill_attention_ops(tokens, pairs, capped, sparse) for sparse in (True, False)
         ]
-        return [min(both, key=self.op_s) for both in zip(*forms, strict=True)]
+        return [a if a == b else min(a, b, key=self.op_s) for a, b in zip(*forms, strict=True)]
 
     def op_s(self, op: Op) -> float:
         """Time of all calls of an op. [s]"""
@@ -381,7 +378,7 @@ class StepModel:
         """Time of all calls of a collective. [s]"""
         return self.overheads.comm_factor * comm_time_s(comm, self.system, self.calibration)
 
-    def _micro(self, tokens: Real) -> Real:
+    def micro(self, tokens: Real) -> Real:
         """Tokens of one micro-batch; a round has at least one token in each that runs."""
         return tokens if self.shard.pp == 1 else np.maximum(tokens / self.shard.pp, 1.0)
 

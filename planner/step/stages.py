@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
-from planner.ops import Comm, Op, Real
+from planner.ops import Real
 
 Stage = Literal[
     "attention_in",
@@ -56,22 +56,19 @@ _BY_COMPONENT: Mapping[str, Stage] = {
 }
 
 
-def stage_of(work: Op | Comm) -> Stage:
-    """The stage an op or a collective belongs to, by its name."""
-    return _named(work.name)
-
-
 @lru_cache(maxsize=256)
-def _named(name: str) -> Stage:
+def stage_of(name: str) -> Stage:
+    """The stage an op or a collective belongs to, by its name."""
     if name.endswith(("_core", "_prefill")):
         return "attention_core"
     known = _BY_NAME.get(name)
     return known or _BY_COMPONENT[name.split("/", maxsplit=1)[0]]
 
 
-def by_stage(timed: Iterable[tuple[Op | Comm, Real]]) -> dict[Stage, Real]:
-    """Add up times by stage; a stage without work takes no time."""
-    totals: dict[Stage, Real] = dict.fromkeys(STAGES, 0.0)
-    for work, time_s in timed:
-        totals[stage_of(work)] = totals[stage_of(work)] + time_s
+def by_stage(timed: Iterable[tuple[str, Real]]) -> StageTimes:
+    """Add up times of named work by stage; a stage without work takes no time."""
+    totals: StageTimes = dict.fromkeys(STAGES, 0.0)
+    for name, time_s in timed:
+        stage = stage_of(name)
+        totals[stage] = totals[stage] + time_s
     return totals

@@ -13,6 +13,7 @@ from planner.routing import (
     Sampling,
     contiguous,
     destinations,
+    distinct,
     expert_load,
     hot_rank,
     place,
@@ -139,8 +140,18 @@ def test_drift_makes_a_placement_worse(r1):
 
 def test_alike_prompts_make_the_hot_rank_hotter(r1):
     uniform = Routing(popularity=UniformPopularity(), prompt_correlation=0.2)
-    decode, prefill = (hot_rank(uniform, r1, 32, 0, 8, n) for n in (1, 1024))
-    assert prefill.pairs_ratio(8192) > decode.pairs_ratio(8192) + 0.1
+    table = hot_rank(uniform, r1, 32)
+    assert table.pairs_ratio(8192, 1024) > table.pairs_ratio(8192) + 0.1
+    assert table.pairs_ratio(8192, 1.0) == table.pairs_ratio(8192)
+    # as routing prompts one by one has it
+    shares = popularity(UniformPopularity(), 256, 58, 1)
+    sampling = Sampling(draws=40, correlation=0.05, tokens_per_prompt=256)
+    alike = Routing(popularity=UniformPopularity(), prompt_correlation=0.05)
+    drawn = expert_load(
+        shares, contiguous(58, 256, 32), np.array([4096.0, 65536.0]), Gate.of(r1), 3, sampling
+    )
+    read = [hot_rank(alike, r1, 32).pairs_ratio(n, 256.0) - 1 for n in drawn.tokens]
+    assert read == pytest.approx(drawn.rank_ratio - 1, rel=0.1)
 
 
 def test_a_histogram_places_by_its_past_and_serves_its_last_window(r1):
@@ -163,6 +174,16 @@ def test_node_limited_routing_reaches_fewer_nodes(r1):
     assert near.nodes_per_token <= 4
     assert far.nodes_per_token == pytest.approx(8 * (1 - (1 - 1 / 8) ** 8), rel=0.06)
     assert near.nodes_per_token <= near.ranks_per_token <= 8
+
+
+def test_chance_makes_no_rank_hot_of_equally_popular_experts(r1):
+    """Of 1,024 routed tokens one of 64 ranks gets a third more than the mean."""
+    shares = popularity(UniformPopularity(), 256, 2, 1)
+    found = destinations(Gate.of(r1), shares, contiguous(2, 256, 64), 8, 1)
+    assert found.rank_ratio == pytest.approx(1.0)
+    table = hot_rank(Routing(popularity=UniformPopularity()), r1, 64)
+    few, many = (table.arrivals_ratio(tokens)[0] for tokens in (1024, 2**20))
+    assert many < 1.03 < 1.2 < few
 
 
 def test_same_seed_same_table(r1):
@@ -199,3 +220,13 @@ def test_a_steeper_family_is_hotter(r1):
         for s in (0.2, 0.5, 0.8)
     ]
     assert ratios == sorted(ratios)
+
+
+def test_a_token_that_uses_two_experts_of_a_rank_comes_once_by_hand() -> None:
+    # two nodes of two ranks of two slots; every token goes to both slots of rank 0 or to rank 2
+    shares = np.array([[[0.5, 0.5], [0.0, 0.0], [0.5, 0.0], [0.0, 0.0]]])
+    ranks, nodes = distinct(shares, 2)
+    # 1 - 0.5 * 0.5 = 0.75 and 0.5 of the tokens: 0.3125 a rank on average, 0.625 a node
+    assert ranks[0] == pytest.approx([2.4, 0.0, 1.6, 0.0])
+    assert nodes[0] == pytest.approx([1.2, 1.2, 0.8, 0.8])
+    assert distinct(np.zeros((1, 3, 2)), 2)[0] == pytest.approx(np.ones((1, 3)))

@@ -14,7 +14,10 @@ from planner import files
 from planner.errors import InputError
 from planner.evaluation.replica import Replica, build
 from planner.files.histograms import load_routing_profile
+from planner.sourced import Sourced
 from planner.specs.deployment import Limits, Parallelism, Pool
+from planner.specs.engine import EngineSpec
+from planner.specs.overheads import EngineOverheads
 from planner.step.schedule import (
     FIVE_STAGE,
     PLAIN,
@@ -199,6 +202,46 @@ def test_the_simulation_of_equal_ranks_is_the_closed_form(
     assert all(0 <= share <= 1 + 1e-9 for share in found.busy.values())
 
 
+@pytest.mark.parametrize("layout", ["four nodes", "tensor parallel attention"])
+@pytest.mark.parametrize("overlap", POLICIES)
+@pytest.mark.parametrize("prefill", [False, True])
+def test_the_simulation_of_equal_ranks_knows_what_the_closed_form_knows(
+    layout: str, overlap: str, prefill: bool
+) -> None:
+    """Where a token goes under a placement, and an engine's own times."""
+    names = ("prefill_factor", "comm_factor", "prefill_step_host_s", "per_sequence_step_host_s")
+    values = 1.3, 1.2, 0.01, 0.0 if prefill else 1e-6
+    overheads = EngineOverheads(
+        **{name: Sourced(x, "test") for name, x in zip(names, values, strict=True)}
+    )
+    built = replica(
+        layout, overlap, "deepseek-r1-translation", engine=EngineSpec(overheads=overheads)
+    )
+    step = built.step
+    assert step.hot is not None
+    assert step.hot.reach is not None
+    if prefill:
+        expected = step.prefill_step(8192, 2, 4096, None).time_s
+        load = (8192.0, 8192 * 2048.0, 8192 * 2048.0)
+    else:
+        expected = step.decode_step(64, 4096, None).time_s
+        load = (64.0, 64 * 4096.0, 64 * 4096.0)
+    work = even(step, load, prefill)
+    work = replace(work, rows=np.full_like(work.rows, 2.0)) if prefill else work
+    assert simulate_step(step, work).time_s == pytest.approx(expected, rel=1e-9)
+
+
+def test_ranks_drawn_from_the_routing_take_prompts_in_the_time_of_the_closed_form() -> None:
+    routing = load_routing_profile("deepseek-r1-translation").routing
+    for overlap in POLICIES:
+        built = replica("four nodes", overlap, "deepseek-r1-translation")
+        load = np.full(32, 16384.0), np.full(32, 16384 * 2048.0), np.full(32, 16384 * 2048.0)
+        work = step_work(built.step, load, True, drawn(built.step, routing, built.model.moe, 3))
+        found = simulate_step(built.step, work).time_s
+        expected = built.step.prefill_step(16384, 4, 4096, None).time_s
+        assert expected == pytest.approx(found, rel=0.02)
+
+
 loads = st.floats(1e-6, 1e-2)
 
 
@@ -247,6 +290,8 @@ def test_unequal_ranks_lie_between_the_mean_rank_and_the_slowest_everywhere(
                 attention=tuple(pick(x) * like for x in one.attention),
                 pairs=pick(one.pairs, axis=1)[:, None] * like,
                 touched=pick(one.touched, axis=1)[:, None] * like,
+                inward=pick(one.inward, axis=1)[:, None] * like,
+                inward_out=pick(one.inward_out, axis=1)[:, None] * like,
             )
 
         flattened = replace(work, whole=flat(work.whole), micro=tuple(map(flat, work.micro)))
@@ -315,6 +360,17 @@ def test_prefill_gives_multiprocessors_away_and_decode_does_not() -> None:
     beside = step.beside_traffic(prefill=True)
     ratio = beside.part.peak_flop_per_s("fp8") / step.part.peak_flop_per_s("fp8")
     assert ratio == pytest.approx(108 / 132)
+
+
+def test_a_gate_apart_from_its_conversion_moves_four_bytes_more_in_prompts() -> None:
+    plain, apart = (replica("four nodes", "none", gate_apart=g).step for g in (False, True))
+    gates = [
+        next(op for op in step.expert_ops(1024.0, prefill=True) if op.name == "routed_experts/gate")
+        for step in (plain, apart)
+    ]
+    pairs = 1024 * 8 / 32
+    assert gates[1].hbm_bytes - gates[0].hbm_bytes == pytest.approx(4 * 2048 * pairs)
+    assert plain.expert_ops(1024.0, prefill=False) == apart.expert_ops(1024.0, prefill=False)
 
 
 def test_a_fused_norm_saves_its_kernels() -> None:

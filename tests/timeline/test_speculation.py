@@ -1,5 +1,6 @@
 """Speculative decoding: tokens a step, what verification and drafting cost, bad input."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +13,11 @@ from planner import arch, evaluation, files
 from planner.errors import InputError
 from planner.evaluation.replica import Replica, build
 from planner.files.histograms import load_routing_profile
+from planner.ops import AttentionDecode
+from planner.roofline import op_time
 from planner.specs.deployment import Limits, Parallelism, Pool
 from planner.specs.speculative import Speculative
+from planner.step.draft import verifying
 
 ABLATION = {0: 111, 1: 198, 2: 250, 3: 253, 4: 245, 5: 239}
 """Tokens/s of one user by draft tokens: R1 in FP4 on 8 B200, batch 1, 1k/2k (TensorRT-LLM blog 1,
@@ -51,6 +55,36 @@ def test_more_drafts_never_yield_fewer_tokens(acceptance: list[float], drafts: i
         for n in (drafts, drafts + 1)
     )
     assert 1 <= less <= more <= drafts + 2
+
+
+def core(heads: float = 16.0) -> AttentionDecode:
+    """Attention of a sequence of 10,000 tokens, MLA."""
+    return AttentionDecode(
+        "attention/mla_core", 1.0, 1e4, 1e4, 2176 * heads, 1152.0, 1088 * heads, heads=heads
+    )
+
+
+def test_a_tile_begun_takes_as_long_as_a_full_one_on_hopper() -> None:
+    """FlashMLA on an H20, 16 heads: 0.60 to 0.61 ms for one to four tokens, 1.17 for five, six."""
+    hopper = files.load_accelerator("h20")
+    flop = {n: verifying(core(), n, hopper).flop / core().flop for n in range(1, 10)}
+    assert [flop[n] for n in (1, 2, 4)] == [1, 2, 4]  # a tile of 64 rows or less
+    assert [flop[n] for n in (5, 6, 8)] == [8, 8, 8]
+    assert flop[9] == 12
+    assert verifying(core(128), 2, hopper).flop == 2 * core(128).flop  # whole tiles already
+    assert all(verifying(core(), n, hopper).cache_bytes == core().cache_bytes for n in (1, 9))
+
+
+def test_every_new_token_reads_the_cache_again_on_blackwell_but_not_from_hbm() -> None:
+    hardware = files.load_hardware("hgx-b200")
+    part, calibration = hardware.accelerator, hardware.calibration
+    for n in (2, 5):
+        op = verifying(core(), n, part)
+        as_many = replace(core(), sequences=float(n), context_tokens=n * 1e4, capped_tokens=n * 1e4)
+        apart, drafted = (op_time(x, part, calibration) for x in (as_many, op))
+        assert drafted.time_s == pytest.approx(apart.time_s)
+        assert drafted.memory_s == pytest.approx(op.hbm_bytes / float(part.memory_bytes_per_s))
+        assert op.flop == pytest.approx(n * core().flop)
 
 
 def test_verification_reads_the_cache_once_and_computes_every_token() -> None:

@@ -1,6 +1,7 @@
 """What the event loop reads under overlap policies and speculation is what the physics says."""
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -81,9 +82,12 @@ def test_equal_prompts_take_the_prefill_step_of_the_closed_form(
     assert segment.prefill_s == segment.first_step_s
 
 
-def test_a_named_engine_takes_its_own_time_over_prompts_in_the_closed_form_too() -> None:
+@pytest.mark.parametrize("overlap", ["share", "shared_expert", "two_batch"])
+def test_a_named_engine_takes_its_own_time_over_prompts_in_the_closed_form_too(
+    overlap: Any,
+) -> None:
     pool = Pool(
-        parallelism=Parallelism(**LAYOUTS["one node"]), weights="fp8",
+        parallelism=Parallelism(**LAYOUTS["one node"]), weights="fp8", overlap=overlap,
         limits=Limits(max_sequences=96, max_step_tokens=1024, kv_tokens=40_000),
         engine=EngineSpec(overheads=EngineOverheads(
             prefill_factor=Sourced(1.5, "test"), prefill_step_host_s=Sourced(0.01, "test"),
@@ -95,9 +99,15 @@ def test_a_named_engine_takes_its_own_time_over_prompts_in_the_closed_form_too()
         prompts_finished=1,
     )  # fmt: skip
     expected = replica.step.prefill_step(1000, 1, 1000, None)
-    assert replica.timing().segment([load] * 8).first_step_s == pytest.approx(
-        expected.time_s, rel=1e-6
-    )
+    timing = replica.timing()
+    assert timing.segment([load] * 8).first_step_s == pytest.approx(expected.time_s, rel=1e-6)
+    plain, _ = built("one node", overlap, 0)
+    own_s = plain.step.prefill_step(1000, 1, 1000, None).time_s - plain.step.overhead_s
+    assert expected.time_s - expected.overhead_s == pytest.approx(1.5 * own_s)
+    if overlap != "share":  # under slots, beside decoding: the factor takes what prompts add
+        both = replace(load, sequences=8, context_tokens=4000, capped_tokens=4000, growing=8)
+        slow, fast = (t.segment([both] * 8).prefill_s for t in (timing, plain.timing()))
+        assert slow == pytest.approx(1.5 * fast + 0.01)
     shown = sum(part.time_s for part in expected.parts) + expected.overhead_s - expected.hidden_s
     assert shown == pytest.approx(expected.time_s)
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.comm import comm_time_s
-from planner.ops import Comm, collectives
+from planner.ops import Comm
 from planner.ops.layer import loaded_expert_ops
 from planner.roofline import op_time
 from planner.step import StepModel
@@ -35,6 +34,18 @@ class MicroBatch:
     transfers: Mapping[Stage, Transfer]
     """``dispatch`` and ``combine``; or the collectives that take their place."""
 
+    def scaled(self, factor: float) -> "MicroBatch":
+        """The same ``factor`` times as long."""
+        if factor == 1.0:
+            return self
+        return MicroBatch(
+            {name: factor * time_s for name, time_s in self.compute.items()},
+            {
+                name: Transfer(factor * t.time_s, factor * t.scale_up_s, factor * t.scale_out_s)
+                for name, t in self.transfers.items()
+            },
+        )
+
 
 def micro_batches(model: StepModel, work: StepWork) -> tuple[MicroBatch, ...]:
     """Times of every stage for each micro-batch of a step.
@@ -45,7 +56,8 @@ def micro_batches(model: StepModel, work: StepWork) -> tuple[MicroBatch, ...]:
     """
     cut = len(work.micro) > 1
     beside = model.beside_traffic(work.prefill) if cut else model
-    return tuple(_times(beside, micro, work.prefill) for micro in work.micro)
+    factor = model.own_factor(work.prefill)
+    return tuple(_times(beside, micro, work.prefill).scaled(factor) for micro in work.micro)
 
 
 def attention_core_s(model: StepModel, work: RankWork, prefill: bool) -> Floats:
@@ -93,7 +105,7 @@ def _times(model: StepModel, work: RankWork, prefill: bool) -> MicroBatch:
         name: scale * np.broadcast_to(time_s, work.pairs.shape)
         for name, time_s in per_stage.items()
     }
-    ops = loaded_expert_ops(moe, work.pairs, work.touched)
+    ops = loaded_expert_ops(moe, work.pairs, work.touched, prefill and model.gate_apart)
     experts = sum(
         (op_time(op, model.part, model.calibration).time_s for op in ops), np.zeros_like(work.pairs)
     )
@@ -110,25 +122,26 @@ def _transfers(
         "dispatch": Transfer(nothing, nothing, nothing),
         "combine": Transfer(nothing, nothing, nothing),
     }
-    sends = work.tokens / work.tokens.mean()
-    moe = model.shard.moe
-    mean_pairs = work.group_tokens * (moe.top_k if moe else 0) / model.shard.moe_ep
-    takes = work.pairs / mean_pairs
-    hottest = np.maximum(sends, takes) * work.group_tokens
-    for comm in collectives.expert_comms(
-        model.shard, hottest, model.system.scale_up.devices, prefill
-    ):
+    sends = nothing + work.tokens / work.tokens.mean()
+    for comm in model.expert_comms(work.group_tokens, prefill):
+        own = replace(comm, bytes_per_rank=comm.bytes_per_rank * sends)
+        if comm.kind == "all_to_all":
+            own = replace(
+                comm,
+                busiest_share=np.maximum(sends, work.inward),
+                busiest_scale_out_share=np.maximum(sends, work.inward_out),
+            )
         before = comm.name.endswith(("dispatch", "all_gather"))
         at: Stage = "dispatch" if before else "combine"
-        found[at] = _transfer(model, comm, layers)
+        found[at] = _transfer(model, own, layers)
     return found
 
 
 def _transfer(model: StepModel, comm: Comm, layers: int) -> Transfer:
-    like = np.zeros_like(np.asarray(comm.bytes_per_rank, dtype=float))
+    like = 0.0 * np.asarray(comm.bytes_per_rank * comm.busiest_share)
 
     def time_s(which: Comm) -> Floats:
-        return (like + comm_time_s(which, model.system, model.calibration)) / layers
+        return np.asarray(like + model.comm_s(which)) / layers
 
     whole = time_s(comm)
     if comm.ranks <= comm.ranks_in_domain:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.ops.layer import touched_slots
-from planner.routing import Gate, Sampling, sample_counts, windows
+from planner.routing import Gate, Sampling, Steps, distinct, windows
 from planner.specs.model import Moe
 from planner.specs.routing import Routing
 from planner.step import StepModel
@@ -31,6 +31,10 @@ class RankWork:
     """(token, expert) pairs that come to each device, ``[layers, devices]``."""
     touched: Floats
     """Expert slots of each device with at least one of them, ``[layers, devices]``."""
+    inward: Floats
+    """What comes to each device over scale-up, over the mean device's, ``[layers, devices]``."""
+    inward_out: Floats
+    """The same over scale-out."""
     group_tokens: float
     """Tokens of all ranks. [tokens]"""
 
@@ -53,8 +57,23 @@ Load = tuple[Floats, Floats, Floats]
 """``[attention_dp]`` each.  Decode: sequences, context, capped context of each attention rank;
 prefill: prompt tokens, causal pairs, capped pairs."""
 
-Experts = Callable[[float, int], tuple[Floats, Floats]]
-"""(tokens of all ranks, layers) -> pairs and touched slots, ``[layers, expert ranks]`` each."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertWork:
+    """What one micro-batch brings to expert ranks, ``[layers, expert ranks]`` each."""
+
+    pairs: Floats
+    """(token, expert) pairs."""
+    touched: Floats
+    """Expert slots with at least one of them."""
+    ranks: Floats
+    """Distinct tokens that come to each rank, over the mean rank's."""
+    nodes: Floats
+    """Distinct tokens that come to each rank's node, over the mean node's."""
+
+
+Experts = Callable[[float, int], ExpertWork]
+"""(tokens of all ranks, layers) -> what comes to the expert ranks."""
 
 
 def even(model: StepModel, load: tuple[float, float, float], prefill: bool) -> StepWork:
@@ -72,8 +91,12 @@ def even(model: StepModel, load: tuple[float, float, float], prefill: bool) -> S
     return step_work(model, (x, y, z), prefill, hottest(model))
 
 
-def hottest(model: StepModel) -> Experts:
+def hottest(model: StepModel, prompt_tokens: float = 1.0) -> Experts:
     """Every expert rank as loaded as the hottest is on average.
+
+    Parameters
+    ----------
+    prompt_tokens : new tokens of one prompt in the step, which choose alike. [tokens]
 
     References
     ----------
@@ -81,47 +104,54 @@ def hottest(model: StepModel) -> Experts:
     """
     shard, moe, hot = model.shard, model.shard.moe, model.hot
 
-    def experts(group_tokens: float, layers: int) -> tuple[Floats, Floats]:
-        like = (layers, shard.moe_ep)
+    def experts(group_tokens: float, layers: int) -> ExpertWork:
         if moe is None:
-            return np.zeros(like), np.zeros(like)
-        pairs = group_tokens * moe.top_k / shard.moe_ep
-        touched = float(touched_slots(moe, group_tokens))
+            return ExpertWork(*np.zeros((4, layers, shard.moe_ep)))
+        ratio, touched = 1.0, float(touched_slots(moe, group_tokens))
         if hot is not None:
-            pairs *= float(hot.pairs_ratio(group_tokens))
+            ratio = float(hot.pairs_ratio(group_tokens, prompt_tokens))
             touched = float(hot.most_touched(group_tokens))
-        return np.full(like, pairs), np.full(like, touched)
+        reach = (ratio, ratio) if hot is None else hot.arrivals_ratio(group_tokens, prompt_tokens)
+        pairs = ratio * group_tokens * moe.top_k / shard.moe_ep
+        each = (np.full((layers, shard.moe_ep), value) for value in (pairs, touched, *reach))
+        return ExpertWork(*each)
 
     return experts
 
 
-def drawn(model: StepModel, routing: Routing, moe: Moe, seed: int) -> Experts:
+def drawn(
+    model: StepModel, routing: Routing, moe: Moe, seed: int, prompt_tokens: float = 1.0
+) -> Experts:
     """Expert loads drawn layer by layer, as tokens choose experts; alike where routing is even.
 
     Parameters
     ----------
     routing, moe : popularity of the experts, and the model's expert layers.
+    prompt_tokens : new tokens of one prompt in the step, which choose alike. [tokens]
 
     References
     ----------
-    .. [1] J. Hájek, Ann. Math. Statist. 35, 1964 (see :func:`planner.routing.sample_counts`).
+    .. [1] J. Hájek, Ann. Math. Statist. 35, 1964 (see :class:`planner.routing.Steps`).
     """
     placement = model.hot.placement if model.hot else None
     if placement is None:
-        return hottest(model)
+        return hottest(model, prompt_tokens)
+    sampling = Sampling(1, routing.prompt_correlation, max(1, round(prompt_tokens)))
     _, served = windows(routing, moe)
     gate, draws = Gate.of(moe), count()
+    steps = Steps(gate, served, seed, sampling)
+    per_node = max(1, model.domain // model.shard.moe_tp)
 
-    def experts(group_tokens: float, layers: int) -> tuple[Floats, Floats]:
+    def experts(group_tokens: float, layers: int) -> ExpertWork:
         number = next(draws)
         tokens = max(1, round(group_tokens))
-        counts = sample_counts(gate, served, tokens, seed + 7919 * number, Sampling(draws=1))
+        counts = steps.counts(tokens)
         rng = np.random.default_rng(np.random.SeedSequence([seed, 6, number]))
         slots = placement.deal(counts, rng)[0]
-        by_rank = slots.reshape(len(slots), placement.ep, -1)
         rows = np.linspace(0, len(slots) - 1, layers).round().astype(int)
-        touched = (by_rank > 0).sum(axis=2).astype(float)
-        return by_rank.sum(axis=2)[rows], touched[rows]
+        by_rank = slots[rows].reshape(layers, placement.ep, -1)
+        reached = distinct(by_rank / tokens, per_node)
+        return ExpertWork(by_rank.sum(axis=2), (by_rank > 0).sum(axis=2).astype(float), *reached)
 
     return experts
 
@@ -206,11 +236,17 @@ def step_work(model: StepModel, load: Load, prefill: bool, experts: Experts) -> 
         there = float(real.sum()) / shard.attention_tp / q
         sent = q * float(model.graphs.sent(there, sent / q))
     layers = max(1, round(shard.moe.layers)) if shard.moe else 0
+    once = prefill and model.hot is not None and model.hot.reach is not None
 
     def cut(parts: int) -> RankWork:
         group = sent / parts
-        pairs, touched = (np.repeat(each, shard.moe_tp, axis=1) for each in experts(group, layers))
-        return RankWork((x / parts, y / parts, z / parts), tokens / parts, pairs, touched, group)
+        own, found = (x / parts, y / parts, z / parts), experts(group, layers)
+        mean = group * (shard.moe.top_k if shard.moe else 1) / shard.moe_ep
+        inward = (found.ranks, found.nodes) if once else (found.pairs / mean,) * 2
+        pairs, touched, into, into_out = (
+            np.repeat(each, shard.moe_tp, axis=1) for each in (found.pairs, found.touched, *inward)
+        )
+        return RankWork(own, tokens / parts, pairs, touched, into, into_out, group)
 
     plan = model.plan(prefill)
     if float(load[0].max()) < plan.micro_batches:

@@ -114,11 +114,12 @@ def simulate_step(
     parts = micro_batches(model, work)
     devices = len(work.whole.tokens)
     laid = program(work.plan, len(work.whole.pairs)) if model.shard.moe else ()
-    dense_s, after_s = _dense_s(model, work), _after_s(model, work)
+    factor = model.own_factor(work.prefill)
+    dense_s, after_s = factor * _dense_s(model, work), factor * _after_s(model, work)
     clock = _run(laid, parts, dense_s, model.held_up(work.prefill))
     last = np.maximum(clock.computed[-1], clock.moved[-1]) if laid else dense_s
     pp = model.shard.pp
-    overhead_s = model.overhead_s + work.host_s
+    overhead_s = model.host_s(work.prefill) + work.host_s
     end = pp * last + after_s
     ending = int(end.argmax())
     time_s = float(end[ending]) + overhead_s
