@@ -8,7 +8,6 @@ from planner.comm import comm_time_s, ideal_links
 from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives, layer
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
-from planner.step.graphs import rows_s
 from planner.step.parts import Duration, Part, Step
 from planner.step.slots import in_slots
 
@@ -95,8 +94,10 @@ def prefill_laid_out(
         part = beside.prefill_cores(tokens / n, *(p / n for p in pairs))
         part_s = pp * sum(map(beside.op_s, part))
         step = in_slots(model, step, (tokens, tokens * dp), part_s, prefill=True)
-    host_s = model.host_s(prefill=True) - model.overhead_s + float(rows_s(model, prompts))
-    return _of_engine(step, model.own_factor(prefill=True), host_s)
+    factor = model.own_factor(prefill=True)
+    host_s = model.host_s(prefill=True) - model.overhead_s
+    host_s += factor * float(model.overheads.per_sequence_step_host_s) * prompts
+    return _of_engine(step, factor, host_s)
 
 
 def _of_engine(step: Step, factor: float, host_s: float) -> Step:
