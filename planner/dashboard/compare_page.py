@@ -25,8 +25,7 @@ def show() -> None:
     """Draw the page."""
     st.title("Compare", anchor=False)
     st.caption("Two to six configurations side by side, ways to pay for one, the hardware itself.")
-    key = state.seed("compare:view", state.chosen("view", VIEWS, VIEWS[0]))
-    view = st.segmented_control("Show", VIEWS, key=key, label_visibility="collapsed") or VIEWS[0]
+    view = state.view("compare:view", VIEWS)
     if view == VIEWS[0]:
         _scenarios()
     elif view == VIEWS[1]:
@@ -44,17 +43,17 @@ def _scenarios() -> None:
         state.complain("scenarios", asked)
     chosen = st.multiselect(
         "Scenarios", names, max_selections=MOST,
-        key=state.seed("compare:scenarios", linked or list(FIRST)),
+        default=linked or list(FIRST), key=state.key("compare:scenarios"),
         format_func=lambda n: str(known[n].get("title") or n),
     )  # fmt: skip
     left, right = st.columns(2)
     sequences = left.select_slider(
         "Sequences a device, of all", knobs.SEQUENCES,
-        key=state.seed("compare:sequences", state.chosen("sequences", knobs.SEQUENCES, 32)),
+        value=state.chosen("sequences", knobs.SEQUENCES, 32), key=state.key("compare:sequences"),
     )  # fmt: skip
     context = right.select_slider(
         "Context of all, tokens", knobs.CONTEXTS, format_func=lambda n: f"{n:,}",
-        key=state.seed("compare:context", state.chosen("context", knobs.CONTEXTS, 4096)),
+        value=state.chosen("context", knobs.CONTEXTS, 4096), key=state.key("compare:context"),
     )  # fmt: skip
     state.publish(
         {"view": VIEWS[0], "scenarios": ",".join(chosen), "sequences": sequences,
@@ -155,11 +154,14 @@ def _hardware() -> None:
     by_name = {h.system.name: h for h in shelf}
     left, right = st.columns(2)
     metrics = list(METRICS)
-    key = state.seed("compare:metric", state.chosen("metric", metrics, metrics[0]))
-    metric = left.selectbox("Bars show", metrics, key=key)
+    metric = left.selectbox(
+        "Bars show", metrics, key=state.key("compare:metric"),
+        index=metrics.index(state.chosen("metric", metrics, metrics[0])),
+    )  # fmt: skip
     name = right.selectbox(
         "Every number of", list(by_name), format_func=lambda n: by_name[n].system.title,
-        key=state.seed("compare:system", state.chosen("system", list(by_name), "hgx-h200")),
+        index=list(by_name).index(state.chosen("system", list(by_name), "hgx-h200")),
+        key=state.key("compare:system"),
     )  # fmt: skip
     state.publish({"view": VIEWS[2], "metric": metric, "system": name})
     frame.draw(compare_figures.hardware(shelf, metric), "hardware")

@@ -87,7 +87,8 @@ def _start(scenario: str, knob: str, offered: Choices, own: Knobs) -> tuple[str,
     written = {f"{o:g}" if isinstance(o, float) else str(o): o for o in options}
     asked = state.parameter("scenario") in (scenario, None)
     word = state.chosen(knob, list(written), "") if asked else ""
-    return f"deployment:{scenario}:{knob}", options, written.get(word, default)
+    key = state.key(f"deployment:{scenario}:{knob}")
+    return key, options, written.get(word, default)
 
 
 def _slide(
@@ -96,9 +97,8 @@ def _slide(
     key, options, value = _start(scenario, knob, offered, own)
     if len(options) < 2:
         return getattr(own, knob)
-    state.seed(key, value)
     return st.select_slider(
-        label, options, key=key, help=help_text or None, format_func=lambda n: f"{n:,.10g}"
+        label, options, value, key=key, help=help_text or None, format_func=lambda n: f"{n:,.10g}"
     )
 
 
@@ -106,8 +106,7 @@ def _select(scenario: str, knob: str, label: str, offered: Choices, own: Knobs) 
     key, options, value = _start(scenario, knob, offered, own)
     if len(options) < 2:
         return getattr(own, knob)
-    state.seed(key, value)
-    return st.selectbox(label, options, key=key)
+    return st.selectbox(label, options, options.index(value), key=key)
 
 
 def _numbers(found: SteadyResult) -> None:

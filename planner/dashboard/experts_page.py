@@ -67,15 +67,15 @@ def _controls(source: Source) -> tuple[dict[str, Any], dict[str, Any], Any]:
         start = state.chosen("routing", options, OWN if own else USUAL)
         routing = left.selectbox(
             "Popularity of experts", options,
-            key=state.seed(f"experts:{source.name}:routing", start),
+            options.index(start), key=state.key(f"experts:{source.name}:routing"),
         )  # fmt: skip
         ep = middle.select_slider(
-            "Ranks that share the experts (EP)", degrees, help=term("EP"),
-            key=_seeded(source.name, "ep", degrees, degree),
+            "Ranks that share the experts (EP)", degrees, state.chosen("ep", degrees, degree),
+            key=state.key(f"experts:{source.name}:ep"), help=term("EP"),
         )  # fmt: skip
         redundant = right.select_slider(
-            "Redundant experts", copies, help=term("expert slots"),
-            key=_seeded(source.name, "redundant", copies, copied),
+            "Redundant experts", copies, state.chosen("redundant", copies, copied),
+            key=state.key(f"experts:{source.name}:redundant"), help=term("expert slots"),
         )  # fmt: skip
         recorded = st.file_uploader(
             "Recorded histogram", type=["csv", "json", "npz", "npy"], key="experts:histogram",
@@ -87,10 +87,6 @@ def _controls(source: Source) -> tuple[dict[str, Any], dict[str, Any], Any]:
     state.publish({"scenario": shared, "routing": routing, "ep": ep, "redundant": redundant})
     changes = {} if routing == OWN else {"routing": routing}
     return changes, {"ep": ep, "redundant": redundant}, recorded
-
-
-def _seeded(name: str, knob: str, options: list[int], default: int) -> str:
-    return state.seed(f"experts:{name}:{knob}", state.chosen(knob, options, default))
 
 
 def _recorded(name: str, content: bytes, model: Any, wanted: dict[str, Any]) -> ExpertReport:

@@ -23,14 +23,12 @@ def show(view: str) -> None:
     left, right = st.columns(2)
     regions = sorted(files.regions())
     region = left.selectbox(
-        "Region", regions, key=state.seed(
-            "money:region", state.chosen("region", regions, USUAL_REGION)
-        ),
-        help="Electricity and carbon.",
+        "Region", regions, regions.index(state.chosen("region", regions, USUAL_REGION)),
+        key=state.key("money:region"), help="Electricity and carbon.",
     )  # fmt: skip
     used = right.select_slider(
         "Share of the hours with this traffic", UTILISATIONS,
-        key=state.seed("money:used", state.chosen("used", UTILISATIONS, 100)),
+        state.chosen("used", UTILISATIONS, 100), key=state.key("money:used"),
         format_func=lambda n: f"{n} %",
     )  # fmt: skip
     shared = source.name if source.content is None else None

@@ -30,7 +30,8 @@ def show(view: str) -> None:
     source = scenario_form.pick(lambda data: bool(data.get("deployment")), FIRST)
     tools = get_args(Tool)
     tool = st.selectbox(
-        "Tool", tools, key=state.seed("own:tool", state.chosen("tool", tools, tools[0])),
+        "Tool", tools, tools.index(state.chosen("tool", tools, tools[0])),
+        key=state.key("own:tool"),
         format_func=lambda name: TOOLS[name],
     )  # fmt: skip
     shared = source.name if source.content is None else None

@@ -55,37 +55,44 @@ def _can_plan(data: Mapping[str, Any]) -> bool:
 
 def _form(name: str, scenario: Scenario) -> Wishes:
     own = wishes.wished(scenario)
-    seeds = _Seeds(name, own)
+    first = _First(name, own)
     models = sorted({*files.model_names(), own.model})
     systems = sorted({*files.system_names(), *own.systems})
     with st.sidebar:
         st.subheader("Wishes", anchor=False)
-        model = st.selectbox("Model", models, key=seeds("model", models))
+        model = st.selectbox(
+            "Model", models, models.index(first("model", models)), key=first.key("model")
+        )
         chosen = st.multiselect(
-            "Systems to choose from", systems, key=seeds.several("systems", systems),
+            "Systems to choose from", systems, first.several("systems", systems),
+            key=first.key("systems"),
             max_selections=10,
         )  # fmt: skip
         promised = [
-            _promise(seeds, latency, word)
+            _promise(first, latency, word)
             for latency, word in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E"))
         ]
         weights = st.multiselect(
-            "Weights", wishes.WEIGHTS, key=seeds.several("weights", wishes.WEIGHTS),
-            placeholder="as published",
+            "Weights", wishes.WEIGHTS, first.several("weights", wishes.WEIGHTS),
+            key=first.key("weights"), placeholder="as published",
         )  # fmt: skip
         kv = st.multiselect(
-            "KV cache", wishes.KV, key=seeds.several("kv", wishes.KV), help=term("KV cache")
-        )
+            "KV cache", wishes.KV, first.several("kv", wishes.KV), key=first.key("kv"),
+            help=term("KV cache"),
+        )  # fmt: skip
         left, right = st.columns(2)
         budget = left.number_input(
-            "Budget, $/h", 0.01, 1e7, key=seeds.number("max_usd_per_hour", 1.0),
-            placeholder="none", format="%g",
+            "Budget, $/h", 0.01, 1e7, first.number("max_usd_per_hour", 1.0),
+            key=first.key("max_usd_per_hour"), placeholder="none", format="%g",
         )  # fmt: skip
         kw = right.number_input(
-            "Power, kW", 0.01, 1e6, key=seeds.number("max_rated_w", 1e-3), placeholder="none",
-            format="%g", help="Of all servers as rated.",
+            "Power, kW", 0.01, 1e6, first.number("max_rated_w", 1e-3),
+            key=first.key("max_rated_w"), placeholder="none", format="%g",
+            help="Of all servers as rated.",
         )  # fmt: skip
-        most = left.number_input("Most nodes", 1, 100_000, key=seeds.number("max_nodes", 1))
+        most = left.number_input(
+            "Most nodes", 1, 100_000, first.number("max_nodes", 1), key=first.key("max_nodes")
+        )
     return Wishes(
         model, tuple(chosen) or own.systems, tuple(weights) or own.weights, tuple(kv) or own.kv,
         promised[0], promised[1], promised[2], budget, None if kw is None else kw * 1e3,
@@ -93,15 +100,17 @@ def _form(name: str, scenario: Scenario) -> Wishes:
     )  # fmt: skip
 
 
-def _promise(seeds: "_Seeds", latency: str, word: str) -> tuple[str, float] | None:
+def _promise(first: "_First", latency: str, word: str) -> tuple[str, float] | None:
     """A percentile and its limit, side by side."""
     which, limit = st.columns([1, 1.4], vertical_alignment="bottom")
-    percentile_key, limit_key = seeds.promise(latency)
+    options, (asked, limit_s) = wishes.percentiles(latency), first.promise(latency)
     percentile = which.selectbox(
-        word, wishes.percentiles(latency), key=percentile_key, help=term(word)
-    )
+        word, options, options.index(asked), key=first.key(f"{latency}:percentile"),
+        help=term(word),
+    )  # fmt: skip
     limit_ms = limit.number_input(
-        f"{word} at most, ms", 0.1, 1e7, key=limit_key, disabled=percentile == wishes.NONE,
+        f"{word} at most, ms", 0.1, 1e7, limit_s and limit_s * 1e3,
+        key=first.key(f"{latency}:limit"), disabled=percentile == wishes.NONE,
         placeholder="no promise", format="%g",
     )  # fmt: skip
     if percentile == wishes.NONE or limit_ms is None:
@@ -109,15 +118,15 @@ def _promise(seeds: "_Seeds", latency: str, word: str) -> tuple[str, float] | No
     return percentile, limit_ms / 1e3
 
 
-class _Seeds:
-    """Keys of widgets, each with the value that the link or else the scenario gives."""
+class _First:
+    """Values that the link or else the scenario gives to widgets, and their keys."""
 
     def __init__(self, name: str, own: Wishes) -> None:
         self._name, self._own = name, own
         self._linked = state.parameter("scenario") in (name, None)
 
-    def _key(self, knob: str) -> str:
-        return f"plan:{self._name}:{knob}"
+    def key(self, knob: str) -> str:
+        return state.key(f"plan:{self._name}:{knob}")
 
     def _given(self, knob: str, read: Callable[[str], Any]) -> Any:
         """Value of the link where it is sound, else the scenario's."""
@@ -131,24 +140,24 @@ class _Seeds:
             state.complain(knob, given)
             return own
 
-    def __call__(self, knob: str, options: Sequence[str]) -> str:
+    def __call__(self, knob: str, options: Sequence[str]) -> Any:
         def read(text: str) -> str:
             if text not in options:
                 raise ValueError(text)
             return text
 
-        return state.seed(self._key(knob), self._given(knob, read))
+        return self._given(knob, read)
 
-    def several(self, knob: str, options: Sequence[str]) -> str:
+    def several(self, knob: str, options: Sequence[str]) -> list[str]:
         def read(text: str) -> tuple[str, ...]:
             names = tuple(text.split(","))
             if not set(names) <= set(options):
                 raise ValueError(text)
             return names
 
-        return state.seed(self._key(knob), list(self._given(knob, read)))
+        return list(self._given(knob, read))
 
-    def number(self, knob: str, scale: float) -> str:
+    def number(self, knob: str, scale: float) -> Any:
         def read(text: str) -> float | None:
             value = None if text == wishes.NONE else float(text)
             if value is not None and not 0 < value < 1e10:
@@ -156,17 +165,13 @@ class _Seeds:
             return value
 
         value = self._given(knob, read)
-        if value is not None:
-            value = int(value) if isinstance(scale, int) else value * scale
-        return state.seed(self._key(knob), value)
+        if value is None:
+            return None
+        return int(value) if isinstance(scale, int) else value * scale
 
-    def promise(self, latency: str) -> tuple[str, str]:
+    def promise(self, latency: str) -> tuple[str, float | None]:
         found = self._given(latency, lambda text: wishes.promise(text, latency))
-        percentile, limit_s = found or (wishes.NONE, None)
-        return (
-            state.seed(self._key(f"{latency}:percentile"), percentile),
-            state.seed(self._key(f"{latency}:limit"), limit_s and limit_s * 1e3),
-        )
+        return found or (wishes.NONE, None)
 
 
 def _answer(found: Any) -> None:

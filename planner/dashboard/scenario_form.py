@@ -64,12 +64,10 @@ def pick(eligible: Callable[[Mapping[str, Any]], bool], first: str) -> Source:
     names = [name for name, data in shipped().items() if eligible(data)]
     before = st.session_state.get("scenario", first)
     start = state.chosen("scenario", names, before if before in names else first)
-    key = f"{first}:scenario"
-    state.seed(key, start)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
         name = st.selectbox(
-            "Scenario", names, key=key,
+            "Scenario", names, names.index(start), key=state.key(f"{first}:scenario"),
             format_func=lambda n: str(shipped()[n].get("title") or n),
             help="Shipped examples; the open one is a link you can share.",
         )  # fmt: skip

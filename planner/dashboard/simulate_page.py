@@ -83,22 +83,12 @@ def _examples() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Examples:", width="content")
         for label, link in EXAMPLES.items():
-            st.button(label, on_click=_open, args=(link,), type="tertiary")
-
-
-def _open(link: dict[str, Any]) -> None:
-    """Set every control to what an example says."""
-    name = link["scenario"]
-    st.session_state[f"{FIRST}:scenario"] = name
-    for knob in RunKnobs.__slots__:
-        st.session_state.pop(f"simulate:{name}:{knob}", None)
-        if knob in link:
-            st.session_state[f"simulate:{name}:{knob}"] = link[knob]
+            st.button(label, on_click=state.reopen, args=(link,), type="tertiary")
 
 
 def _controls(name: str, scenario: Scenario) -> RunKnobs:
     own = run_knobs.defaults(scenario)
-    seeded = _Seeds(name, own)
+    first = _First(name, own)
     apart = own.prefill_replicas > 0
     with st.container(border=True):
         left, middle, right = st.columns(3)
@@ -106,19 +96,19 @@ def _controls(name: str, scenario: Scenario) -> RunKnobs:
         with left:
             if run_knobs.has_parts(scenario):
                 chosen = st.segmented_control(
-                    "Part of the day",
-                    run_knobs.PARTS,
-                    key=seeded("part", run_knobs.PARTS),
-                    width="stretch",
-                )
+                    "Part of the day", run_knobs.PARTS, width="stretch",
+                    default=first("part", run_knobs.PARTS), key=first.key("part"),
+                )  # fmt: skip
                 part = chosen or own.part
             elif scenario.workload and run_knobs.rate_field(scenario.workload):
                 load = st.select_slider(
                     "Load, times the scenario's", run_knobs.LOADS,
-                    key=seeded("load", run_knobs.LOADS), format_func=lambda n: f"{n:g} x",
+                    first("load", run_knobs.LOADS), key=first.key("load"),
+                    format_func=lambda n: f"{n:g} x",
                 )  # fmt: skip
             requests = st.select_slider(
-                "Requests", run_knobs.REQUESTS, key=seeded("requests", run_knobs.REQUESTS),
+                "Requests", run_knobs.REQUESTS, first("requests", run_knobs.REQUESTS),
+                key=first.key("requests"),
                 format_func=lambda n: f"{n:,}" if n else "as in the scenario",
                 help="Where a number is chosen, the first tenth is warm-up: served, not counted.",
             )  # fmt: skip
@@ -126,40 +116,42 @@ def _controls(name: str, scenario: Scenario) -> RunKnobs:
             counts = sorted({*run_knobs.REPLICAS, own.replicas})
             replicas = st.select_slider(
                 "Decode replicas" if apart else "Replicas", counts,
-                key=seeded("replicas", counts), help=term("replica"),
+                first("replicas", counts), key=first.key("replicas"), help=term("replica"),
             )  # fmt: skip
             prefills = 0
             if apart:
                 counts = sorted({*run_knobs.REPLICAS, own.prefill_replicas})
                 prefills = st.select_slider(
-                    "Prefill replicas", counts, key=seeded("prefill_replicas", counts)
-                )
+                    "Prefill replicas", counts, first("prefill_replicas", counts),
+                    key=first.key("prefill_replicas"),
+                )  # fmt: skip
         with right:
             replications = st.select_slider(
                 "Independent runs", run_knobs.REPLICATIONS,
-                key=seeded("replications", run_knobs.REPLICATIONS),
+                first("replications", run_knobs.REPLICATIONS), key=first.key("replications"),
                 help="With other seeds, for confidence intervals of every percentile.",
             )  # fmt: skip
-            seed = st.number_input("Seed", 0, 10**9, key=seeded("seed", None), step=1)
+            seed = st.number_input("Seed", 0, 10**9, first("seed", None), 1, key=first.key("seed"))
     return RunKnobs(load, requests, part, replicas, prefills, replications, int(seed))
 
 
-class _Seeds:
-    """Keys of widgets, each with the value that the link or else the scenario gives."""
+class _First:
+    """Values that the link or else the scenario gives to widgets, and their keys."""
 
     def __init__(self, name: str, own: RunKnobs) -> None:
         self._name, self._own = name, own
         self._linked = state.parameter("scenario") in (name, None)
 
-    def __call__(self, knob: str, options: Any) -> str:
+    def key(self, knob: str) -> str:
+        return state.key(f"simulate:{self._name}:{knob}")
+
+    def __call__(self, knob: str, options: Any) -> Any:
         own = getattr(self._own, knob)
-        value = own
-        if self._linked:
-            value = (
-                state.whole(knob, 0, 10**9, own) if options is None
-                else state.chosen(knob, options, own)
-            )  # fmt: skip
-        return state.seed(f"simulate:{self._name}:{knob}", value)
+        if not self._linked:
+            return own
+        if options is None:
+            return state.whole(knob, 0, 10**9, own)
+        return state.chosen(knob, options, own)
 
 
 def _publish(source: Source, scenario: Scenario, wanted: RunKnobs) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+OPENED = "state:opened"
+"""How often links were opened inside the page."""
 LONGEST = 200
 """Characters of a parameter that are looked at; no sound value is longer."""
 
@@ -44,11 +46,28 @@ def complain(name: str, given: str) -> None:
     st.warning(f"The link's `{name}` has no value {quoted(given)} here; the default is shown.")
 
 
-def seed(key: str, value: Any) -> str:
-    """Give a widget its first value; later ones are the user's."""
-    if key not in st.session_state:
-        st.session_state[key] = value
-    return key
+def key(name: str) -> str:
+    """Key of a widget: another one after :func:`reopen`, so that its first value counts again.
+
+    First values are the widgets' own arguments, never put into the session's state: a browser
+    that missed the one run which carried such a value would answer with the widget's lowest.
+    """
+    return f"{name}@{st.session_state.get(OPENED, 0)}"
+
+
+def reopen(link: Mapping[str, Any]) -> None:
+    """Open a link inside the page: a callback of a widget."""
+    st.session_state[OPENED] = st.session_state.get(OPENED, 0) + 1
+    st.query_params.from_dict({name: str(value) for name, value in link.items()})
+
+
+def view(name: str, views: Sequence[str]) -> str:
+    """Which view of a page is shown: the link's, or the one that is clicked."""
+    found = st.segmented_control(
+        "Show", views, default=chosen("view", views, views[0]), key=key(name),
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return found or views[0]
 
 
 def publish(values: Mapping[str, Any]) -> None:

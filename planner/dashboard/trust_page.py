@@ -35,8 +35,7 @@ def show() -> None:
     """Draw the page."""
     st.title("Trust", anchor=False)
     st.caption("How far predictions were from what was measured, and where every number is from.")
-    key = state.seed("trust:view", state.chosen("view", VIEWS, VIEWS[0]))
-    view = st.segmented_control("Show", VIEWS, key=key, label_visibility="collapsed") or VIEWS[0]
+    view = state.view("trust:view", VIEWS)
     match view:
         case "Kernels":
             _kernels()
@@ -59,8 +58,8 @@ def show() -> None:
 def _kernels() -> None:
     records = _stored()
     parts = sorted({r["part"] for r in records})
-    key = state.seed("trust:part", state.chosen("part", parts, FIRST))
-    part = st.selectbox("Accelerator", parts, key=key)
+    index = parts.index(state.chosen("part", parts, FIRST))
+    part = st.selectbox("Accelerator", parts, index, key=state.key("trust:part"))
     state.publish({"view": VIEWS[0], "part": part})
     _errors([r for r in records if r["part"] == part], f"errors-{part}.csv")
 

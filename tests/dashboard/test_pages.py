@@ -53,6 +53,15 @@ def test_a_shared_link_opens_the_same_numbers():
     assert numbers(app)["Tokens/s a device"] == f"{found.tokens_per_s_per_device:,.0f}"
 
 
+def test_a_link_is_the_first_value_of_widgets_so_that_no_interrupted_run_can_lose_it():
+    app = page("simulate", scenario="r1-distill-7b-rtx5090", requests="1000", seed="7", load="2.0")
+    (seed,) = app.number_input
+    assert (seed.proto.default, seed.proto.set_value) == (7, False)
+    for slider, value in zip(app.select_slider, ("2 x", "1,000"), strict=False):
+        assert slider.proto.options[int(slider.proto.default[0])] == value
+        assert not slider.proto.set_value
+
+
 @pytest.mark.parametrize(
     "link",
     [
