@@ -17,7 +17,7 @@ from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.engine import ShareOf
 from planner.specs.hardware import Precision
 from planner.specs.operations import CHOICE
-from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP
+from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP, tokens_apart
 from planner.step.multiprocessors import (
     COMBINE_SM_BYTES_PER_S,
     COMMUNICATION_SM_SHARE,
@@ -177,7 +177,12 @@ def _speculation(replica: Replica) -> list[Assumption]:
     spec = replica.pool.speculative
     if spec is None:
         return []
+    apart = Assumption(
+        "speculative.verification", None, "assumed", "github NVIDIA/TensorRT-LLM, fmhaKernels.h",
+        "attention computes each new token apart, at what one more sequence costs",
+    )  # fmt: skip
     return [
+        *((apart,) if tokens_apart(replica.hardware.accelerator) else ()),
         Assumption(
             "speculative.tokens_per_step",
             spec.expected_tokens,

@@ -122,6 +122,16 @@ def draft(model: ModelSpec, pool: Pool) -> Draft | None:
     return None if spec is None else Draft(draft_shard(model, pool, spec), spec)
 
 
+def tokens_apart(part: AcceleratorSpec) -> bool:
+    """Whether attention kernels of ``part`` compute each new token of a sequence apart.
+
+    References
+    ----------
+    .. [1] :data:`TOKENS_APART`.
+    """
+    return any(name in part.architecture for name in TOKENS_APART)
+
+
 def verifying(op: AttentionDecode, queries: int, part: AcceleratorSpec) -> AttentionDecode:
     """Attention of ``queries`` new tokens a sequence over its cache.
 
@@ -139,7 +149,6 @@ def verifying(op: AttentionDecode, queries: int, part: AcceleratorSpec) -> Atten
     if queries == 1:
         return op
     computed = float(queries)
-    apart = any(name in part.architecture for name in TOKENS_APART)
     rows, tile = op.heads * queries, float(MLA_TILE_ROWS)
     if "Hopper" in part.architecture and op.name == "attention/mla_core" and rows > tile:
         computed = math.ceil(rows / tile) * tile / op.heads
@@ -149,5 +158,5 @@ def verifying(op: AttentionDecode, queries: int, part: AcceleratorSpec) -> Atten
         query_elements=queries * op.query_elements,
         indexer_pair_flop=queries * op.indexer_pair_flop,
         token_flop=queries * op.token_flop,
-        readings=float(queries) if apart else 1.0,
+        readings=float(queries) if tokens_apart(part) else 1.0,
     )
