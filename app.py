@@ -10,10 +10,11 @@ from planner.dashboard import (
     simulate_page,
     trust_page,
 )
-from planner.dashboard.process import warm_up
+from planner.dashboard.ready import libraries, make_ready
 
 st.set_page_config(page_title="moe-planner", page_icon="🧭", layout="wide")
-warm_up()
+make_ready()
+libraries()
 PAGES = [
     st.Page(plan_page.show, title="Plan", icon=":material/target:", default=True),
     st.Page(

@@ -15,10 +15,10 @@ QUICK = "r1-distill-7b-rtx5090"
 
 
 def waited(app):
-    """The page once the work it began is done."""
+    """The page once the work it began is done, down to its end."""
     for _ in range(600):
         if app.metric or app.error or app.exception:
-            return app
+            return app.run()
         time.sleep(0.2)
         app.run()
     raise AssertionError("the work did not end")

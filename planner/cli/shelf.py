@@ -100,5 +100,6 @@ def app(port: int) -> None:
         "--browser.gatherUsageStats=false", f"--server.port={port}", "--server.maxUploadSize=64",
         "--client.toolbarMode=minimal", "--server.fileWatcherType=none",
     ]  # fmt: skip
-    code = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_path()), *flags])
+    server = [sys.executable, "-m", "planner.dashboard.ready", str(app_path())]
+    code = subprocess.call([*server, *flags])
     sys.exit(code)

@@ -1,11 +1,12 @@
 """One deployment under the glass: what it holds, where its time goes, what binds."""
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from planner import api
+from planner import api, files
 from planner.dashboard import frame, knobs, scenario_form, state
 from planner.dashboard.frame import term
 from planner.dashboard.knobs import Choices, Knobs
@@ -21,7 +22,12 @@ from planner.report.words import HOW, plural, seconds, share
 from planner.specs.scenario import Scenario
 from planner.units import human
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
 FIRST = "published/sglang-h100-decode"
+PAUSE_S = 0.2
+"""Numbers are on screen before figures are drawn, and a next move of a slider overtakes them."""
 
 
 @frame.guarded
@@ -41,6 +47,7 @@ def show() -> None:
     question = source.load(changes)
     found = api.steady(question)
     _numbers(found)
+    time.sleep(PAUSE_S)
     _parts(found)
     timed = api.timeline(question)
     _timeline(timed)
@@ -55,6 +62,14 @@ def show() -> None:
         "report.html": lambda: step_page(StepAnswer(found, timed)),
     }
     scenario_form.take_along(source, scenario_form.Asked("step", "planner.steady", changes), more)
+
+
+def prepare() -> None:
+    """Answer once what the page opens with: what every other answer builds on is then known."""
+    question = files.load_scenario(FIRST)
+    found = api.steady(question)
+    _figures(found)
+    timeline_figures(api.timeline(question))
 
 
 def _short(moved: dict[str, Any]) -> dict[str, str]:
@@ -144,14 +159,19 @@ def _numbers(found: SteadyResult) -> None:
     )
 
 
+def _figures(found: SteadyResult) -> "tuple[Figure, Figure]":
+    return device_memory(found.replica.memory), step_parts(found.step, "A decode step")
+
+
 def _parts(found: SteadyResult) -> None:
     step, memory = found.step, found.replica.memory
     left, right = st.columns(2)
+    hbm, parts = _figures(found)
     with left:
-        frame.draw(device_memory(memory), "hbm")
+        frame.draw(hbm, "hbm")
         st.caption(state.plain(bars.kv_line(memory)))
     with right:
-        frame.draw(step_parts(step, "A decode step"), "step")
+        frame.draw(parts, "step")
         st.caption(state.plain(f"{binds_line(step)} {bars.bound_line(step)}."))
 
 

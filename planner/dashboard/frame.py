@@ -25,6 +25,8 @@ PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["se
 """Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
 TITLED = "title of the page"
 """Where a figure keeps the title that was taken out of it."""
+BEGUN, DRAWN = "frame:begun", "frame:drawn"
+"""Answers whose top, and whose rest, was drawn last."""
 _PREPARING = threading.Lock()
 HEADING = 66
 """Pixels that figures leave for their title."""
@@ -65,6 +67,28 @@ def draw(figure: "Figure", key: str) -> None:
     if subtitle:
         st.caption(subtitle)
     st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+
+
+def later(answer: str, rest: Callable[[], None]) -> None:
+    """Draw what is further down once the browser has drawn the top of an answer.
+
+    Parameters
+    ----------
+    answer : digest of the answer; its rest is put off once.
+    """
+    if st.session_state.get(DRAWN) == answer:
+        rest()
+        return
+    _put_off(answer)
+
+
+@st.fragment(run_every=0.4)
+def _put_off(answer: str) -> None:
+    if st.session_state.get(BEGUN) == answer:
+        st.session_state[DRAWN] = answer
+        st.rerun()
+    st.session_state[BEGUN] = answer
+    st.caption("More is being drawn.")
 
 
 def _take_title(figure: "Figure") -> None:

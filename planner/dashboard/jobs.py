@@ -1,9 +1,14 @@
 """Heavy work on the page: a button, a clock with a way out, an answer that all share."""
 
+import threading
+import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from planner.dashboard.desk import said
 from planner.dashboard.process import Job, Work
@@ -11,12 +16,50 @@ from planner.dashboard.process import Job, Work
 MOST_RUNNING = 4
 """Jobs that work at the same time; a fifth is asked to wait."""
 MOST_KEPT = 32
+GRACE_S = 10.0
+"""What nobody has looked at for so long is ended: a browser that lost its line has come back."""
+TEND_EVERY_S = 2.0
 
 
-@st.cache_resource
+@lru_cache(maxsize=1)
 def board() -> dict[str, Job]:
-    """Every job of this server by its digest, oldest first."""
-    return {}
+    """Every job of this server by its digest, oldest first; work of closed browsers is ended."""
+    jobs: dict[str, Job] = {}
+
+    def tend() -> None:
+        while True:
+            time.sleep(TEND_EVERY_S)
+            if runtime.exists():
+                end_abandoned(jobs, runtime.get_instance().is_active_session, time.monotonic())
+
+    threading.Thread(target=tend, daemon=True).start()
+    return jobs
+
+
+def end_abandoned(jobs: dict[str, Job], active: Callable[[str], bool], now_s: float) -> None:
+    """End work whose browsers were all closed more than :data:`GRACE_S` ago.
+
+    Parameters
+    ----------
+    active : whether a browser's session is connected.
+    now_s : monotonic clock. [s]
+    """
+    for key, job in list(jobs.items()):
+        if job.done() or not job.watchers:
+            continue
+        if any(active(session) for session in list(job.watchers)):
+            job.alone_since_s = None
+        elif job.alone_since_s is None:
+            job.alone_since_s = now_s
+        elif now_s - job.alone_since_s > GRACE_S:
+            jobs.pop(key, job).cancel()
+
+
+def prepare(key: str, work: Work) -> None:
+    """Begin what the first visitor will ask; it belongs to nobody, so nobody leaves it."""
+    if key not in board():
+        board()[key] = Job(work.function, work.args, work.desk)
+        board()[key].prepared = True
 
 
 def begin(key: str, work: Work) -> bool:
@@ -64,6 +107,9 @@ def ask(
     if job is None:
         return None
     if not job.done():
+        context = get_script_run_ctx(suppress_warning=True)
+        if context is not None and not job.prepared:
+            job.watchers.add(context.session_id)
         _wait(key)
         if show is not None and job.told is not None:
             show(job.told)

@@ -36,9 +36,8 @@ def show() -> None:
     shared = {"scenario": source.name if source.content is None else None}
     state.publish(shared | wishes.link(scenario, wanted))
     question = source.load(changes)
-    key = digest("plan", package_digest(), plain(question))
+    key, asked = _asked(question)
     place = st.container()
-    asked = Work(work.plan, (question,), desk=True)
     with place:
         found: Planned | None = jobs.ask(
             key, "Plan", asked, at_once=not changes and source.name == FIRST, show=_answer
@@ -46,7 +45,22 @@ def show() -> None:
     if found is None:
         return
     _answer(found)
-    _take(source, changes, found, key)
+
+    def rest() -> None:
+        _rest(found)
+        _take(source, changes, found, key)
+
+    frame.later(key, rest)
+
+
+def _asked(question: Scenario) -> tuple[str, Work]:
+    key = digest("plan", package_digest(), plain(question))
+    return key, Work(work.plan, (question,), desk=True)
+
+
+def prepare() -> None:
+    """Begin the plan that the page opens with."""
+    jobs.prepare(*_asked(files.load_scenario(FIRST)))
 
 
 def _can_plan(data: Mapping[str, Any]) -> bool:
@@ -194,8 +208,12 @@ def _answer(found: Any) -> None:
     for head, body in found.decisions:
         st.markdown(f"- **{state.plain(head)}**: {state.plain(body)}")
     _refused(found)
+
+
+def _rest(found: Planned) -> None:
+    """The cheapest fleet under the glass."""
     for row in (("latency", "load"), ("use", "late"), ("step", "memory"), ("cost", "day")):
-        _pair(found, stage, row)
+        _pair(found, "plan", row)
     with st.expander("The cheapest fleet in tables", icon=":material/table:"):
         for i, table in enumerate(found.more):
             frame.table(table, f"plan:more:{i}")

@@ -92,6 +92,12 @@ class Job:
         self._outcome: tuple[Any, PlannerError | None] | None = None
         self.broken = False
         """Whether it ended by a fault, so that asking again may help."""
+        self.prepared = False
+        """Whether the server asked it by itself."""
+        self.watchers: set[str] = set()
+        """Sessions of the browsers that asked."""
+        self.alone_since_s: float | None = None
+        """When the last of them was found closed. [s, monotonic]"""
         self.told: Any = None
         """What the work last told of itself; None before it did."""
         self._started_s = time.monotonic()

@@ -72,7 +72,12 @@ def show() -> None:
     if found is None:
         return
     _answer(found)
-    _take(source, changes, wanted, found, jobs.board()[key].folder)
+
+    def rest() -> None:
+        _rest(found)
+        _take(source, changes, wanted, found, jobs.board()[key].folder)
+
+    frame.later(key, rest)
 
 
 def _can_run(data: Mapping[str, Any]) -> bool:
@@ -237,8 +242,12 @@ def _answer(found: Simulated) -> None:
     frame.tiles([(t.label, t.value, t.note, helps.get(t.label, "")) for t in found.tiles])
     if found.sure:
         st.caption(state.plain(found.sure))
+    frame.draw(found.figures["latency"], "simulate:latency")
+
+
+def _rest(found: Simulated) -> None:
+    """Everything over time, and in tables."""
     figures = found.figures
-    frame.draw(figures["latency"], "simulate:latency")
     over_time = [n for n in ("load", "tokens", "replicas", "cache", "use", "late") if n in figures]
     for at in range(0, len(over_time), 2):
         row = over_time[at : at + 2]

@@ -1,0 +1,62 @@
+"""What the first visitor would wait for, made ready while the server starts.
+
+``python -m planner.dashboard.ready app.py [flags]`` starts the server so.
+"""
+
+import logging
+import sys
+import threading
+from functools import lru_cache
+
+log = logging.getLogger(__name__)
+_IMPORTING = threading.Lock()
+
+
+def libraries() -> None:
+    """Import what pages draw with, whole, before any thread draws.
+
+    Plotly looks for pandas among the loaded modules: one that another thread is still loading
+    would fail it.
+    """
+    with _IMPORTING:
+        import pandas  # noqa: F401  (tables are sent through it; before Plotly looks for it)
+        import plotly.graph_objects  # noqa: F401
+
+
+@lru_cache(maxsize=1)
+def make_ready() -> threading.Thread:
+    """Begin once, beside everything else: libraries, processes, the first plan, first answers."""
+    thread = threading.Thread(target=_make_ready, name="make ready", daemon=True)
+    thread.start()
+    return thread
+
+
+def _make_ready() -> None:
+    try:
+        from planner.dashboard.process import warm_up
+
+        warm_up()
+        libraries()
+        from planner.dashboard import deployment_page, frame, plan_page, scenario_form
+
+        plan_page.prepare()
+        scenario_form.shipped()
+        frame.glossary()
+        deployment_page.prepare()
+    except Exception:  # a page that needs it will say so
+        log.exception("making ready")
+
+
+def main() -> None:
+    """Start Streamlit's server with everything being made ready beside it."""
+    make_ready()
+    from streamlit.web.cli import main as streamlit
+
+    sys.argv = ["streamlit", "run", *sys.argv[1:]]
+    streamlit()
+
+
+if __name__ == "__main__":
+    from planner.dashboard.ready import main as serve  # the copy that pages ask
+
+    serve()
