@@ -55,7 +55,8 @@ def simulate(scenario: Scenario, *, replications: int = 1, watch: Watch | None =
     ----------
     replications : independent runs, with seeds spawned from the scenario's; from 2 on the report
         has confidence intervals over them.
-    watch : is given, before each run, a function that tells how far it is, for another thread.
+    watch : is given, before each run, a function that tells how far it is, for another thread;
+        after the replications also before each run for the 90 % intervals.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def simulate(scenario: Scenario, *, replications: int = 1, watch: Watch | None =
         The scenario has no deployment or workload; the deployment cannot run.
     """
     found = evaluation.evaluate(scenario, replications=replications, watch=watch)
-    return Report.of(evaluation.with_intervals(found))
+    return Report.of(evaluation.with_intervals(found, watch=watch))
 
 
 def plan(scenario: Scenario) -> PlanReport:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner import files, search
 from planner.evaluation import Replica, Result, build, evaluate, steady, with_intervals
 from planner.evaluation.evaluate import resimulate
-from planner.evaluation.intervals import LATENCIES, WHICH
+from planner.evaluation.intervals import LATENCIES, MOST_RUNS, WHICH
 from planner.evaluation.spread import (
     CONFIDENCE_LOG_SD,
     Spread,
@@ -87,6 +87,34 @@ def test_every_interval_holds_its_point(result: Result) -> None:
     for cost, within in zip(result.costs, found.usd, strict=True):
         for name, (low, high) in within.items():
             assert low <= getattr(cost, name) <= high
+    low, high = found.goodput_requests_per_s
+    assert low <= result.metrics.goodput_requests_per_s <= high
+    assert result.energy is not None
+    assert set(found.energy) == {
+        "fleet_w", "wh_per_million_tokens", "wh_per_million_output_tokens",
+    }  # fmt: skip
+    for name, (low, high) in found.energy.items():
+        assert low <= getattr(result.energy, name) <= high
+
+
+def test_slower_steps_take_more_power_at_the_same_load_by_hand(result: Result) -> None:
+    found = with_intervals(result, lambda *_: (Spread("a", 0.0, math.log(1.5), ""),)).intervals
+    assert found is not None
+    assert result.energy is not None
+    low, high = found.energy["fleet_w"]
+    assert low == result.energy.fleet_w
+    power = result.replica.power()
+    assert power is not None
+    idle_w = power.idle_replica_w * result.replicas
+    # requests and time are the same, steps half as long again: so is what is above idle, but for
+    # batches that grow with the wait
+    assert idle_w < low < high <= idle_w + 1.5 * (low - idle_w)
+
+
+def test_every_run_for_intervals_can_be_watched(result: Result) -> None:
+    asked: list[object] = []
+    with_intervals(result, watch=asked.append)
+    assert 0 < len(asked) <= MOST_RUNS
 
 
 def test_without_any_spread_an_interval_is_the_noise_of_the_simulation(result: Result) -> None:
@@ -120,7 +148,7 @@ def test_a_wider_cause_never_narrows_a_latency(result: Result) -> None:
 
 def test_steps_twice_as_long_make_an_idle_fleet_twice_as_slow() -> None:
     alone = evaluate(small(rate=0.5, requests=60))
-    slower = resimulate(alone, [2.0])
+    slower, _ = resimulate(alone, [2.0])
     assert slower.tpot_s.p50 == pytest.approx(2 * alone.metrics.tpot_s.p50, rel=0.05)
 
 
@@ -258,7 +286,9 @@ def test_a_part_of_a_fleet_has_the_same_load_a_replica() -> None:
     arrivals = part.scenario.workload.arrivals
     assert isinstance(arrivals, PoissonArrivals)
     assert arrivals.requests_per_s == 100.0
-    assert resimulate(part, [1.0]).tpot_s.mean == pytest.approx(long.metrics.tpot_s.mean, rel=0.03)
+    assert resimulate(part, [1.0])[0].tpot_s.mean == pytest.approx(
+        long.metrics.tpot_s.mean, rel=0.03
+    )
 
 
 def test_a_trace_is_thinned_and_a_short_run_left_whole(result: Result) -> None:

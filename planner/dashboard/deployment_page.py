@@ -11,7 +11,7 @@ from planner.dashboard import frame, knobs, scenario_form, state
 from planner.dashboard.frame import term
 from planner.dashboard.knobs import Choices, Knobs
 from planner.evaluation import SteadyResult, TimelineResult
-from planner.evaluation.intervals import HOLDS, LEAVES_OUT
+from planner.evaluation.intervals import HOLDS_OF_STEP, LEAVES_OUT
 from planner.report import bars, tables
 from planner.report.figures import device_memory, step_parts
 from planner.report.interval_tables import between, steady_intervals
@@ -150,7 +150,7 @@ def _numbers(found: SteadyResult) -> None:
              term("speed of light")),
         ]
     )  # fmt: skip
-    st.caption(state.plain(f"{HOLDS} {LEAVES_OUT}"))
+    st.caption(state.plain(f"{HOLDS_OF_STEP} {LEAVES_OUT}"))
     used = memory.fixed_bytes / memory.usable_bytes
     st.caption(
         f"{pool.parallelism.label()} on {plural(found.replica.devices, 'device')} of "

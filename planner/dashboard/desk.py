@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planner.evaluation.intervals import MOST_RUNS
 from planner.report.words import plural, seconds
 from planner.serving import Progress
 from planner.serving.progress import Ask
@@ -22,12 +23,15 @@ class Stage:
     run: int
     """Replication in progress, from 0."""
     runs: int
+    """Replications in all; runs beyond them are for the 90 % intervals."""
     requests_per_s: float
     """Requests done in the last stretch, a second of wall time."""
 
     @property
     def share(self) -> float:
-        """Of all runs, 0 to 1."""
+        """Of all replications, or of one run for the intervals, 0 to 1."""
+        if self.run >= self.runs:
+            return self.progress.share
         return min(1.0, (self.run + self.progress.share) / self.runs)
 
 
@@ -43,7 +47,7 @@ class Desk:
 
         Parameters
         ----------
-        runs : replications that will be run one after the other.
+        runs : replications that will be run one after the other, before those for intervals.
         """
         state = {"run": -1}
 
@@ -75,6 +79,8 @@ def said(told: Any, elapsed_s: float) -> tuple[float | None, str]:
     (None, 'Working, 3 s so far.')
     >>> said(Stage(Progress(250, 260, 1000, 0.25, 9.0), 0, 1, 500.0), 2.0)
     (0.25, '250 of 1,000 requests done, 500 a second, about 1.5 s left')
+    >>> said(Stage(Progress(250, 260, 1000, 0.25, 9.0), 1, 1, 500.0), 2.0)[1]
+    '90 % intervals, run 1 of at most 3: 250 of 1,000 requests done, 500 a second, about 1.5 s left'
     """
     if not isinstance(told, Stage):
         return None, f"Working, {elapsed_s:.0f} s so far."
@@ -83,12 +89,16 @@ def said(told: Any, elapsed_s: float) -> tuple[float | None, str]:
         words = f"{plural(now.done, 'request')} done"
     else:
         words = f"{now.done:,} of {plural(now.total, 'request')} done"
-    if told.runs > 1:
+    for_intervals = told.run >= told.runs
+    if for_intervals:
+        words = f"90 % intervals, run {told.run - told.runs + 1} of at most {MOST_RUNS}: {words}"
+    elif told.runs > 1:
         words = f"run {told.run + 1} of {told.runs}: {words}"
     if now.share >= 1.0 and told.run + 1 == told.runs:
-        return 1.0, f"{words}; then twice more for the 90 % intervals"
+        return 1.0, f"{words}; then again for the 90 % intervals"
     words += f", {told.requests_per_s:,.0f} a second"
     if now.total is not None and told.requests_per_s > 0:
-        left_s = (now.total * (told.runs - told.run) - now.done) / told.requests_per_s
+        runs_left = 1 if for_intervals else told.runs - told.run
+        left_s = (now.total * runs_left - now.done) / told.requests_per_s
         words += f", about {seconds(left_s)} left"
     return told.share, words

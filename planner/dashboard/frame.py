@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
@@ -30,6 +30,21 @@ BEGUN, DRAWN = "frame:begun", "frame:drawn"
 _PREPARING = threading.Lock()
 HEADING = 66
 """Pixels that figures leave for their title."""
+TWO_A_ROW = """<style>
+@media (max-width: 640px) {
+  [class*="st-key-tiles"] [data-testid="stColumn"] {
+    min-width: calc(50% - 1rem); flex: 1 1 calc(50% - 1rem);
+  }
+  [class*="st-key-tiles"] [data-testid="stColumn"]:not(:has([data-testid="stMetric"])) {
+    display: none;
+  }
+  [class*="st-key-tiles"] [data-testid="stMetricValue"] { font-size: 1.4rem; }
+  [class*="st-key-tiles"] [data-testid="stMetricValue"] * { white-space: normal; }
+}
+</style>"""
+"""Streamlit puts every column into a row of its own there."""
+SHOWN_ROWS = 20
+"""Tables of more rows scroll."""
 BLANK = "\N{NO-BREAK SPACE}"
 
 
@@ -105,13 +120,17 @@ def _heading(text: str) -> str:
 
 
 def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
-    """Tiles of label, value, note, help; four a row, one on a phone."""
-    for at in range(0, len(items), 4):
-        row = items[at : at + 4]
-        for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):
-            with column:
-                st.metric(label, value, help=help_text or None)
-                st.caption(plain(note) or BLANK)
+    """Tiles of label, value, note, help; four a row, two on a phone."""
+    if not items:
+        return
+    st.html(TWO_A_ROW)
+    with st.container(key=f"tiles {items[0][0]}"):
+        for at in range(0, len(items), 4):
+            row = items[at : at + 4]
+            for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):
+                with column:
+                    st.metric(label, value, help=help_text or None)
+                    st.caption(plain(note) or BLANK)
 
 
 def table(found: Table, key: str) -> None:
@@ -123,7 +142,8 @@ def table(found: Table, key: str) -> None:
     titles = [c.title or BLANK * i for i, c in enumerate(found.columns, 1)]
     st.markdown(f"**{plain(found.title)}**")
     rows = [dict(zip(titles, row, strict=True)) for row in found.rows]
-    st.dataframe(rows, hide_index=True, key=key)
+    height: Literal["content", "auto"] = "content" if len(rows) <= SHOWN_ROWS else "auto"
+    st.dataframe(rows, hide_index=True, key=key, height=height)
     if found.note:
         st.caption(plain(found.note))
 

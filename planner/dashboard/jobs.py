@@ -19,6 +19,7 @@ MOST_KEPT = 32
 GRACE_S = 10.0
 """What nobody has looked at for so long is ended: a browser that lost its line has come back."""
 TEND_EVERY_S = 2.0
+_BEGINNING = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -57,23 +58,27 @@ def end_abandoned(jobs: dict[str, Job], active: Callable[[str], bool], now_s: fl
 
 def prepare(key: str, work: Work) -> None:
     """Begin what the first visitor will ask; it belongs to nobody, so nobody leaves it."""
-    if key not in board():
-        board()[key] = Job(work.function, work.args, work.desk)
-        board()[key].prepared = True
+    with _BEGINNING:
+        if key not in board():
+            board()[key] = Job(work.function, work.args, work.desk)
+            board()[key].prepared = True
 
 
 def begin(key: str, work: Work) -> bool:
     """Put a job on the board, unless too many work; an old answer makes room."""
     jobs = board()
-    if sum(not job.done() for job in list(jobs.values())) >= MOST_RUNNING:
-        st.warning("Others are being served; ask again in a moment.")
-        return False
-    answered = [k for k, job in list(jobs.items()) if job.done()]
-    for old in answered[: max(0, len(jobs) - MOST_KEPT + 1)]:
-        gone = jobs.pop(old, None)
-        if gone is not None:
-            gone.forget()
-    jobs[key] = Job(work.function, work.args, work.desk)
+    with _BEGINNING:
+        if key in jobs:
+            return True
+        if sum(not job.done() for job in list(jobs.values())) >= MOST_RUNNING:
+            st.warning("Others are being served; ask again in a moment.")
+            return False
+        answered = [k for k, job in list(jobs.items()) if job.done()]
+        for old in answered[: max(0, len(jobs) - MOST_KEPT + 1)]:
+            gone = jobs.pop(old, None)
+            if gone is not None:
+                gone.forget()
+        jobs[key] = Job(work.function, work.args, work.desk)
     return True
 
 

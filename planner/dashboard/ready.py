@@ -3,6 +3,7 @@
 ``python -m planner.dashboard.ready app.py [flags]`` starts the server so.
 """
 
+import gc
 import logging
 import sys
 import threading
@@ -43,6 +44,9 @@ def _make_ready() -> None:
         scenario_form.shipped()
         frame.glossary()
         deployment_page.prepare()
+        # Streamlit collects garbage after every run of a page: not in what will stay anyway
+        gc.collect()
+        gc.freeze()
     except Exception:  # a page that needs it will say so
         log.exception("making ready")
 

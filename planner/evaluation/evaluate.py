@@ -146,8 +146,15 @@ OVERLOAD_HORIZON = 2.5
 arrival span."""
 
 
-def resimulate(found: Result, factors: Sequence[float]) -> Metrics:
-    """Serve the same requests with the steps of each pool so many times as long."""
+def resimulate(
+    found: Result, factors: Sequence[float], watch: Watch | None = None
+) -> tuple[Metrics, float | None]:
+    """Serve the same requests with the steps of each pool so many times as long.
+
+    Returns
+    -------
+    Their summary, and the mean power of the fleet [W], None where it is not known.
+    """
     scenario, workload = found.scenario, need_workload(found.scenario)
     pools = tuple(use.pool for use in found.pools)
     traffic = found.traffic
@@ -164,7 +171,9 @@ def resimulate(found: Result, factors: Sequence[float]) -> Metrics:
     )
     span_s = traffic.duration_s + scenario.run.warmup_s
     horizon_s = OVERLOAD_HORIZON * span_s if math.isfinite(span_s) else None
-    return _serve(scenario, workload, replace(cluster, pools=slower), horizon_s)[1]
+    changed = replace(cluster, pools=slower)
+    records, metrics, _ = _serve(scenario, workload, changed, horizon_s, watch)
+    return metrics, fleet_w(pools, records)
 
 
 def result(

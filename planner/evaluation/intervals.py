@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.cost import wh_per_million_tokens
 from planner.evaluation.evaluate import resimulate
 from planner.evaluation.replica import Replica
 from planner.evaluation.result import Result
 from planner.evaluation.spread import CONFIDENCE_LOG_SD, Spread, Z, engine_spread, joint
 from planner.evaluation.spread import step_spreads as spreads_of
 from planner.evaluation.thinning import thinned
-from planner.serving import Metrics, Percentiles
+from planner.serving import Metrics, Percentiles, Watch
 from planner.serving.metrics import STUDENT_T
 
 Interval = tuple[float, float]
@@ -30,14 +31,18 @@ RATES = ("requests_per_s", "input_tokens_per_s", "output_tokens_per_s")
 PER_MILLION = (
     "usd_per_million_input_tokens", "usd_per_million_output_tokens", "usd_per_million_tokens",
 )  # fmt: skip
+MOST_RUNS = 3
+"""Simulations that the intervals of one answer take at most."""
 
 STUDENT_T90 = 1.7291
 """Student's t at 90 %, 19 degrees of freedom: half-widths are given at 95 %."""
 
-HOLDS = (
+_STEPS = (
     "90 % intervals hold: errors of the engine's fit on runs left out, of kernels and links beyond "
-    "those, assumed and doubtful numbers, and the noise of this simulation."
+    "those, assumed and doubtful numbers"
 )
+HOLDS_OF_STEP = f"{_STEPS}."
+HOLDS = f"{_STEPS}, and the noise of this simulation."
 LEAVES_OUT = (
     "They do not hold: other traffic than stated, experts more unevenly used than stated, "
     "failures, an engine configured otherwise, a price that changes."
@@ -52,8 +57,12 @@ class Intervals:
     """``ttft_s`` -> ``p95`` -> interval. [s]"""
     rates: dict[str, Interval]
     """``output_tokens_per_s`` -> interval, of the whole fleet."""
+    goodput_requests_per_s: Interval
+    energy: dict[str, Interval]
+    """``fleet_w``, ``wh_per_million_tokens``, ``wh_per_million_output_tokens`` -> interval,
+    from the times of steps alone; empty where the power is not known."""
     usd: tuple[dict[str, Interval], ...]
-    """Of each cost: ``usd_per_million_output_tokens`` -> interval."""
+    """Of each cost: ``usd_per_hour``, ``usd_per_million_output_tokens`` -> interval."""
     devices: Interval
     """That the promises take; of a fleet that was given, the fleet."""
     step_factor: Interval
@@ -65,7 +74,8 @@ class Intervals:
         """Plain values for JSON beside the numbers that carry their own intervals."""
         return {
             "devices": list(self.devices),
-            **{name: list(value) for name, value in self.rates.items()},
+            **{name: list(value) for name, value in (self.rates | self.energy).items()},
+            "goodput_requests_per_s": list(self.goodput_requests_per_s),
             **({name: list(value) for name, value in self.usd[0].items()} if self.usd else {}),
             "step_factor": list(self.step_factor),
             "causes": [
@@ -80,13 +90,15 @@ class Intervals:
 
 
 def with_intervals(
-    result: Result, spreads: Callable[..., tuple[Spread, ...]] = spreads_of
-) -> Result:
+    result: Result, spreads: Callable[..., tuple[Spread, ...]] = spreads_of,
+    watch: Watch | None = None,
+) -> Result:  # fmt: skip
     """Return the result with 90 % intervals.
 
     Parameters
     ----------
     spreads : causes of error of a replica's steps.
+    watch : is given, before each of at most :data:`MOST_RUNS` runs, what tells how far it is.
 
     References
     ----------
@@ -95,22 +107,27 @@ def with_intervals(
     causes = causes_of(result, spreads)
     factors = [joint(found) for _, found in causes]
     low, high = ([math.exp(f[side]) for f in factors] for side in (0, 1))
-    fast, slow = _metrics_at(result, low), _metrics_at(result, high)
-    points = result.metrics
+    point, fast, slow = _runs_at(result, low, high, watch)
+    points = point.metrics
     first = _first_token(result.pools[0].pool.replica, causes[0][1])
     latency = {
-        name: {which: _latency(name, which, (fast, points, slow), first) for which in WHICH}
+        name: {
+            which: _latency(name, which, (fast.metrics, points, slow.metrics), first)
+            for which in WHICH
+        }
         for name in LATENCIES
     }
     rates = {
-        name: _around(
-            getattr(points.steady, name), *(getattr(m.steady, name) for m in (fast, slow))
-        )
+        name: _around(*(getattr(run.metrics.steady, name) for run in (point, fast, slow)))
         for name in RATES
     }
+    good = _around(*(run.metrics.goodput_requests_per_s for run in (point, fast, slow)))
     usd = tuple(_usd(cost, rates, points) for cost in result.costs)
     devices = float(result.devices)
-    made = Intervals(latency, rates, usd, (devices, devices), (low[-1], high[-1]), tuple(causes))
+    made = Intervals(
+        latency, rates, good, _energy(point, fast, slow), usd, (devices, devices),
+        (low[-1], high[-1]), tuple(causes),
+    )  # fmt: skip
     return replace(result, intervals=made)
 
 
@@ -134,19 +151,37 @@ def causes_of(
     return causes
 
 
-def _metrics_at(result: Result, factors: list[float]) -> Metrics:
-    """What the whole fleet would do with steps so many times as long."""
-    if all(f == 1.0 for f in factors):
-        return result.metrics
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a fleet does with steps of some length."""
+
+    metrics: Metrics
+    fleet_w: float | None
+
+
+def _runs_at(
+    result: Result, low: list[float], high: list[float], watch: Watch | None
+) -> tuple[_Run, _Run, _Run]:
+    """What the whole fleet does, and would do with steps at either end of their factors."""
+    point = _Run(result.metrics, result.energy.fleet_w if result.energy else None)
+    if all(f == 1.0 for f in (*low, *high)):
+        return point, point, point
     part = thinned(result)
+    fast, slow = (_Run(*resimulate(part or result, ends, watch)) for ends in (low, high))
     if part is None:
-        return resimulate(result, factors)
-    base = resimulate(part, [1.0] * len(factors))
-    return _carried(result.metrics, base, resimulate(part, factors))
+        return point, fast, slow
+    base = _Run(*resimulate(part, [1.0] * len(low), watch))
+    return point, _carried(point, base, fast), _carried(point, base, slow)
 
 
-def _carried(whole: Metrics, base: Metrics, moved: Metrics) -> Metrics:
+def _carried(whole: _Run, base: _Run, moved: _Run) -> _Run:
     """The whole fleet's numbers, changed as those of its part are."""
+    powers = (whole.fleet_w, base.fleet_w, moved.fleet_w)
+    power_w = None if None in powers else _scaled(*(p for p in powers if p is not None))
+    return _Run(_carried_metrics(whole.metrics, base.metrics, moved.metrics), power_w)
+
+
+def _carried_metrics(whole: Metrics, base: Metrics, moved: Metrics) -> Metrics:
     changed: dict[str, Any] = {}
     for name in LATENCIES:
         old, ours, new = (getattr(m, name) for m in (whole, base, moved))
@@ -155,7 +190,28 @@ def _carried(whole: Metrics, base: Metrics, moved: Metrics) -> Metrics:
     rates = {
         name: _scaled(*(getattr(m.steady, name) for m in (whole, base, moved))) for name in RATES
     }
+    good = _scaled(*(m.goodput_requests_per_s for m in (whole, base, moved)))
+    changed["goodput_requests_per_s"] = good
     return replace(whole, **changed, steady=replace(whole.steady, **rates))
+
+
+def _energy(*runs: _Run) -> dict[str, Interval]:
+    """Power and energy at the ends of the factors; powers of steps are taken as they are."""
+    powers = [run.fleet_w for run in runs if run.fleet_w is not None]
+    if len(powers) < len(runs):
+        return {}
+    flows = [run.metrics.steady for run in runs]
+    return {
+        "fleet_w": _around(*powers),
+        "wh_per_million_tokens": _around(
+            *(wh_per_million_tokens(w, f.input_tokens_per_s + f.output_tokens_per_s)
+              for w, f in zip(powers, flows, strict=True))
+        ),
+        "wh_per_million_output_tokens": _around(
+            *(wh_per_million_tokens(w, f.output_tokens_per_s)
+              for w, f in zip(powers, flows, strict=True))
+        ),
+    }  # fmt: skip
 
 
 def _scaled(value: float, base: float, moved: float) -> float:
@@ -212,7 +268,8 @@ def _usd(cost: Any, rates: dict[str, Interval], point: Metrics) -> dict[str, Int
     log_sd = CONFIDENCE_LOG_SD.get(cost.price.usd_per_device_hour.confidence, 0.0)
     low, high = rates["output_tokens_per_s"]
     rate = point.steady.output_tokens_per_s
-    found = {}
+    hour = cost.usd_per_hour
+    found = {"usd_per_hour": _widened(hour, (hour, hour), (-Z * log_sd, Z * log_sd))}
     for name in PER_MILLION:
         value = getattr(cost, name)
         if not math.isfinite(value) or not rate:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.evaluation import Result
+from planner.evaluation.intervals import Interval, Intervals
 from planner.report.interval_tables import between
 from planner.report.operation_tables import sentence
 from planner.report.risk import basis_sentence
@@ -236,7 +237,9 @@ def tiles(result: Result) -> list[Tile]:
     if result.energy:
         found.append(
             Tile("Energy per million tokens", watt_hours(result.energy.wh_per_million_tokens),
-                 f"fleet {human(result.energy.fleet_w, 'w')}", HOW["energy"])
+                 f"fleet {human(result.energy.fleet_w, 'w')}"
+                 + interval_note(result, "wh_per_million_tokens", watt_hours, "; "),
+                 HOW["energy"])
         )  # fmt: skip
     found.append(
         Tile("KV cache in use", share(m.mean_kv_share),
@@ -249,21 +252,21 @@ def interval_note(
     result: Result, name: str, write: Callable[[float], str], before: str = ""
 ) -> str:
     """90 % interval of a tile's number, a 95th percentile of a latency; empty without one."""
-    found = result.intervals
-    if found is None:
-        return ""
-    match name:
-        case "devices":
-            low, high = found.devices
-            if low == high:
-                return ""
-        case "usd":
-            low, high = found.usd[0]["usd_per_million_output_tokens"]
-        case "rate":
-            low, high = found.rates["output_tokens_per_s"]
-        case _:
-            low, high = found.latency[name]["p95"]
-    return f"{before}90 %: {between((low, high), write)}"
+    within = _within(result.intervals, name) if result.intervals else None
+    return f"{before}90 %: {between(within, write)}" if within else ""
+
+
+def _within(found: Intervals, name: str) -> Interval | None:
+    """An interval by the name of a tile; None where there is none, or it says nothing."""
+    known = {which: each["p95"] for which, each in found.latency.items()} | found.energy
+    known["devices"], known["goodput"] = found.devices, found.goodput_requests_per_s
+    known["rate"] = found.rates["output_tokens_per_s"]
+    if found.usd:
+        known["usd"] = found.usd[0]["usd_per_million_output_tokens"]
+        known["usd_per_hour"] = found.usd[0]["usd_per_hour"]
+    within = known.get(name)
+    sure = within is not None and within[0] == within[1] and name in ("devices", "usd_per_hour")
+    return None if sure else within
 
 
 def _limit(result: Result, name: str) -> str:

@@ -144,7 +144,7 @@ def step_parts(d: Step, name: str) -> "Figure":
         )
     )  # fmt: skip
     longest = max(s.value for s in segments) * 1e3
-    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 1.8])
+    figure.update_xaxes(title="time (ms)", range=[min(0, segments[0].value * 1e3), longest * 2.2])
     figure.update_yaxes(showgrid=False, ticksuffix=" ")
     return figure
 
@@ -251,7 +251,7 @@ def cost(result: Result) -> "Figure":
             "<br>a million tokens: %{customdata[2]} in, %{customdata[3]} out<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title="USD an hour", range=[0, dear * 1.45], rangemode="tozero")
+    figure.update_xaxes(title="USD an hour", range=[0, dear * 1.9], rangemode="tozero")
     figure.update_yaxes(ticksuffix=" ", showgrid=False)
     return figure
 

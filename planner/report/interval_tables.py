@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 
 from planner.evaluation import Result, SteadyResult
-from planner.evaluation.intervals import HOLDS, LEAVES_OUT, Interval
+from planner.evaluation.intervals import HOLDS, HOLDS_OF_STEP, LEAVES_OUT, Interval
 from planner.evaluation.spread import Spread, joint
 from planner.report.table import Column, Table, key
-from planner.report.words import HOW, NOTHING, number, promise_name, seconds, usd
+from planner.report.words import HOW, NOTHING, number, promise_name, seconds, usd, watt_hours
 from planner.units import human
 
 SHOWN = (
@@ -30,6 +30,16 @@ def intervals(result: Result) -> Table | None:
     ]  # fmt: skip
     rate = m.steady.output_tokens_per_s
     rows.append(("Output", _rate(rate), between(found.rates["output_tokens_per_s"], _rate)))
+    rows.append(
+        ("Goodput", _requests(m.goodput_requests_per_s),
+         between(found.goodput_requests_per_s, _requests))
+    )  # fmt: skip
+    if result.energy and found.energy:
+        wh = "wh_per_million_tokens"
+        rows.append(
+            ("Energy per M tokens", watt_hours(getattr(result.energy, wh)),
+             between(found.energy[wh], watt_hours))
+        )  # fmt: skip
     rows.append(("Devices", number(result.devices), between(found.devices, number)))
     for cost, within in list(zip(result.costs, found.usd, strict=True))[:1]:
         for name, label in (
@@ -54,7 +64,7 @@ def steady_intervals(answer: SteadyResult) -> Table:
                                 ("A user", "tokens_per_s_per_user"))
         ),
     )  # fmt: skip
-    note = f"{HOLDS} {LEAVES_OUT} {why((('', answer.spreads),))}"
+    note = f"{HOLDS_OF_STEP} {LEAVES_OUT} {why((('', answer.spreads),))}"
     columns = (key(""), Column("value"), Column("90 % interval"))
     return Table("How sure", columns, rows, note, HOW["intervals"])
 
@@ -65,6 +75,10 @@ def between(interval: Interval, write: Callable[[float], str]) -> str:
     if math.isnan(low):
         return NOTHING
     return f"{write(low)} to {write(high) if math.isfinite(high) else 'no bound'}"
+
+
+def _requests(value: float) -> str:
+    return f"{value:.3g} requests/s"
 
 
 def _rate(value: float) -> str:

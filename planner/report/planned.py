@@ -115,12 +115,15 @@ def plan_tiles(best: Result) -> list[Tile]:
     return [
         Tile("Devices", number(best.devices), _devices(best), ""),
         Tile("Cost per hour", usd(cost.usd_per_hour) if cost else NOTHING,
-             f"{cost.price.provider}, {cost.price.term}" if cost else "no price is known", ""),
+             _joined(interval_note(best, "usd_per_hour", usd),
+                     f"{cost.price.provider}, {cost.price.term}")
+             if cost else "no price is known", ""),
         Tile("$ per million output tokens",
              usd(cost.usd_per_million_output_tokens) if cost else NOTHING,
-             "; ".join(filter(None, (interval_note(best, "usd", usd), _inputs(best)))), ""),
+             _joined(interval_note(best, "usd", usd), _inputs(best)), ""),
         Tile("Power", human(best.energy.fleet_w, "w") if best.energy else NOTHING,
-             f"{watt_hours(best.energy.wh_per_million_tokens)} per million tokens"
+             _joined(interval_note(best, "fleet_w", lambda x: human(x, "w")),
+                     f"{watt_hours(best.energy.wh_per_million_tokens)} per million tokens")
              if best.energy else "not stated by the maker", ""),
         _percentile("TTFT", best, "ttft_s"),
         _percentile("TPOT", best, "tpot_s"),
@@ -152,4 +155,8 @@ def _devices(best: Result) -> str:
         else f"{plural(best.replicas, 'replica')} of {best.replica.pool.parallelism.label()}"
     )  # fmt: skip
     sure = interval_note(best, "devices", number)
-    return "; ".join(filter(None, (sure, f"{plural(best.nodes, 'node')}, {fleet}")))
+    return _joined(sure, f"{plural(best.nodes, 'node')}, {fleet}")
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

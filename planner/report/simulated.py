@@ -10,7 +10,7 @@ from planner.report import answer, interval_tables, tables
 from planner.report.answer import Tile, interval_note
 from planner.report.operation_tables import operations
 from planner.report.table import Table
-from planner.report.words import layout, number, plural, seconds, share, usd
+from planner.report.words import layout, number, plural, seconds, share, usd, watt_hours
 from planner.units import human
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def run_tiles(result: Result) -> list[Tile]:
     ]
     found += [
         Tile("Goodput", f"{m.goodput_requests_per_s:.3g} requests/s",
-             f"{share(m.good_share)} of requests within every limit", ""),
+             _joined(interval_note(result, "goodput", lambda x: f"{x:.3g}"),
+                     f"{share(m.good_share)} of requests within every limit"), ""),
         Tile("Output", human(steady.output_tokens_per_s, "tokens_per_s"),
              _joined(interval_note(result, "rate", _rate),
                      f"{human(steady.input_tokens_per_s, 'tokens_per_s')} in"), ""),
@@ -98,7 +99,19 @@ def run_tiles(result: Result) -> list[Tile]:
         )  # fmt: skip
     else:
         found.append(Tile("Devices", number(result.devices), layout(result), ""))
-    return [*found, *_fleet_tiles(result), *_cache_tiles(result)]
+    return [*found, *_power_tiles(result), *_fleet_tiles(result), *_cache_tiles(result)]
+
+
+def _power_tiles(result: Result) -> list[Tile]:
+    """Energy a token, where the maker states a power."""
+    if result.energy is None:
+        return []
+    value = result.energy.wh_per_million_tokens
+    note = _joined(
+        interval_note(result, "wh_per_million_tokens", watt_hours),
+        f"fleet {human(result.energy.fleet_w, 'w')}",
+    )
+    return [Tile("Energy per million tokens", watt_hours(value), note, "")]
 
 
 def _fleet_tiles(result: Result) -> list[Tile]:

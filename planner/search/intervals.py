@@ -58,7 +58,15 @@ def sized(result: Result) -> Result:
          for name, within in each.items()}
         for each, cost in zip(found.usd, result.costs, strict=True)
     )  # fmt: skip
-    return replace(result, intervals=replace(found, devices=devices, usd=usd))
+    growth = devices[0] / result.devices, devices[1] / result.devices
+    energy = {name: _of_size(result, name, growth) for name in found.energy}
+    return replace(result, intervals=replace(found, devices=devices, usd=usd, energy=energy))
+
+
+def _of_size(result: Result, name: str, growth: Interval) -> Interval:
+    """Power and energy of a fleet of other size, as busy: they go with the devices."""
+    value = getattr(result.energy, name)
+    return value * min(1.0, growth[0]), value * max(1.0, growth[1])
 
 
 def _sum_of(ends: Sequence[Interval], weights: Sequence[float]) -> Interval:
