@@ -27,8 +27,12 @@ from planner.specs.hardware import (
     Curve,
 )
 
-SHARED: dict[AttentionVariant, AttentionVariant] = {"mha": "gqa", "mha_fp8_cache": "gqa_fp8_cache"}
-"""Kernel of heads that share no keys -> of those that do."""
+SHARED: dict[AttentionVariant, AttentionVariant] = {
+    "mha": "gqa",
+    "mha_fp8_cache": "gqa_fp8_cache",
+    "mla_narrow_fp8_cache": "mla_fp8_cache",
+}
+"""Kernel of heads that share no keys, or of few heads -> of its kin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,23 @@ def test_splitting_the_context_gives_every_rank_a_part_of_it_for_all_heads_of_th
     assert split.hbm_bytes == 8000 * 1152 / 8 + 8 * queries
 
 
+@pytest.mark.parametrize(
+    ("tp", "kv", "kernel"),
+    [
+        (1, "bf16", None),
+        (2, "bf16", None),
+        (4, "bf16", "mla_narrow"),
+        (1, "fp8", "mla_fp8_cache"),
+        (4, "fp8", "mla_narrow_fp8_cache"),
+    ],
+)
+def test_latent_attention_of_fewer_than_64_heads_is_a_kernel_of_its_own(
+    tp: int, kv: str, kernel: str | None
+) -> None:
+    (op,) = layer.decode_attention(cut(attention_tp=tp, moe_tp=tp, kv=kv), 2.0, 8e3, 8e3)
+    assert (op.heads, op.variant) == (128 / tp, kernel)
+
+
 def test_decode_flop_of_a_token_at_4096() -> None:
     linear = total(layer.token_ops(WHOLE, 1.0) + layer.expert_ops(WHOLE, 1.0), "flop")
     head = total(layer.head_ops(WHOLE, 1.0), "flop")

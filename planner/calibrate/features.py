@@ -237,7 +237,7 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
     sequences, context, heads = table["sequences"], table["context_tokens"], table["heads"]
     size = 4.0 if table.dtype == "fp32" else 2.0
     kv_size = {"fp8": 1.0}.get(table.labels.get("kv_dtype", ""), size)
-    if table.labels.get("variant") == "mla":
+    if table.labels.get("variant", "").startswith("mla"):
         latent, rope = table["kv_lora_rank"], table["rope_dim"]
         flop = 2 * context * heads * (2 * latent + rope)
         moved, asked = kv_size * context * (latent + rope), heads * (2 * latent + rope)

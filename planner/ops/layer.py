@@ -19,7 +19,7 @@ from planner.ops.op import (
 )
 from planner.routing import HotRank
 from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
-from planner.specs.hardware import AttentionVariant
+from planner.specs.hardware import NARROW_HEADS, AttentionVariant
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -347,4 +347,8 @@ def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
         return "mha_fp8_cache" if fp8 else "mha"
     if group.name == "gqa":
         return "gqa_fp8_cache" if fp8 else "gqa"
-    return "mla_fp8_cache" if fp8 and group.name == "mla" else None
+    if group.name != "mla" or not cached:
+        return None
+    if group.core.heads * group.head_share * group.context_split < NARROW_HEADS:
+        return "mla_narrow_fp8_cache" if fp8 else "mla_narrow"
+    return "mla_fp8_cache" if fp8 else None

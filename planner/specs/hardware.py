@@ -311,9 +311,16 @@ class Achieved(Spec):
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
 
 
-AttentionVariant = Literal["mla_fp8_cache", "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache"]
+NARROW_HEADS = 64
+"""Heads of a device from which MLA decode multiplies whole tiles of them; fewer run the kernel of
+``mla_narrow``, where a part has one."""
+
+AttentionVariant = Literal[
+    "mla_fp8_cache", "mla_narrow", "mla_narrow_fp8_cache",
+    "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache",
+]  # fmt: skip
 """Kernels with shares of their own beside MLA on a 16-bit cache; ``mha``: heads that share no
-keys, where a calibration tells them from those that do."""
+keys, ``mla_narrow``: fewer than 64 heads, where a calibration tells them from the others."""
 
 
 class LinkShares(Spec):

@@ -188,6 +188,30 @@ def test_heads_that_share_nothing_take_the_law_of_those_that_do_where_it_has_no_
     assert achieved(op, known) == known.attention_decode_variants["mha"] != laws["gqa"]
 
 
+def latent(heads: float, variant: Any) -> AttentionDecode:
+    """64 sequences of 8,192 tokens of multi-head latent attention."""
+    seen = 64 * 8192.0
+    return AttentionDecode(
+        "x", 64.0, seen, seen, 2 * heads * 1088, 1152.0, heads * 1088.0, variant=variant
+    )
+
+
+@pytest.mark.parametrize("part", ["b200-sxm", "gb200-nvl72", "b300-sxm", "gb300-nvl72"])
+def test_few_latent_heads_take_what_both_engines_measured_on_blackwell(part: str) -> None:
+    # B200, TensorRT-LLM 1.3.0rc20 and SGLang 0.5.14: 127.2 and 127.2, 172.9 and 169.7 us
+    accelerator, known = files.load_accelerator(part), files.load_calibration(part)
+    for heads, measured_s in ((16, 127.2e-6), (32, 171e-6)):
+        time_s = op_time(latent(heads, "mla_narrow"), accelerator, known).time_s
+        assert time_s == pytest.approx(measured_s, rel=0.1)
+
+
+def test_few_latent_heads_take_the_law_of_many_where_there_is_no_other() -> None:
+    known = files.load_calibration("h200-sxm")
+    assert achieved(latent(16, "mla_narrow"), known) == known.attention_decode
+    fp8 = achieved(latent(16, "mla_narrow_fp8_cache"), known)
+    assert fp8 == known.attention_decode_variants["mla_fp8_cache"]
+
+
 def test_the_length_of_one_prompt_is_its_chain() -> None:
     op = AttentionPrefill("x", 4096, 4096**2 / 2, 4096**2 / 2, 2 * 128 * 320.0, 128 * 320.0)
     assert work_depth(op) == pytest.approx(4096)

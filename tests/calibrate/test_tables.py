@@ -67,6 +67,22 @@ def test_heads_that_share_keys_are_apart_from_those_that_do_not() -> None:
     assert alone.time_s.tolist() == pytest.approx([2e-4])
 
 
+@pytest.mark.parametrize(
+    ("part", "kinds"), [("h200-sxm", ["mla"]), ("b200-sxm", ["mla", "mla_narrow"])]
+)
+def test_few_latent_heads_are_apart_where_they_run_another_kernel(
+    part: str, kinds: list[str]
+) -> None:
+    data = {
+        "kernel_source": column("k", "k"), "kv_cache_dtype": column("bfloat16", "bfloat16"),
+        "batch_size": column(4, 4), "isl": column(1, 1), "step": column(1023, 1023),
+        "num_heads": column(32, 64), "latency": column(0.2, 0.1),
+    }  # fmt: skip
+    found = list(tables._decode_mla(data, Origin(part, "aiconfigurator-tables", "trtllm 1.0")))
+    assert [table.labels["variant"] for table in found] == kinds
+    assert sum(map(len, found)) == 2
+
+
 def test_message_sizes_are_elements_of_two_bytes() -> None:
     data = {
         "op_name": column("alltoall", "all_reduce"), "nccl_dtype": column("half", "int8"),
