@@ -39,7 +39,8 @@ TWO_A_ROW = """<style>
     display: none;
   }
   [class*="st-key-tiles"] [data-testid="stMetricValue"] { font-size: 1.4rem; }
-  [class*="st-key-tiles"] [data-testid="stMetricValue"] * { white-space: normal; }
+  [class*="st-key-tiles"] [data-testid="stMetricValue"] *,
+  [class*="st-key-tiles"] [data-testid="stMetricLabel"] * { white-space: normal; }
 }
 </style>"""
 """Streamlit puts every column into a row of its own there."""

@@ -189,7 +189,7 @@ class _First:
 
 
 def _answer(found: Any) -> None:
-    """The answer first, then what it was chosen from."""
+    """The answer first, and how it trades speed for money."""
     if not isinstance(found, Planned):
         return
     _headline(found)
@@ -200,18 +200,16 @@ def _answer(found: Any) -> None:
         st.caption(state.plain(found.sure))
     stage = "plan" if found.simulated else "screen"
     _pair(found, stage, ("speed_pareto", "money_pareto"))
-    if not found.simulated:
-        return
+
+
+def _rest(found: Planned) -> None:
+    """What it was chosen from, and the cheapest fleet under the glass."""
     frame.table(found.options, "plan:options")
     if found.decisions:
         st.markdown("**How sure is it, and what else would do?**")
     for head, body in found.decisions:
         st.markdown(f"- **{state.plain(head)}**: {state.plain(body)}")
     _refused(found)
-
-
-def _rest(found: Planned) -> None:
-    """The cheapest fleet under the glass."""
     for row in (("latency", "load"), ("use", "late"), ("step", "memory"), ("cost", "day")):
         _pair(found, "plan", row)
     with st.expander("The cheapest fleet in tables", icon=":material/table:"):

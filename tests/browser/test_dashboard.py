@@ -205,15 +205,16 @@ def test_long_work_can_be_cancelled_and_others_are_served(
 def test_the_front_door_shows_a_plan_and_says_how_soon(
     screen: Screen, record_property: Any
 ) -> None:
+    found = planner.plan(planner.load_scenario("r1-chat"))
     begun = time.perf_counter()
     screen.open("")
-    screen.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
-    picture = time.perf_counter() - begun
-    record_property("front_door_picture_s", picture)
-    found = planner.plan(planner.load_scenario("r1-chat"))
     screen.until("Devices", str(found.best.devices))
     answer = time.perf_counter() - begun
-    sys.stderr.write(f"\nfront door: picture {picture:.2f} s, answer {answer:.2f} s\n")
+    screen.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
+    picture = time.perf_counter() - begun
+    record_property("front_door_answer_s", answer)
+    record_property("front_door_picture_s", picture)
+    sys.stderr.write(f"\nfront door: answer {answer:.2f} s, with charts {picture:.2f} s\n")
     assert screen.metric("TTFT p95") == seconds(found.best.metrics.ttft_s.p95)
     screen.page.get_by_text("Why the other").click()
     screen.page.get_by_text("What would have to change").wait_for(timeout=WAIT_MS)
