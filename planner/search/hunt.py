@@ -14,7 +14,7 @@ from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
 from planner.search.layout import Counts, Layout, Side
 from planner.search.pair_fleet import PairFleet
-from planner.search.pairs import Pairs, left_out, pair_up
+from planner.search.pairs import Pairs, distinct, left_out, pair_up
 from planner.search.prompts import judge_prompts, screen_prompts
 from planner.search.rejection import Rejection
 from planner.search.screen import Line, judge, screen
@@ -122,9 +122,9 @@ class Search:
         if self.prefills and self.decodes:
             self.pairs = pair_up(
                 [s for s in self.prefills if math.isfinite(s.guess.devices)],
-                [s for s in self.decodes if math.isfinite(s.guess.devices)],
+                distinct([s for s in self.decodes if math.isfinite(s.guess.devices)]),
                 any_system=self.scenario.space.prefill_systems == "any",
-                priced=self.priced, several=self.several,
+                priced=self.priced, several=self.several, owned=self.scenario.space.owned,
             )  # fmt: skip
 
     def _together(self, label: str, replica: Replica) -> Line:
