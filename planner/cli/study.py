@@ -1,7 +1,7 @@
 """Commands that ask a scenario many times: what-if, sweep, sensitivity, size, break-even."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ def size(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) ->
     choose = lists(options["fleet"], "--fleet")
     if options["replicas"]:
         more = lists((f"deployment.replicas={options['replicas']}",), "--replicas")
+        _refuse_twice(choose)
         choose |= more
     if not choose:
         raise InputError("--fleet", "", "nothing to choose from; give --replicas or --fleet")
@@ -138,6 +139,23 @@ def size(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) ->
         workers=options["workers"],
     )  # fmt: skip
     show_page(found.to_dict, as_json, lambda page: print_sizing(found, page))
+
+
+def _refuse_twice(choose: Mapping[str, list[Any]]) -> None:
+    """Refuse ``--replicas`` beside a ``--fleet`` that sets the number of replicas as well.
+
+    Raises
+    ------
+    InputError
+        Names the path of the other option.
+    """
+    for path, values in choose.items():
+        whole = path == "deployment" and any("replicas" in v for v in values if v)
+        if whole or path == "deployment.replicas":
+            raise InputError(
+                "--replicas", path,
+                f"is chosen by --fleet {path}= too; write the numbers of replicas in one of them",
+            )  # fmt: skip
 
 
 @click.command("break-even")

@@ -59,7 +59,7 @@ def _divides(counts: list[int], divisor: int) -> bool:
     return max(gains) / min(gains) <= 1 + ALIKE
 
 
-def divided(workload: Workload, divisor: int) -> Workload | None:
+def divided(workload: Workload, divisor: float) -> Workload | None:
     """The same kind of traffic with a part of its requests; None where nothing says how."""
     arrivals = workload.arrivals
     changed: dict[str, object]

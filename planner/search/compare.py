@@ -7,9 +7,13 @@ from typing import Any
 
 from planner.errors import PlannerError
 from planner.evaluation import Result
+from planner.search.hunt import Effort
 from planner.search.intervals import plan_intervals
 from planner.search.plan import Plan, plan
 from planner.specs.scenario import Hardware, Scenario
+
+ONE_ANSWER = Effort(in_full=3, probed=3, alternatives=1)
+"""A row shows a system's cheapest fleet alone: only what may be as cheap is sized."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ def compare(scenario: Scenario, executor: Executor | None = None) -> Comparison:
 
 def _row(scenario: Scenario, hardware: Hardware) -> Row:
     try:
-        found = plan_intervals(plan(scenario.model_copy(update={"hardware": (hardware,)})))
+        found = plan_intervals(
+            plan(scenario.model_copy(update={"hardware": (hardware,)}), effort=ONE_ANSWER)
+        )
     except PlannerError as error:
         return Row(hardware, None, str(error))
     if found.best is None:

@@ -14,7 +14,7 @@ from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
 from planner.search.layout import Counts, Layout, Side
 from planner.search.pair_fleet import PairFleet
-from planner.search.pairs import Pairs, left_out, pair_up
+from planner.search.pairs import Pairs, distinct, left_out, pair_up
 from planner.search.prompts import judge_prompts, screen_prompts
 from planner.search.rejection import Rejection
 from planner.search.screen import Line, judge, screen
@@ -37,10 +37,11 @@ class Effort:
     pairs: int = 8
     """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper: after the
     first, most take one run."""
+    alternatives: int = 3
+    """Fleets that keep every promise, the best among them, after which only better ones are
+    sized."""
 
 
-ALTERNATIVES = 3
-"""Fleets that keep every promise, the best among them, after which only better ones are sized."""
 SECOND = Effort(in_full=1, probed=3, pairs=1)
 """For the best answer that rests on measurements, where the best of all does not."""
 
@@ -121,9 +122,9 @@ class Search:
         if self.prefills and self.decodes:
             self.pairs = pair_up(
                 [s for s in self.prefills if math.isfinite(s.guess.devices)],
-                [s for s in self.decodes if math.isfinite(s.guess.devices)],
+                distinct([s for s in self.decodes if math.isfinite(s.guess.devices)]),
                 any_system=self.scenario.space.prefill_systems == "any",
-                priced=self.priced, several=self.several,
+                priced=self.priced, several=self.several, owned=self.scenario.space.owned,
             )  # fmt: skip
 
     def _together(self, label: str, replica: Replica) -> Line:
@@ -203,7 +204,10 @@ class Search:
 
     def _worth(self, layout: Layout) -> bool:
         """Whether a layout's own smallest fleet is of interest: cheaper, or among alternatives."""
-        return len(self.choices) < ALTERNATIVES or self._estimate(layout) < self._best_cost()
+        return (
+            len(self.choices) < self.effort.alternatives
+            or self._estimate(layout) <= self._best_cost()
+        )
 
     def measured(self) -> "Search | None":
         """The same search among layouts whose parts were measured themselves; None without any.
@@ -284,27 +288,26 @@ class Search:
             if self.cost(fleet.layout, counts) >= self._best_cost():
                 break
             settled = settle(fleet, needed)
-            self.runs += max(kept.runs for kept in settled) - 1
             broken = next((kept for kept in settled if not kept.kept), None)
             if broken is None:
                 break
             needed = self._one_more(fleet, needed, broken)
-        if needed is not None and fleet.keeps(needed):
+        if needed is not None and fleet.sure(needed):
             counts = self.with_spares(fleet.layout, needed)
             refused = list(above(self.scenario, self.traffic, fleet.layout, counts))
             self.rejections += refused
             if not refused:
-                fleet.keeps(counts)
+                fleet.sure(counts)
                 result = fleet.result(counts)
                 self.choices.append(Choice(fleet.layout, needed, counts, result, settled))
-        self.runs += len(fleet.runs)
+        self.runs += fleet.simulated
 
     def _one_more(self, fleet: Fleet, counts: Counts, broken: Kept) -> Counts | None:
         """One replica more of the side a promise depends on; None, refused, where it ends."""
         layout = fleet.layout
         side = len(counts) - 1 if broken.name.startswith("tpot") else 0
         larger = tuple(n + (i == side) for i, n in enumerate(counts))
-        if layout.nodes(larger) <= self.scenario.space.max_nodes and fleet.keeps(larger):
+        if layout.nodes(larger) <= self.scenario.space.max_nodes and fleet.sure(larger):
             return larger
         self._refuse(
             layout, "simulation", broken.name, broken.value_s, broken.limit_s, "s",
@@ -355,6 +358,8 @@ class Search:
 
     def _refuse_broken(self, fleet: Fleet, counts: Counts, advice: str) -> None:
         worst = fleet.worst(counts)
+        if counts not in fleet.whole:
+            advice += "; shown by two of them with their part of the traffic"
         self._refuse(
             fleet.layout, "simulation", worst.name, worst.value_s, worst.limit_s, "s", advice
         )

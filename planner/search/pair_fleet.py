@@ -41,7 +41,9 @@ class PairFleet(Fleet):
         side, before_s = PREFILL, math.inf
         for _ in range(STEPS):
             if self.keeps(counts):
-                return self._smaller(counts), counts
+                counts = self._smaller(counts)
+                if self.sure(counts):
+                    return counts, counts
             worst = self.worst(counts)
             if worst.value_s > HELPS * before_s:
                 # a full decode pool makes prompts wait too, and the other way round

@@ -1,7 +1,8 @@
 """Which prefill layout beside which decode layout: all pairs in arrays, the cheapest kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Pairs:
 
 def pair_up(
     prefills: Sequence[Side], decodes: Sequence[Side], *, any_system: bool, priced: bool,
-    several: bool,
+    several: bool, owned: Mapping[str, int] = MappingProxyType({}),
 ) -> Pairs:  # fmt: skip
     """Cost of every pair by closed form, in one array for every two systems.
 
@@ -50,6 +51,7 @@ def pair_up(
     ----------
     any_system : whether the two pools may be on different systems.
     priced : whether money ranks; else devices do.
+    owned : devices of each system that are there already: only those beyond them cost.
     """
     picks: list[tuple[float, float, Layout]] = []
     refused, screened = [], 0
@@ -61,7 +63,8 @@ def pair_up(
             prices = common_prices(tuple(h.prices for h in hardware)) if priced else [1.0, 1.0]
             if prices is None:
                 continue
-            cost = _costs(firsts, thens, prices)
+            there_are = (owned.get(there, 0), owned.get(here, 0))
+            cost = _costs(firsts, thens, prices, there_are)
             possible = np.isfinite(cost)
             screened += int(possible.sum())
             kept = _picks(cost, firsts, thens)
@@ -75,7 +78,7 @@ def pair_up(
             if left.any():
                 i, j = np.unravel_index(int(np.argmin(cost)), cost.shape)
                 pair = Layout((firsts[int(i)], thens[int(j)]), several)
-                least = _costs(firsts, thens, prices, least=True)
+                least = _costs(firsts, thens, prices, there_are, least=True)
                 refused.append(LeftOut(pair, float(cost[i, j]), least[left]))
     picks.sort(key=lambda pick: pick[:2])
     chosen = [layout for *_, layout in picks[:KEPT]]
@@ -105,29 +108,58 @@ def _advice(left: LeftOut, best: float) -> str:
 def _by_system(sides: Sequence[Side]) -> dict[str, list[Side]]:
     groups: dict[str, list[Side]] = {}
     for side in sides:
-        groups.setdefault(side.replica.hardware.system.name, []).append(side)
+        groups.setdefault(_system(side), []).append(side)
     return groups
 
 
 def _costs(
-    firsts: list[Side], thens: list[Side], prices: Sequence[float], *, least: bool = False
-) -> FloatArray:
+    firsts: list[Side], thens: list[Side], prices: Sequence[float], owned: tuple[int, int],
+    *, least: bool = False,
+) -> FloatArray:  # fmt: skip
     """Cost of every pair, infinite where the cache's formats differ: ``[prefill, decode]``.
 
     Parameters
     ----------
+    owned : devices of either side's system that cost nothing; on one system both share them.
     least : what no fleet of the pair can cost less than, instead of the estimate.
     """
 
     def devices(side: Side) -> float:
         return side.least * side.replica.devices if least else side.guess.devices
 
-    rows, columns = (
-        np.array([devices(side) for side in sides]) * price
-        for sides, price in zip((firsts, thens), prices, strict=True)
-    )
+    rows, columns = (np.array([devices(side) for side in sides]) for sides in (firsts, thens))
+    if _system(firsts[0]) == _system(thens[0]):
+        cost = np.maximum(rows[:, None] + columns[None, :] - owned[0], 0.0) * prices[0]
+    else:
+        first, then = (
+            np.maximum(each - own, 0.0) * price
+            for each, own, price in zip((rows, columns), owned, prices, strict=True)
+        )
+        cost = first[:, None] + then[None, :]
     same = np.array([[a.replica.pool.kv == b.replica.pool.kv for b in thens] for a in firsts])
-    return np.where(same, rows[:, None] + columns[None, :], np.inf)
+    return np.where(same, cost, np.inf)
+
+
+def distinct(decodes: Sequence[Side]) -> list[Side]:
+    """Decode sides without those that differ only in a step's room for prompts.
+
+    A replica that only decodes never fills it where its sequences fit it; the cheapest stays.
+    """
+    found: dict[object, Side] = {}
+    for side in sorted(decodes, key=lambda s: (s.guess.devices, s.guess.tpot_s)):
+        pool = side.replica.pool
+        limits = pool.limits
+        key: object = (_system(side), side.label)
+        if limits.max_step_tokens >= limits.max_sequences * side.replica.step.query_tokens:
+            alike = limits.model_copy(update={"max_step_tokens": 1})
+            key = _system(side), pool.model_copy(update={"limits": alike}).model_dump_json()
+        found.setdefault(key, side)
+    kept = {id(side) for side in found.values()}
+    return [side for side in decodes if id(side) in kept]
+
+
+def _system(side: Side) -> str:
+    return side.replica.hardware.system.name
 
 
 def _picks(cost: FloatArray, firsts: list[Side], thens: list[Side]) -> list[tuple[int, int]]:

@@ -222,6 +222,9 @@ class Queue(PairFleet):
         self.runs[counts] = None
         return counts[0] >= 2 and counts[1] >= 5
 
+    def sure(self, counts):
+        return self.keeps(counts)
+
     def worst(self, counts):
         late_s = 100.0 - 10 * min(counts[1], 5) if counts[1] < 5 else 10.0 / counts[0]
         return Promise("ttft_p95_s", 4.0, late_s)

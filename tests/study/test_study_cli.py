@@ -76,3 +76,14 @@ def test_a_bad_input_is_one_line_and_exit_code_2(args, words):
     assert out.exit_code == 2
     assert words in out.stderr
     assert "Traceback" not in out.stderr
+
+
+@pytest.mark.parametrize("fleet", ["deployment.replicas=3", "deployment={replicas: 3}"])
+def test_replicas_chosen_twice_are_refused_and_both_options_named(fleet):
+    out = CliRunner().invoke(
+        main, ["size", *SCENARIO, "--unknown", "workload.arrivals.concurrency=1,4",
+               "--fleet", fleet, "--replicas", "1,2"],
+    )  # fmt: skip
+    assert out.exit_code == 2
+    assert "--replicas" in out.stderr
+    assert f"--fleet {fleet.partition('=')[0]}=" in out.stderr
