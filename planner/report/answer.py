@@ -216,6 +216,7 @@ def tiles(result: Result) -> list[Tile]:
     if result.costs:
         cost = result.costs[0]
         where = f"{cost.price.provider}, {cost.price.term}"
+        where += f", {cost.price.region}" if cost.price.region else ""
         found += [
             Tile("Cost per hour", usd(cost.usd_per_hour), where, HOW["cost"]),
             Tile("Per million output tokens", usd(cost.usd_per_million_output_tokens),

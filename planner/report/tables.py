@@ -273,7 +273,8 @@ def _cost_day(day: Day) -> Table:
 
 
 def _price(c: Cost) -> str:
-    return f"{c.price.provider}, {c.price.term}, {c.price.retrieved}"
+    place = f" ({c.price.region})" if c.price.region else ""
+    return f"{c.price.provider}{place}, {c.price.term}, {c.price.retrieved}"
 
 
 def _per_million(c: Cost) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from planner.search.caps import contradiction
 from planner.search.evidence import Evidence, calibrated, evidence
 from planner.search.frontier import Point, frontier
 from planner.search.hunt import SECOND, Effort, Search
+from planner.search.offers import offered
 from planner.search.rejection import Change, Rejection, changes, nothing_fits
 from planner.search.rests import Rests, rests
 from planner.search.screen import Estimate, tpot_limit
@@ -211,31 +212,6 @@ def best_measured(scenario: Scenario) -> Result | None:
     search.screen()
     other = search.measured()
     return other.choices[0].result if other and other.choices else None
-
-
-def offered(scenario: Scenario) -> Scenario:
-    """Take away the offers of providers that are not asked for.
-
-    Raises
-    ------
-    InputError
-        None of the providers offers any of the systems; names those that do.
-    """
-    wanted = {name.lower() for name in scenario.space.providers}
-    if not wanted:
-        return scenario
-    known = sorted({p.provider for h in scenario.hardware for p in h.prices})
-    hardware = tuple(
-        h.model_copy(update={"prices": tuple(p for p in h.prices if p.provider.lower() in wanted)})
-        for h in scenario.hardware
-    )
-    if not any(h.prices for h in hardware):
-        raise InputError(
-            scenario.name, "space.providers",
-            f"{', '.join(scenario.space.providers)}: no offer of any system asked for; these have "
-            f"one: {', '.join(known) or 'nobody'}",
-        )  # fmt: skip
-    return scenario.model_copy(update={"hardware": hardware})
 
 
 def _answer(

@@ -210,6 +210,9 @@ class Price(Spec):
         "projection",
     ]
     usd_per_device_hour: UsdPerHour
+    region: str | None = None
+    """Where the devices stand, as ``hardware_profiles/money/regions.yaml`` names it; null: the
+    offer does not say."""
     retrieved: str
     """When the price was read: ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``."""
 

@@ -82,6 +82,8 @@ class Space(Spec):
     """System -> devices that are there already: only what a fleet needs beyond them is paid."""
     providers: tuple[str, ...] = ()
     """Providers to rent from.  Empty: any."""
+    regions: tuple[str, ...] = ()
+    """Regions to rent in, as offers name them; an offer that names none stays.  Empty: any."""
     redundant_per_rank: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Redundant experts on each expert-parallel rank, beyond those that fill the last one."""
 

@@ -13,6 +13,7 @@ from planner.errors import InputError
 from planner.evaluation import build
 from planner.report import risk
 from planner.search import Kept, evidence, plan, plan_models
+from planner.search.offers import offered
 from planner.search.settle import settle
 from planner.search.spares import at_least, spares, up_share
 from planner.specs.deployment import Parallelism, Pool
@@ -85,6 +86,35 @@ def test_only_the_offers_of_wanted_providers_count(problem):
     assert {c.price.provider for c in found.best.costs} == {provider}
     with pytest.raises(InputError, match=r"Nobody: no offer .* these have one: .*" + provider):
         plan(problem(4, **{"space.providers": ["Nobody"]}))
+
+
+def test_only_offers_in_wanted_regions_count_and_those_that_name_none(problem):
+    def here(region):
+        scenario = problem(4)
+        (hardware,) = scenario.hardware
+        first, *rest = hardware.prices
+        prices = (first.model_copy(update={"region": region}), *rest)
+        hardware = hardware.model_copy(update={"prices": prices})
+        space = scenario.space.model_copy(update={"regions": ("Finland",)})
+        return scenario.model_copy(update={"hardware": (hardware,), "space": space})
+
+    assert plan(here("finland")).best.costs[0].price == here("finland").hardware[0].prices[0]
+    assert (
+        len(offered(here("ohio")).hardware[0].prices)
+        == len(offered(here(None)).hardware[0].prices) - 1
+    )
+
+
+def test_a_region_nobody_rents_in_names_the_offers_there_are(problem):
+    scenario = problem(4)
+    (hardware,) = scenario.hardware
+    prices = tuple(p.model_copy(update={"region": "ohio"}) for p in hardware.prices)
+    update = {
+        "hardware": (hardware.model_copy(update={"prices": prices}),),
+        "space": scenario.space.model_copy(update={"regions": ("finland",)}),
+    }
+    with pytest.raises(InputError, match=rf"finland: no offer .*{prices[0].provider} \(ohio\)"):
+        plan(scenario.model_copy(update=update))
 
 
 def test_the_end_to_end_median_can_be_promised(problem):
