@@ -7,6 +7,7 @@ near what more runs show, and in the end near the kernels.  The objective is
 .. math:: \sum_i \rho\!\left(\frac{\log \hat y_i - \log y_i}{\sigma}\right) + \sum_j e_j^2 / s_j^2
 
 with soft-L1 :math:`\rho` (Cauchy for time to first token), minimised by Gauss-Newton with damping.
+A host time of a step stops at what is physical: what lies above costs as a misfit does.
 
 References
 ----------
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.fitted import FACTORS, PARAMETERS
+from planner.evaluation.fitted import FACTORS, LONGEST_S, PARAMETERS, bounded
 from planner.validation.engine_model import START, Sight, predict
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,9 @@ Chosen on runs left out: docs/runs.md."""
 OF_RANKS = {"prefill": 0.08, "prefill_step_host": 1.00, "request_host": 0.40}
 """The same of level ``ranks``: how attention is divided where prompts are computed."""
 
+BOUND_SD = 0.05
+"""How sharply a host time stops at what is physical (``LONGEST_S``). [log]"""
+
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""
 
@@ -68,7 +72,7 @@ class EngineFit:
         for i, key in enumerate(self._chosen(labels)):
             if key is not None:
                 logs[i] += sum(self.effects[j] for j in key)
-        return np.asarray(np.exp(logs))
+        return bounded(np.exp(logs))
 
     def undetermined(self, labels: Sequence[dict[str, str]], share: float) -> set[Key]:
         """Return effects that bear on no parameter the runs determine.
@@ -187,6 +191,10 @@ class _Problem:
             at = PARAMETERS.index(name)
             self.design[at, :, j] = [s.labels[level] == group for s in sights]
         self.base = np.log([START[name] for name in PARAMETERS])
+        self.bounds = [
+            (self.base[at] - np.log(most_s), np.unique(self.design[at], axis=0))
+            for at, most_s in ((PARAMETERS.index(name), s) for name, s in LONGEST_S.items())
+        ]
 
     def linearised(self, effects: Floats) -> tuple[float, Floats, Floats, Floats]:
         """Cost, Jacobian and residuals (in units of their spread), and robust weights.
@@ -205,9 +213,21 @@ class _Problem:
         bent = np.sqrt(1 + res**2)
         loss = np.where([True, False], 2 * (bent - 1), np.log1p(res**2))
         weight = used / np.where([True, False], bent, 1 + res**2)
-        cost = float(np.sum(loss) + np.sum((effects / self.sd) ** 2))
-        flat = res.ravel()
-        return cost, jac.reshape(len(flat), -1), flat, weight.ravel()
+        beyond, slope = self._beyond(effects)
+        cost = float(np.sum(loss) + np.sum(beyond**2) + np.sum((effects / self.sd) ** 2))
+        rows = np.concatenate([jac.reshape(res.size, -1), slope])
+        flat = np.concatenate([res.ravel(), beyond])
+        return cost, rows, flat, np.concatenate([weight.ravel(), np.ones(len(beyond))])
+
+    def _beyond(self, effects: Floats) -> tuple[Floats, Floats]:
+        """Return how far host times are above the longest, in spreads, and its derivative."""
+        residuals, slopes = [], []
+        for base, design in self.bounds:
+            above = base + design @ effects
+            over = np.maximum(above, 0.0) / BOUND_SD
+            residuals.append(over)
+            slopes.append(design * (over > 0)[:, None] / BOUND_SD)
+        return np.concatenate(residuals), np.concatenate(slopes)
 
     def misfit(self, effects: Floats) -> float:
         """Cost without that of the priors."""
