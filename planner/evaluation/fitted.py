@@ -32,13 +32,6 @@ _FIELDS = {
     "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
 }  # fmt: skip
 
-LONGEST_S = {"prefill_step_host": 0.04}
-"""Host times that no engine exceeds, whatever runs seem to say (an assumption). [s]
-
-A step with prompts is launched kernel by kernel: some 1,500 kernels of 60 layers, each 5 to 25 us
-of the host's time.  What a run pays beyond is work or waiting that the model lacks; taken for a
-host time it would hold at every load and for every model."""
-
 LAYERS = 61
 """Layers of the models that were fitted (60 to 62): the host's time of a step with prompts is that
 of launching this many, and a model of fewer takes its share (an assumption; no more for a model
@@ -63,13 +56,7 @@ def theta_of(stored: OverheadsFit, labels: Mapping[str, str]) -> NDArray[np.floa
     for effect in stored.effects:
         if labels.get(effect.level) == effect.group:
             logs[effect.parameter] += effect.log_effect
-    return bounded(np.exp([logs[name] for name in PARAMETERS]))
-
-
-def bounded(theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values of :data:`PARAMETERS`, none above :data:`LONGEST_S`."""
-    most = [LONGEST_S.get(name, np.inf) for name in PARAMETERS]
-    return np.minimum(theta, most)
+    return np.exp([logs[name] for name in PARAMETERS])
 
 
 Whose = Literal["own", "all", "none"]
