@@ -107,7 +107,8 @@ class EngineFit:
         ]
 
 
-def _prior(name: str, level: str) -> float:
+def prior_sd(name: str, level: str) -> float:
+    """Prior spread of a level's effect on a parameter; 0: it has none. [log]"""
     if name == "prefill_step_host":
         return OF_PROMPT_STEP.get(level, 0.0)
     if level == "ranks":
@@ -122,7 +123,7 @@ def keys_of(sights: Sequence[Sight]) -> tuple[Key, ...]:
         for sight in sights
         for level in LEVELS
         for name in PARAMETERS
-        if _prior(name, level) > 0
+        if prior_sd(name, level) > 0
     }
     return tuple(sorted(found))
 
@@ -135,7 +136,7 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
     start : effects to start from.
     """
     keys = keys_of(sights)
-    sd = np.array([_prior(name, level) for name, level, _ in keys])
+    sd = np.array([prior_sd(name, level) for name, level, _ in keys])
     problem = _Problem(sights, keys, sd)
     effects = np.zeros(len(keys))
     if start is not None:
