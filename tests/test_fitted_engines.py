@@ -161,6 +161,13 @@ def test_kernels_of_a_kind_no_engine_ran_stay_as_calibrated() -> None:
     assert "kernels are as calibrated" in notes(dense)["engine overheads"]
 
 
+def test_a_model_of_fewer_layers_is_launched_in_less_time() -> None:
+    small = built({"model": "gpt-oss-120b"}, engine="tensorrt-llm").pool.engine.overheads
+    large = built({}, engine="tensorrt-llm").pool.engine.overheads
+    assert small.prefill_step_host_s / large.prefill_step_host_s == pytest.approx(36 / 61)
+    assert small.step_host_s == large.step_host_s
+
+
 def test_another_model_on_the_same_kinds_of_kernels_takes_their_factors() -> None:
     kimi = built({"model": "kimi-k2"}, engine="sglang").pool.engine.overheads
     assert kimi.moe_factor == built({}, engine="sglang").pool.engine.overheads.moe_factor != 1.0

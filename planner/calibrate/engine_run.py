@@ -1,7 +1,7 @@
 """The whole fit of engine overheads: simulate, fit, simulate again; then leave groups out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from planner.errors import InputError
 from planner.evaluation.fitted import PARAMETERS, theta_of
 from planner.specs.overheads import Effect, HeldOutError, OverheadsFit, Width
 from planner.specs.runs import Run
-from planner.validation.engine_model import START, case_of, combination_of, labels_of
+from planner.validation.engine_model import START, case_of, combination_of, labels_of, predict
 from planner.validation.look import Look, look_at_all, measured_of
 from planner.validation.predict import flags, throughput
 
@@ -62,9 +62,15 @@ def usable(runs: Sequence[Run]) -> list[Run]:
 
 def fit_engines(  # noqa: PLR0913
     runs: Sequence[Run], date: str, source: str, *, rounds: int = 3, workers: int = 2,
-    start: OverheadsFit | None = None, tell: Callable[[str], None] = lambda line: None,
+    start: OverheadsFit | None = None, anew: Collection[str] = tuple(LEFT_OUT),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Fitted:  # fmt: skip
     """Fit overheads of every engine in ``runs``, and hold out groups.
+
+    Parameters
+    ----------
+    anew : of :data:`LEFT_OUT`, what is simulated anew when left out; for the others the schedule of
+        the fit to all runs is held, which takes no time.
 
     Raises
     ------
@@ -99,13 +105,16 @@ def fit_engines(  # noqa: PLR0913
     held, cases = {}, {}
     for what, group in LEFT_OUT.items():
         groups = [group(run) for run in kept]
-        again = _looks(kept, _left_out(looks, found, groups), workers)
-        held[what] = _errors(kept, [x.means_s for x in again])
-        cases[what] = _cases(kept, again, groups)
+        without = _left_out(looks, found, groups)
+        means = _means(looks, without)
+        if what in anew:
+            means = [x.means_s for x in _looks(kept, without, workers)]
+        held[what] = _errors(kept, means)
+        cases[what] = _cases(kept, means, groups)
         tell(f"{what} left out: {_words(held[what])}")
     left = refused([x.sight for x in looks], found, UNDETERMINED)
     stored = _stored(found, left, kept, held, cases).model_copy(
-        update={"fitted": date, "source": source}
+        update={"fitted": date, "source": source, "held_out_by": _how(anew)}
     )
     return Fitted(stored, in_sample, held, tuple(kept))
 
@@ -118,16 +127,35 @@ def _folds(groups: list[str]) -> list[int]:
     return [fold[group] for group in groups]
 
 
-def _cases(runs: list[Run], looks: list[Look], groups: list[str]) -> list[tuple[bool, str]]:
+def _cases(runs: list[Run], means: list[Floats], groups: list[str]) -> list[tuple[bool, str]]:
     """Whether version, part and model of a run that was left out occur elsewhere; its case."""
     folds, known = _folds(groups), [combination_of(run) for run in runs]
     where: dict[str, set[int]] = {}
     for fold, each in zip(folds, known, strict=True):
         where.setdefault(each, set()).add(fold)
     return [
-        (len(where[each]) > 1, case_of(run, float(look.means_s[1])))
-        for run, look, each in zip(runs, looks, known, strict=True)
+        (len(where[each]) > 1, case_of(run, float(own[1])))
+        for run, own, each in zip(runs, means, known, strict=True)
     ]
+
+
+def _means(looks: list[Look], thetas: list[Floats]) -> list[Floats]:
+    """Means of runs with other parameters, the schedule held."""
+    sights = [x.sight for x in looks]
+    means, _ = predict(
+        np.array([s.decode for s in sights]), np.array([s.prefill for s in sights]),
+        np.array([s.apart_s for s in sights]), np.array(thetas),
+    )  # fmt: skip
+    return list(means)
+
+
+def _how(anew: Collection[str]) -> str:
+    held = [what for what in LEFT_OUT if what not in anew]
+    if not held:
+        return "Every run was simulated anew with the overheads fitted without its group."
+    fresh = [what for what in LEFT_OUT if what in anew]
+    text = f"Of {', '.join(held)}, runs keep the schedule that the fit to all runs gives them"
+    return f"{text}; of {', '.join(fresh)} they were simulated anew." if fresh else f"{text}."
 
 
 def _looks(runs: list[Run], thetas: list[Floats], workers: int) -> list[Look]:

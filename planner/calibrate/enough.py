@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from planner.calibrate.engine_fit import LEVELS
-from planner.evaluation.fitted import FACTORS, PARAMETERS
+from planner.calibrate.engine_fit import prior_sd
+from planner.evaluation.fitted import PARAMETERS
 from planner.specs.overheads import OverheadsFit
 from planner.specs.runs import Run
 from planner.validation.setup import family_of
@@ -80,10 +80,9 @@ def _standing(stored: OverheadsFit, engine: str, name: str, count: int) -> Stand
     found = [e for e in stored.effects if e.parameter == name and (e.level, e.group) in own]
     if not found:
         return Standing(engine, name, "not determined", None, None, None, KINDS[name])
-    which = 0 if name in FACTORS else 1
     value = stored.start[name] * math.exp(sum(e.log_effect for e in found))
-    best = min(found, key=lambda e: e.log_se / LEVELS[e.level][which])
-    prior, spread = LEVELS[best.level][which], math.exp(best.log_se)
+    best = min(found, key=lambda e: e.log_se / prior_sd(name, e.level))
+    prior, spread = prior_sd(name, best.level), math.exp(best.log_se)
     if best.log_se <= WELL * prior:
         return Standing(engine, name, "fitted", value, spread, 0, "")
     data = 1 / best.log_se**2 - 1 / prior**2

@@ -95,11 +95,16 @@ def explain_run(runs: "list[Run]", wanted: str, as_json: bool) -> None:
 @click.option("--source", default="own measurements", show_default=True, help="Who measured.")
 @click.option("--rounds", default=3, show_default=True, help="Fits, each simulated again.")
 @click.option("--start", help="Fit to start from, a file as --out writes it: fewer rounds do.")
+@click.option(
+    "--anew", multiple=True, type=click.Choice(("configurations", "versions", "parts", "models")),
+    default=("configurations", "versions", "parts", "models"),
+    help="Simulate these again when left out; others keep their schedule [default: all].",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @workers_option
 def engine(  # noqa: PLR0913
-    *, runs_file: str, out: str | None, source: str, rounds: int, start: str | None, as_json: bool,
-    workers: int,
+    *, runs_file: str, out: str | None, source: str, rounds: int, start: str | None,
+    anew: tuple[str, ...], as_json: bool, workers: int,
 ) -> None:  # fmt: skip
     """Fit overheads of serving engines to measured runs; say what the runs do not determine."""
     from datetime import UTC, datetime
@@ -115,7 +120,7 @@ def engine(  # noqa: PLR0913
         click.echo(f"refused: line {bad.line} {bad.id}: {bad.problem}", err=True)
     today = datetime.now(UTC).date().isoformat()
     fitted = fit_engines(
-        runs, today, source, rounds=rounds, workers=workers,
+        runs, today, source, rounds=rounds, workers=workers, anew=anew,
         start=load_overheads(start) if start else None,
         tell=lambda line: click.echo(line, err=True),
     )  # fmt: skip

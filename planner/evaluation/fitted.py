@@ -32,6 +32,11 @@ _FIELDS = {
     "row_host": "per_sequence_step_host_s", "request_host": "request_host_s",
 }  # fmt: skip
 
+LAYERS = 61
+"""Layers of the models that were fitted (60 to 62): the host's time of a step with prompts is that
+of launching this many, and a model of fewer takes its share (an assumption; no more for a model
+of more: runs had none)."""
+
 _FORMATS = {"nvfp4": "fp4"}
 """Checkpoint formats that measured runs call otherwise."""
 
@@ -75,9 +80,11 @@ def theta_for(
     Factors of kernels were fitted on kernels.  Where an engine has no run of a model with the same
     kinds of attention and experts, only the effects that belong to no engine change them; where no
     engine has one (dense models, so far), kernels take the time they were calibrated to.  Host
-    times are the engine's own and stay.
+    times are the engine's own; that of a step with prompts is shorter for a model of fewer layers
+    (:data:`LAYERS`).
     """
     theta = theta_of(stored, labels)
+    theta[PARAMETERS.index("prefill_step_host")] *= min(1.0, model.layers / LAYERS)
     match kernels_from(stored, labels["family"], model):
         case "own":
             pass

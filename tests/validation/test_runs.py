@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from planner.calibrate.engine_fit import LEVELS, EngineFit, fit, refused
+from planner.calibrate.engine_fit import LEVELS, OF_PROMPT_STEP, EngineFit, fit, refused
 from planner.calibrate.engine_run import fit_yaml
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
@@ -219,6 +219,19 @@ def test_the_shipped_fit_knows_an_unseen_version_by_its_family():
     unseen = theta_of(stored, labels | {"version": "sglang 99.0"})
     assert np.all(unseen > 0)
     assert not np.allclose(unseen, [START[p] for p in PARAMETERS])
+
+
+def test_no_engine_takes_longer_than_launches_do_to_start_a_step_with_prompts():
+    stored = load_overheads()
+    at = PARAMETERS.index("prefill_step_host")
+    assert max(theta_of(stored, labels_of(run))[at] for run in RUNS.values()) < 0.02
+
+
+def test_the_prior_of_a_step_with_prompts_spans_a_few_milliseconds():
+    spread = 1.645 * np.sqrt(sum(sd**2 for sd in OF_PROMPT_STEP.values()))
+    low, high = START["prefill_step_host"] * np.exp([-spread, spread])
+    assert low == pytest.approx(1.5e-3, rel=0.1)
+    assert high == pytest.approx(16e-3, rel=0.1)
 
 
 def test_the_shipped_fit_widens_for_what_it_has_not_seen():
