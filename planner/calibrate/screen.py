@@ -67,6 +67,8 @@ def screen(table: Table, peaks: Peaks) -> Screened:
       the same kernel with at least as many pairs, experts, rows and columns, or attention of the
       same sequences and contexts that takes over 15 % longer than with at least as many heads, of
       at least that width: not the kernel's best tiling.
+    * ``slower_than_its_parts``: a MoE layer over 15 % slower than two, four or eight calls of the
+      same layer, each on that part of its experts, would be.
     * ``far_from_roofline``: a shape whose best rows stay far below the bound.
     """
     refused: Counter[str] = Counter()
