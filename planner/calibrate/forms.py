@@ -91,12 +91,14 @@ def first_of(form: Form) -> Begin:
 
 def others(form: Form) -> list[list[Change]]:
     """Changes to try, one kind after the other."""
-    starts: list[Change] = [partial(_changed, compute_share=each) for each in form.starts[1:]]
     found: list[list[Change]] = [
-        starts,
         [partial(_changed, blend=each) for each in form.blends[1:]],
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
-        starts,
+        [
+            partial(_changed, compute_share=each, blend=blend)
+            for each in form.starts[1:]
+            for blend in form.blends
+        ],
     ]
     shapes: list[list[Change]] = [
         [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED

@@ -33,6 +33,8 @@ CLEAR_OF_FLOOR = 6.0
 """Times a table's shortest: where launch and routing no longer decide."""
 BEHIND = 1.15
 """A row may take this much longer than one with more work."""
+PIECES = (2, 4, 8)
+"""Calls that a layer's experts could be divided over."""
 FROM_CHIP = 0.25
 """Share of a row's time that reading its operands from memory would take at least, from which it
 matters that they stayed on chip."""
@@ -65,6 +67,8 @@ def screen(table: Table, peaks: Peaks) -> Screened:
       the same kernel with at least as many pairs, experts, rows and columns, or attention of the
       same sequences and contexts that takes over 15 % longer than with at least as many heads, of
       at least that width: not the kernel's best tiling.
+    * ``slower_than_its_parts``: a MoE layer over 15 % slower than two, four or eight calls of the
+      same layer, each on that part of its experts, would be.
     * ``far_from_roofline``: a shape whose best rows stay far below the bound.
     """
     refused: Counter[str] = Counter()
@@ -199,6 +203,21 @@ def _behind_layer(table: Table) -> Mask:
     return bad
 
 
+def _pieces(table: Table, _: Peaks, keep: Mask) -> Mask:
+    """Layers that several calls of the same layer, each on a part of its experts, leave behind."""
+    bad = np.zeros(len(table), bool)
+    if table.op != "moe_layer":
+        return bad
+    names = ("group_tokens", "experts", "top_k", "hidden", "intermediate", "local_experts")
+    keys = list(zip(*(table[name].tolist() for name in names), strict=True))
+    times = np.where(keep, table.time_s, np.inf).tolist()
+    known = dict(zip(keys, times, strict=True))
+    for calls in PIECES:
+        part = [known.get((*key[:-1], key[-1] / calls), np.inf) for key in keys]
+        bad |= table.time_s > BEHIND * calls * np.array(part)
+    return bad
+
+
 ALIKE = {
     "attention_decode": ("heads", "kv_heads", "head_dim"),
     "attention_prefill": ("heads",),
@@ -227,5 +246,6 @@ RULES: tuple[tuple[str, Callable[[Table, Peaks, Mask], Mask]], ...] = (
     ("ranks_repeat_one_device", _slow_ranks),
     ("far_from_roofline", _far),
     ("slower_than_more_work", _behind),
+    ("slower_than_its_parts", _pieces),
 )
 """Rules for rows that do not beat the roofline, each of what those before it left."""

@@ -112,6 +112,17 @@ def test_a_layer_that_a_larger_one_outruns_is_refused() -> None:
     assert dict(kept.refused) == {"slower_than_more_work": 1}
 
 
+def test_a_layer_that_calls_on_parts_of_its_experts_outrun_is_refused() -> None:
+    table = layers((1, 2, 4, 8), {})
+    times = table.time_s.copy()
+    halves = table["local_experts"] == 64
+    whole = (table["local_experts"] == 128) & (table["group_tokens"] == 4096)
+    times[whole] = 2.4 * times[halves & (table["group_tokens"] == 4096)]
+    kept = screen(with_time(table, times), PEAKS)
+    assert dict(kept.refused) == {"slower_than_its_parts": 1}
+    assert len(kept.table) == len(table) - 1
+
+
 def test_models_whose_routing_touches_too_few_experts_are_refused_alone() -> None:
     good, bad = layers((1,), {}), layers((1,), {1: 0.5})
     other = {**bad.columns, "hidden": 0 * bad["hidden"] + 6144.0}
