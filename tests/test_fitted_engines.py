@@ -162,7 +162,9 @@ def test_kernels_of_a_kind_no_engine_ran_stay_as_calibrated() -> None:
 
 
 def test_a_model_of_fewer_layers_is_launched_in_less_time() -> None:
-    small = built({"model": "gpt-oss-120b"}, engine="tensorrt-llm").pool.engine.overheads
+    fewer = built({"model": "gpt-oss-120b"}, engine="tensorrt-llm")
+    assert "36 of the 61" in notes(fewer)["engine overheads"]
+    small = fewer.pool.engine.overheads
     large = built({}, engine="tensorrt-llm").pool.engine.overheads
     assert small.prefill_step_host_s / large.prefill_step_host_s == pytest.approx(36 / 61)
     assert small.step_host_s == large.step_host_s

@@ -106,7 +106,7 @@ def fit_engines(  # noqa: PLR0913
     for what, group in LEFT_OUT.items():
         groups = [group(run) for run in kept]
         without = _left_out(looks, found, groups)
-        means = _means(looks, without)
+        means = means_held(looks, without)
         if what in anew:
             means = [x.means_s for x in _looks(kept, without, workers)]
         held[what] = _errors(kept, means)
@@ -114,7 +114,7 @@ def fit_engines(  # noqa: PLR0913
         tell(f"{what} left out: {_words(held[what])}")
     left = refused([x.sight for x in looks], found, UNDETERMINED)
     stored = _stored(found, left, kept, held, cases).model_copy(
-        update={"fitted": date, "source": source, "held_out_by": _how(anew)}
+        update={"fitted": date, "source": source, "held_out_by": how_left_out(anew)}
     )
     return Fitted(stored, in_sample, held, tuple(kept))
 
@@ -139,8 +139,8 @@ def _cases(runs: list[Run], means: list[Floats], groups: list[str]) -> list[tupl
     ]
 
 
-def _means(looks: list[Look], thetas: list[Floats]) -> list[Floats]:
-    """Means of runs with other parameters, the schedule held."""
+def means_held(looks: list[Look], thetas: list[Floats]) -> list[Floats]:
+    """Mean TPOT and TTFT of runs with other parameters, the schedule held. [s]"""
     sights = [x.sight for x in looks]
     means, _ = predict(
         np.array([s.decode for s in sights]), np.array([s.prefill for s in sights]),
@@ -149,13 +149,16 @@ def _means(looks: list[Look], thetas: list[Floats]) -> list[Floats]:
     return list(means)
 
 
-def _how(anew: Collection[str]) -> str:
+def how_left_out(anew: Collection[str]) -> str:
+    """Say how runs that were left out were predicted; ``anew`` as in :func:`fit_engines`."""
     held = [what for what in LEFT_OUT if what not in anew]
     if not held:
         return "Every run was simulated anew with the overheads fitted without its group."
     fresh = [what for what in LEFT_OUT if what in anew]
-    text = f"Of {', '.join(held)}, runs keep the schedule that the fit to all runs gives them"
-    return f"{text}; of {', '.join(fresh)} they were simulated anew." if fresh else f"{text}."
+    text = f"Where {' or '.join(held)} were left out, runs keep the schedule of the fit to all runs"
+    if not fresh:
+        return f"{text}."
+    return f"{text}; where {' or '.join(fresh)} were, every run was simulated anew."
 
 
 def _looks(runs: list[Run], thetas: list[Floats], workers: int) -> list[Look]:

@@ -1,6 +1,6 @@
 """What an answer takes for granted of the serving engine: admission, overheads and their error."""
 
-from planner.evaluation.fitted import expected_error, kernels_from, unseen
+from planner.evaluation.fitted import LAYERS, expected_error, kernels_from, unseen
 from planner.evaluation.prefix_assumptions import prefix_statements
 from planner.evaluation.replica import Replica
 from planner.specs.engine import EngineSpec
@@ -117,6 +117,11 @@ def _fitted(replica: Replica) -> str:
     if new:
         text += f" None of its runs has {' or '.join(new)}."
     text += _WHOSE[kernels_from(fit, pool.engine.name, replica.model)]
+    if replica.model.layers < LAYERS:
+        text += (
+            " The host's time of a step with prompts is taken to be that of launching layers: "
+            f"{replica.model.layers} of the {LAYERS} that were fitted."
+        )
     for quantity, name in (("mean_tpot_s", "TPOT"), ("mean_ttft_s", "TTFT")):
         error = expected_error(pool, part, model, quantity)
         if error is not None:

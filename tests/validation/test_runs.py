@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from planner.calibrate.engine_fit import LEVELS, OF_PROMPT_STEP, EngineFit, fit, refused
-from planner.calibrate.engine_run import fit_yaml
+from planner.calibrate.engine_run import LEFT_OUT, fit_yaml, how_left_out, means_held
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
@@ -17,7 +17,7 @@ from planner.report.runs_report import RunsReport, print_runs, write_runs_html
 from planner.report.words import seconds
 from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
-from planner.validation.look import look
+from planner.validation.look import Look, look
 from planner.validation.predict import flags, predict_runs, throughput, width_of
 from planner.validation.replay import replay
 from planner.validation.setup import resolve
@@ -219,6 +219,22 @@ def test_the_shipped_fit_knows_an_unseen_version_by_its_family():
     unseen = theta_of(stored, labels | {"version": "sglang 99.0"})
     assert np.all(unseen > 0)
     assert not np.allclose(unseen, [START[p] for p in PARAMETERS])
+
+
+def test_a_held_schedule_gives_back_what_it_was_simulated_with():
+    run = next(iter(RUNS.values()))
+    theta = theta_of(load_overheads(), labels_of(run))
+    seen = look(run, theta)
+    assert isinstance(seen, Look)
+    assert means_held([seen], [theta])[0] == pytest.approx(seen.means_s, rel=0.01)
+
+
+def test_how_runs_were_left_out_is_said():
+    assert how_left_out(tuple(LEFT_OUT)).startswith("Every run was simulated anew")
+    assert "versions or parts or models were left out, runs keep" in how_left_out(
+        ["configurations"]
+    )
+    assert "anew" not in how_left_out([])
 
 
 def test_no_engine_takes_longer_than_launches_do_to_start_a_step_with_prompts():
