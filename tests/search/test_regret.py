@@ -102,12 +102,13 @@ def by_brute_force(scenario, cost):
 
 # the first dozen layouts by estimate all break a promise here, a later one keeps it
 @example({
-    "ttft_s": 2.067, "seed": 72, "rate": 46.54, "answer": 399.0, "prompt": 2446.0, "tpot_s": 0.01264,
-    "model": "olmoe-1b-7b", "sequences": 32, "systems": ["hgx-h200", "rtx-5090-8gpu"],
+    "ttft_s": 2.067, "seed": 72, "rate": 46.54, "answer": 399.0, "prompt": 2446.0,
+    "tpot_s": 0.01264, "model": "olmoe-1b-7b", "sequences": 32,
+    "systems": ["hgx-h200", "rtx-5090-8gpu"],
 })  # fmt: skip
 @given(PROBLEMS)
 @settings(
-    max_examples=4, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    max_examples=2, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 def test_the_choice_costs_at_most_two_percent_more_than_the_best_there_is(of):
