@@ -16,7 +16,7 @@ from planner.cost import (
 from planner.errors import InputError
 from planner.evaluation.assumptions import fleet_assumptions, sources
 from planner.evaluation.operations import operations_of
-from planner.evaluation.operations_assumptions import UNUSED_OPERATIONS, operations_assumptions
+from planner.evaluation.operations_assumptions import left_out, operations_assumptions
 from planner.evaluation.operations_report import operations_report, paid_devices
 from planner.evaluation.pools import (
     FleetPool,
@@ -226,7 +226,7 @@ def result_of(
         assumptions=(
             *fleet_assumptions(pools, scenario.deployment),
             *operations_assumptions(spec, scenario.run.seed),
-            *([UNUSED_OPERATIONS] if scenario.operations and not spec else []),
+            *left_out(scenario, pools[0].replica, spec),
         ),
         sources=_sources(workload, pools, costs, spec),
         wall_s=wall_s,

@@ -1,12 +1,37 @@
 """What the answer of a fleet that fails and scales rests on."""
 
 from planner.evaluation.assumptions import Assumption
+from planner.evaluation.replica import Replica
+from planner.specs.deployment import Disaggregated
 from planner.specs.operations import OperationsSpec
+from planner.specs.scenario import Scenario
 
 UNUSED_OPERATIONS = Assumption(
     "operations", None, "assumed", "model",
     "Left out here: fleets are sized as if nothing failed and every replica always served.",
 )  # fmt: skip
+
+UNUSED_CACHE = Assumption(
+    "prefix cache", None, "assumed", "model",
+    "The deployment's prefix cache is left out here: fleets are sized with the workload's "
+    "cached_input_share alone.",
+)  # fmt: skip
+
+
+def left_out(scenario: Scenario, replica: Replica, spec: OperationsSpec | None) -> list[Assumption]:
+    """Say what a scenario states and a fleet that a search put together does not have.
+
+    Parameters
+    ----------
+    replica : that computes the prompts.
+    spec : operations that were simulated.
+    """
+    found = [UNUSED_OPERATIONS] if scenario.operations and not spec else []
+    given = scenario.deployment
+    pool = given.prefill if isinstance(given, Disaggregated) else given
+    if pool and pool.prefix_cache and not replica.pool.prefix_cache:
+        found.append(UNUSED_CACHE)
+    return found
 
 
 def operations_assumptions(spec: OperationsSpec | None, seed: int) -> tuple[Assumption, ...]:

@@ -15,6 +15,15 @@ from planner.report.words import (
     usd,
 )
 from planner.search import Kept, Plan, Rests
+from planner.search.moves import moves
+
+NOT_STEPS = ("requests a second", "price")
+"""What moves a cost and is no matter of how long steps take."""
+FIRST = {
+    "engine": "one run of the engine on this part",
+    "kernels": "matrices and attention on this part",
+}
+"""What to measure against a cause of error."""
 
 
 def basis_sentence(plan: Plan) -> str:
@@ -24,7 +33,33 @@ def basis_sentence(plan: Plan) -> str:
         return ""
     part = plan.best.replica.hardware.accelerator.title
     text = f"Its speed is not measured: shares of {part} are {basis.words}."
-    return f"{text} {_measured(plan)}"
+    return " ".join(filter(None, (text, _range(plan.best), _measured(plan), _first(plan.best))))
+
+
+def _range(best: Result) -> str:
+    """How many devices, and dollars, the promises may take where the guess is off."""
+    if best.intervals is None:
+        return ""
+    low, high = best.intervals.devices
+    found = [move for move in moves(best) if move.name not in NOT_STEPS]
+    if not math.isfinite(high):
+        return f"If it is off, they take {number(low)} devices, or no number keeps the promises."
+    text = f"The promises take {number(low)} to {number(high)} devices at 90 %"
+    if not found or not best.costs:
+        return f"{text}."
+    each = best.costs[0].usd_per_hour / best.devices
+    return f"{text}, {usd(each * low)} to {usd(each * high)}/h."
+
+
+def _first(best: Result) -> str:
+    """The cause of error on the steps that moves the cost most."""
+    found = next((move for move in moves(best) if move.name not in NOT_STEPS), None)
+    if found is None or not found.swing > 0:
+        return ""
+    high = found.high_usd_per_hour
+    ends = f"to {usd(high)}/h" if math.isfinite(high) else "up to no fleet at all"
+    what = FIRST.get(found.name, found.name)
+    return f"Benchmark first: {what}; alone it leaves {usd(found.low_usd_per_hour)} {ends}."
 
 
 def _measured(plan: Plan) -> str:
@@ -39,8 +74,10 @@ def _measured(plan: Plan) -> str:
 def _more(other: Result, best: Result | None) -> str:
     if best is None or not best.costs or not other.costs:
         return ""
-    ratio = other.costs[0].usd_per_hour / best.costs[0].usd_per_hour - 1
-    return f" ({share(ratio)} more)" if ratio > 0 else ""
+    more = other.costs[0].usd_per_hour - best.costs[0].usd_per_hour
+    if more <= 0:
+        return ""
+    return f" ({usd(more)}/h or {share(more / best.costs[0].usd_per_hour)} more)"
 
 
 def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:

@@ -37,6 +37,8 @@ class Effort:
     pairs: int = 8
     """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper: after the
     first, most take one run."""
+    last_resort: int = 24
+    """Layouts of one pool probed beyond all these while no fleet keeps every promise."""
     alternatives: int = 3
     """Fleets that keep every promise, the best among them, after which only better ones are
     sized."""
@@ -191,7 +193,7 @@ class Search:
             elif not layout.apart and full > 0 and self._worth(layout):
                 full -= 1
                 self._in_full(layout)
-            elif not layout.apart and probes > 0:
+            elif not layout.apart and (probes > 0 or self._hopeful(probes)):
                 probes -= 1
                 self._probe(layout)
             else:
@@ -208,6 +210,10 @@ class Search:
             len(self.choices) < self.effort.alternatives
             or self._estimate(layout) <= self._best_cost()
         )
+
+    def _hopeful(self, probes: int) -> bool:
+        """Whether to go on though all probes are spent: nothing was found that keeps promises."""
+        return not self.choices and probes > -self.effort.last_resort
 
     def measured(self) -> "Search | None":
         """The same search among layouts whose parts were measured themselves; None without any.

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 
 from planner import files
 from planner.errors import InputError
@@ -25,30 +27,46 @@ MAX_NODES = 2
 def problem(seed):
     """A small model, one or two systems, random traffic and promises."""
     rng = np.random.default_rng(seed)
-    systems = [str(name) for name in rng.choice(SYSTEMS, size=1 + seed % 2, replace=False)]
+    return question(
+        systems=[str(name) for name in rng.choice(SYSTEMS, size=1 + seed % 2, replace=False)],
+        prompt=float(rng.uniform(200, 3000)), answer=float(rng.uniform(50, 400)),
+        model=str(rng.choice(["olmoe-1b-7b", "qwen3-8b"])), rate=float(rng.uniform(10, 60)),
+        ttft_s=float(rng.uniform(0.3, 3)), tpot_s=float(rng.uniform(0.01, 0.05)),
+        sequences=int(rng.choice([32, 128])), seed=seed,
+    )  # fmt: skip
+
+
+def question(**of):
+    """The same of given values."""
     lengths = {
-        "input": {"kind": "lognormal", "mean_tokens": float(rng.uniform(200, 3000)),
-                  "sigma": 0.6, "max_tokens": 8192},
-        "output": {"kind": "lognormal", "mean_tokens": float(rng.uniform(50, 400)),
-                   "sigma": 0.5, "max_tokens": 2048},
+        "input": {"kind": "lognormal", "mean_tokens": of["prompt"], "sigma": 0.6,
+                  "max_tokens": 8192},
+        "output": {"kind": "lognormal", "mean_tokens": of["answer"], "sigma": 0.5,
+                   "max_tokens": 2048},
     }  # fmt: skip
     return files.load_scenario(
         "r1-vs-llama-405b",
         {
-            "model": str(rng.choice(["olmoe-1b-7b", "qwen3-8b"])),
-            "systems": systems,
+            "model": of["model"], "systems": of["systems"],
             "workload": {
-                "arrivals": {"kind": "poisson", "requests_per_s": float(rng.uniform(10, 60))},
-                "lengths": [lengths],
+                "arrivals": {"kind": "poisson", "requests_per_s": of["rate"]}, "lengths": [lengths],
             },
-            "run.duration_s": 40.0, "run.warmup_s": 10.0, "run.seed": seed,
-            "slo.ttft_p95_s": float(rng.uniform(0.3, 3)),
-            "slo.tpot_p95_s": float(rng.uniform(0.01, 0.05)),
+            "run.duration_s": 40.0, "run.warmup_s": 10.0, "run.seed": of["seed"],
+            "slo.ttft_p95_s": of["ttft_s"], "slo.tpot_p95_s": of["tpot_s"],
             "space.weights": ["bf16"], "space.max_nodes": MAX_NODES,
-            "space.limits.max_sequences": int(rng.choice([32, 128])),
+            "space.limits.max_sequences": of["sequences"],
             "space.limits.max_step_tokens": 2048,
         },
     )  # fmt: skip
+
+
+PROBLEMS = st.fixed_dictionaries({
+    "systems": st.lists(st.sampled_from(SYSTEMS), min_size=1, max_size=2, unique=True),
+    "prompt": st.floats(200, 3000), "answer": st.floats(50, 400), "rate": st.floats(10, 60),
+    "model": st.sampled_from(["olmoe-1b-7b", "qwen3-8b"]),
+    "ttft_s": st.floats(0.3, 3), "tpot_s": st.floats(0.01, 0.05),
+    "sequences": st.sampled_from([32, 128]), "seed": st.integers(1, 1000),
+})  # fmt: skip
 
 
 def fewest_by_trying(scenario, replica, dearest, cost):
@@ -82,9 +100,19 @@ def by_brute_force(scenario, cost):
     return best, found
 
 
-@pytest.mark.parametrize("seed", [1, 3, 5, 9, 11, 12, 13, 14, 23])
-def test_the_choice_costs_at_most_two_percent_more_than_the_best_there_is(seed):
-    scenario = problem(seed)
+# the first dozen layouts by estimate all break a promise here, a later one keeps it
+@example({
+    "ttft_s": 2.067, "seed": 72, "rate": 46.54, "answer": 399.0, "prompt": 2446.0,
+    "tpot_s": 0.01264, "model": "olmoe-1b-7b", "sequences": 32,
+    "systems": ["hgx-h200", "rtx-5090-8gpu"],
+})  # fmt: skip
+@given(PROBLEMS)
+@settings(
+    max_examples=2, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_the_choice_costs_at_most_two_percent_more_than_the_best_there_is(of):
+    scenario = question(**of)
 
     def cost(replica, devices):
         price = replica.hardware.prices[0].usd_per_device_hour

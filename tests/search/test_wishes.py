@@ -13,9 +13,11 @@ from planner.errors import InputError
 from planner.evaluation import build
 from planner.report import risk
 from planner.search import Kept, evidence, plan, plan_models
+from planner.search.intervals import plan_intervals
 from planner.search.offers import offered
 from planner.search.settle import settle
 from planner.search.spares import at_least, spares, up_share
+from planner.sourced import Sourced
 from planner.specs.deployment import Parallelism, Pool
 from planner.specs.scenario import Reliability
 
@@ -189,7 +191,9 @@ def test_a_winner_nobody_measured_names_the_best_that_was(problem):
     hardware = scenario.hardware[0]
     strange = files.load_hardware("hgx-mi300x")
     cheap = tuple(
-        p.model_copy(update={"usd_per_device_hour": p.usd_per_device_hour * 0.01})
+        p.model_copy(
+            update={"usd_per_device_hour": Sourced(0.01 * p.usd_per_device_hour, "nobody")}
+        )
         for p in strange.prices
     )
     both = (strange.model_copy(update={"prices": cheap}), hardware)
@@ -200,6 +204,11 @@ def test_a_winner_nobody_measured_names_the_best_that_was(problem):
     sentence = risk.basis_sentence(found)
     assert "not measured" in sentence
     assert hardware.accelerator.title in sentence
+    best, other = (fleet.costs[0].usd_per_hour for fleet in (found.best, found.best_measured))
+    assert f"(${other - best:,.2f}/h or " in sentence
+    whole = risk.basis_sentence(plan_intervals(found))
+    assert "devices at 90 %" in whole or "no number keeps the promises" in whole
+    assert "Benchmark first: " in whole
     alone = plan(scenario.model_copy(update={"hardware": both[:1]}))
     assert alone.best_measured is None
     assert "No fleet found on measured parts" in risk.basis_sentence(alone)
@@ -253,7 +262,9 @@ def test_a_second_process_changes_nothing_but_the_time(problem):
     scenario = problem(4)
     strange = files.load_hardware("hgx-mi300x")
     cheap = tuple(
-        p.model_copy(update={"usd_per_device_hour": p.usd_per_device_hour * 0.01})
+        p.model_copy(
+            update={"usd_per_device_hour": Sourced(0.01 * p.usd_per_device_hour, "nobody")}
+        )
         for p in strange.prices
     )
     both = (strange.model_copy(update={"prices": cheap}), *scenario.hardware)
@@ -263,3 +274,17 @@ def test_a_second_process_changes_nothing_but_the_time(problem):
         beside = plan(scenario, executor=executor)
     for one, other in ((alone.best, beside.best), (alone.best_measured, beside.best_measured)):
         assert one.metrics == other.metrics
+
+
+def test_a_cache_and_failures_that_a_plan_leaves_out_are_named(problem):
+    deployment = {
+        "parallelism": {"attention_tp": 1, "moe_tp": 1},
+        "weights": "bf16",
+        "prefix_cache": True,
+    }
+    operated = files.load_scenario("r1-chat-failures").operations
+    scenario = problem(1, **{"space.pools": ["together"], "deployment": deployment})
+    best = plan(scenario.model_copy(update={"operations": operated})).best
+    said = {a.name: a.note for a in best.assumptions}
+    assert "cached_input_share" in said["prefix cache"]
+    assert "as if nothing failed" in said["operations"]
