@@ -11,16 +11,9 @@ from pydantic import ValidationError
 from planner import files
 from planner.calibrate.published import published_files
 from planner.errors import InputError
-from planner.specs.hardware import (
-    AcceleratorSpec,
-    CalibrationSpec,
-    Price,
-    PriceList,
-    ScaleOut,
-    ScaleUp,
-    SystemSpec,
-)
+from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, ScaleOut, ScaleUp, SystemSpec
 from planner.specs.money import MoneyFile
+from planner.specs.prices import Price, PriceList
 
 # fmt: off
 ACCELERATORS = [

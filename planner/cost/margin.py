@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from planner.cost.serving import HOURS_PER_DAY, SECONDS_PER_HOUR, api_bill_usd
-from planner.specs.hardware import ApiPrice
 from planner.specs.money import ServiceDay
+from planner.specs.prices import ApiPrice
 
 
 @dataclass(frozen=True, slots=True)

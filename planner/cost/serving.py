@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from planner.specs.hardware import ApiPrice, Price
+from planner.specs.prices import ApiPrice, Price
 
 SECONDS_PER_HOUR = 3600.0
 HOURS_PER_DAY = 24.0

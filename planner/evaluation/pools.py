@@ -14,8 +14,8 @@ from planner.serving.config import Role
 from planner.serving.operations import Operations
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
-from planner.specs.hardware import Price
 from planner.specs.operations import OperationsSpec
+from planner.specs.prices import Price
 from planner.specs.scenario import Scenario
 
 

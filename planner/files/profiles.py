@@ -9,16 +9,9 @@ from typing import TypeVar
 from planner.errors import InputError
 from planner.files.yaml_io import load_spec, read_yaml, suggestion, validate
 from planner.specs.base import Spec
-from planner.specs.hardware import (
-    AcceleratorSpec,
-    ApiPrice,
-    CalibrationSpec,
-    Price,
-    PriceList,
-    Reference,
-    SystemSpec,
-)
+from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, Reference, SystemSpec
 from planner.specs.model import ModelSpec
+from planner.specs.prices import ApiPrice, Price, PriceList
 
 S = TypeVar("S", bound=Spec)
 

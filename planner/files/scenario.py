@@ -15,7 +15,7 @@ from planner.files.speculation import with_acceptances, with_space_acceptances
 from planner.files.workload import load_workload, with_rows
 from planner.files.yaml_io import Document, input_error, read_yaml, suggestion, validate
 from planner.specs.deployment import Disaggregated
-from planner.specs.hardware import ApiPrice, Price
+from planner.specs.prices import ApiPrice, Price
 from planner.specs.routing import HistogramPopularity, Routing
 from planner.specs.scenario import Hardware, Scenario, ScenarioFile
 from planner.specs.workload import Workload

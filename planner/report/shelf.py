@@ -9,8 +9,9 @@ from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, NOTHING, component, fact, number, parameters, share
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import AcceleratorSpec, Price
+from planner.specs.hardware import AcceleratorSpec
 from planner.specs.model import ModelSpec
+from planner.specs.prices import Price
 from planner.specs.scenario import Hardware
 from planner.units import human
 

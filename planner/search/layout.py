@@ -7,7 +7,7 @@ from planner.evaluation import FleetPool, Replica
 from planner.search.screen import Estimate
 from planner.serving.config import Role
 from planner.specs.deployment import Disaggregated
-from planner.specs.hardware import Price
+from planner.specs.prices import Price
 from planner.specs.scenario import Scenario
 
 Counts = tuple[int, ...]

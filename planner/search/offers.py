@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from planner.errors import InputError
-from planner.specs.hardware import Price
+from planner.specs.prices import Price
 from planner.specs.scenario import Scenario
 
 

@@ -1,8 +1,8 @@
-"""The one base class of everything read from a file."""
+"""The one base class of everything read from a file, and kinds of numbers in it."""
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from planner.sourced import Sourced
 
@@ -23,3 +23,16 @@ Share = Annotated[Sourced, Field(gt=0, le=1)]
 
 Count = Annotated[int, Field(ge=1)]
 """A choice or an architecture fact that counts something."""
+
+
+def within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
+    """Refuse a number that no part has: nearly always a forgotten power of ten."""
+
+    def check(value: Sourced) -> Sourced:
+        if not low <= value <= high:
+            raise ValueError(
+                f"{float(value):g} is not {quantity} (expected {low:g} to {high:g}); {example}"
+            )
+        return value
+
+    return AfterValidator(check)

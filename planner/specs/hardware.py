@@ -3,72 +3,47 @@
 from math import prod
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from planner.errors import InputError
 from planner.sourced import Confidence, Sourced
-from planner.specs.base import Count, Share, Spec
+from planner.specs.base import Count, Share, Spec, within
 from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
 from planner.specs.provenance import Provenance
 
-
-def _within(low: float, high: float, quantity: str, example: str) -> AfterValidator:
-    """Refuse a number that no part has: nearly always a forgotten power of ten."""
-
-    def check(value: Sourced) -> Sourced:
-        if not low <= value <= high:
-            raise ValueError(
-                f"{float(value):g} is not {quantity} (expected {low:g} to {high:g}); {example}"
-            )
-        return value
-
-    return AfterValidator(check)
-
-
 FlopPerS = Annotated[
-    Sourced, _within(1e11, 1e17, "a rate in FLOP/s", "989 TFLOP/s is written 989e12")
+    Sourced, within(1e11, 1e17, "a rate in FLOP/s", "989 TFLOP/s is written 989e12")
 ]
 """Rate of a matrix unit. [FLOP/s]"""
 
 BytesPerS = Annotated[
-    Sourced, _within(1e8, 1e15, "a bandwidth in bytes/s", "4.8 TB/s is written 4.8e12")
+    Sourced, within(1e8, 1e15, "a bandwidth in bytes/s", "4.8 TB/s is written 4.8e12")
 ]
 """Bandwidth of a memory or a link. [bytes/s]"""
 
 MemoryBytes = Annotated[
-    Sourced, _within(1e9, 1e13, "a memory size in bytes", "141 GB is written 141e9")
+    Sourced, within(1e9, 1e13, "a memory size in bytes", "141 GB is written 141e9")
 ]
 """Memory of one device. [bytes]"""
 
-CacheBytes = Annotated[Sourced, _within(1e6, 1e9, "a cache size in bytes", "50 MB is written 50e6")]
+CacheBytes = Annotated[Sourced, within(1e6, 1e9, "a cache size in bytes", "50 MB is written 50e6")]
 """Cache on the chip of one device. [bytes]"""
 
 Multiprocessors = Annotated[
-    Sourced, _within(1, 1e4, "a number of multiprocessors", "an H100 SXM has 132")
+    Sourced, within(1, 1e4, "a number of multiprocessors", "an H100 SXM has 132")
 ]
 """Streaming multiprocessors, compute units or cores of one device."""
 
-LatencyS = Annotated[Sourced, _within(1e-8, 1e-2, "a latency in seconds", "2 us is written 2e-6")]
+LatencyS = Annotated[Sourced, within(1e-8, 1e-2, "a latency in seconds", "2 us is written 2e-6")]
 """Time of one message at zero size. [s]"""
 
-OverheadS = Annotated[Sourced, _within(0, 1e-1, "a fixed time in seconds", "3 us is written 3e-6")]
+OverheadS = Annotated[Sourced, within(0, 1e-1, "a fixed time in seconds", "3 us is written 3e-6")]
 """Fixed time that may be nothing. [s]"""
 
-PowerW = Annotated[Sourced, _within(10, 1e5, "a power in watts", "0.7 kW is written 700")]
+PowerW = Annotated[Sourced, within(10, 1e5, "a power in watts", "0.7 kW is written 700")]
 """Power of one device or of its share of a server. [W]"""
 
-UsdPerHour = Annotated[
-    Sourced, _within(0.01, 200, "a price in USD per device-hour", "2.69 USD/h is written 2.69")
-]
-"""Price of one device for one hour. [USD/h]"""
-
-UsdPerMillionTokens = Annotated[
-    Sourced,
-    _within(1e-4, 1e4, "a price in USD per million tokens", "2.19 USD/M is written 2.19"),
-]
-"""Price of a hosted model's tokens. [USD per million tokens]"""
-
-Usd = Annotated[Sourced, _within(100, 1e9, "a price in USD", "25 kUSD is written 25000")]
+Usd = Annotated[Sourced, within(100, 1e9, "a price in USD", "25 kUSD is written 25000")]
 """Purchase price of a device or a node. [USD]"""
 
 Precision = Literal["bf16", "fp8", "fp4", "int8"]
@@ -187,53 +162,6 @@ class SystemSpec(Spec):
     purchase_usd: Usd | None = None
     """Price of one node. [USD]"""
     notes: str = ""
-
-
-class Price(Spec):
-    """What one device-hour costs somewhere, on a date."""
-
-    accelerator: str
-    provider: str
-    term: Literal[
-        "on-demand",
-        "spot",
-        "flex",
-        "market",
-        "reserved-1yr",
-        "reserved-3yr",
-        "capacity-block",
-        "monthly",
-        "ownership",
-        "index",
-        "internal",
-        "procurement",
-        "projection",
-    ]
-    usd_per_device_hour: UsdPerHour
-    region: str | None = None
-    """Where the devices stand, as ``hardware_profiles/money/regions.yaml`` names it; null: the
-    offer does not say."""
-    retrieved: str
-    """When the price was read: ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``."""
-
-
-class ApiPrice(Spec):
-    """What a hosted model costs per token, on a date. [USD per million tokens]"""
-
-    name: str
-    title: str
-    input_usd_per_million_tokens: UsdPerMillionTokens
-    cached_input_usd_per_million_tokens: UsdPerMillionTokens | None = None
-    output_usd_per_million_tokens: UsdPerMillionTokens
-    valid: str
-    """When this price held."""
-
-
-class PriceList(Spec):
-    """One file of prices."""
-
-    devices: tuple[Price, ...] = ()
-    apis: tuple[ApiPrice, ...] = ()
 
 
 OpFamily = Literal["gemm", "grouped_gemm", "attention_prefill", "attention_decode", "elementwise"]

@@ -5,16 +5,15 @@ from typing import Annotated
 from pydantic import Field
 
 from planner.sourced import Sourced
-from planner.specs.base import Count, Positive, Spec
-from planner.specs.hardware import _within
+from planner.specs.base import Count, Positive, Spec, within
 
 UsdPerKwh = Annotated[
-    Sourced, _within(0.005, 2, "a price in USD per kWh", "8 cents/kWh is written 0.08")
+    Sourced, within(0.005, 2, "a price in USD per kWh", "8 cents/kWh is written 0.08")
 ]
 """Price of electricity at the meter. [USD/kWh]"""
 
 GramsPerKwh = Annotated[
-    Sourced, _within(0, 2000, "a carbon intensity in g/kWh", "0.4 kg/kWh is written 400")
+    Sourced, within(0, 2000, "a carbon intensity in g/kWh", "0.4 kg/kWh is written 400")
 ]
 """Greenhouse gas of a kilowatt-hour from the grid. [g CO2-equivalent/kWh]"""
 
@@ -51,7 +50,7 @@ class Ownership(Spec):
     """People who run them, of what the machines cost."""
     hosting_usd_per_kw_month: Positive
     """Space, cooling and power feed of a data centre, per rated kilowatt, without energy."""
-    pue: Annotated[Sourced, _within(1, 3, "a power usage effectiveness", "1.3 is usual")]
+    pue: Annotated[Sourced, within(1, 3, "a power usage effectiveness", "1.3 is usual")]
     """Energy of the whole building over energy of the machines."""
     spot_interruptions_per_month: Positive
     """How often one spot node is taken away."""

@@ -7,9 +7,10 @@ from pydantic import Field, model_validator
 from planner.specs.base import Count, Spec
 from planner.specs.deployment import Deployment, Disaggregated, KvFormat, Limits, Pool
 from planner.specs.engine import EngineSpec
-from planner.specs.hardware import AcceleratorSpec, ApiPrice, CalibrationSpec, Price, SystemSpec
+from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.operations import OperationsSpec
+from planner.specs.prices import ApiPrice, Price
 from planner.specs.routing import Routing
 from planner.specs.speculative import Speculative
 from planner.specs.workload import Run, Slo, Workload

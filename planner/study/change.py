@@ -5,7 +5,7 @@ from typing import Any
 
 from planner import files
 from planner.errors import InputError
-from planner.specs.hardware import Price
+from planner.specs.prices import Price
 from planner.specs.scenario import Hardware, Scenario
 
 Overrides = Mapping[str, Any]

@@ -29,8 +29,8 @@ from planner.errors import InputError
 from planner.evaluation import Result, evaluate
 from planner.search import plan
 from planner.sourced import Sourced
-from planner.specs.hardware import ApiPrice, Price
 from planner.specs.money import Ownership, Region
+from planner.specs.prices import ApiPrice, Price
 from planner.specs.scenario import Scenario
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from planner.cost.payback import usd_per_month
-from planner.specs.hardware import Price
+from planner.specs.prices import Price
 from planner.study.money import ELASTIC, Account
 
 RENTS = 3

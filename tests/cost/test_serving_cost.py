@@ -15,7 +15,7 @@ from planner.cost import (
     wh_per_million_tokens,
 )
 from planner.sourced import Sourced
-from planner.specs.hardware import ApiPrice, Price
+from planner.specs.prices import ApiPrice, Price
 
 
 def price(usd: float) -> Price:
