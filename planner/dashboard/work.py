@@ -37,7 +37,7 @@ def simulate(desk: Desk, question: Scenario, replications: int) -> Simulated:
 
 def plan(desk: Desk, question: Scenario) -> Planned:
     """Screen, tell what the closed form says, simulate the best."""
-    desk.tell(screened(search.plan(question, effort=search.Effort(0, 0, 0))))
+    desk.tell(screened(search.plan(question, effort=search.SCREEN_ALONE)))
     report = api.plan(question)
     (desk.folder / "report.html").write_text(page(report), "utf-8")
     return planned(report)

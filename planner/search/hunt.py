@@ -44,6 +44,9 @@ class Effort:
     sized."""
 
 
+SCREEN_ALONE = Effort(in_full=0, probed=0, pairs=0, last_resort=0)
+"""Nothing is simulated: what the closed form says."""
+
 SECOND = Effort(in_full=1, probed=3, pairs=1)
 """For the best answer that rests on measurements, where the best of all does not."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from planner import files
 from planner.errors import InputError
 from planner.evaluation import build, need_workload
-from planner.search import plan
+from planner.search import SCREEN_ALONE, plan
 from planner.search.candidates import candidates
 from planner.search.fleet import Fleet
 from planner.search.frontier import unbeaten
@@ -193,3 +193,10 @@ def test_a_cap_just_below_the_best_refuses_it_and_one_at_it_does_not():
     below = plan(files.apply_overrides(problem(10), {"space.max_usd_per_hour": 0.99 * best}))
     assert below.best is None
     assert any(c.limit == "space.max_usd_per_hour" for c in below.changes)
+
+
+def test_the_screen_alone_simulates_nothing():
+    found = plan(problem(1), effort=SCREEN_ALONE)
+    assert found.best is None
+    assert found.simulated == 0
+    assert found.frontier
