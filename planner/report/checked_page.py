@@ -36,6 +36,7 @@ def write_checked(
     from plotly.offline import get_plotlyjs
 
     page = environment().get_template("checked.html").render(
+        title=verdict.title,
         verdict=verdict,
         blocks=[drawable(block, figures) for block in blocks],
         figures=script_json({name: f.to_plotly_json() for name, f in figures.items()}),
