@@ -70,14 +70,23 @@ class HotRank:
         ----------
         .. [1] L. Kish, "Survey Sampling", 1965, section 5.4 (effective size of a clustered sample).
         """
+        return self._read(self.ratio, self.independent(group_tokens, prompt_tokens))
+
+    def independent(self, group_tokens: Real, prompt_tokens: float) -> Real:
+        """Independent tokens that scatter as so many do of which those of one prompt choose alike.
+
+        References
+        ----------
+        .. [1] As :meth:`pairs_ratio`.
+        """
         alike = 1.0 + (max(prompt_tokens, 1.0) - 1.0) * self.correlation
-        return self._read(self.ratio, group_tokens if alike == 1.0 else group_tokens / alike)
+        return group_tokens if alike == 1.0 else group_tokens / alike
 
     def arrivals_ratio(self, group_tokens: Real, prompt_tokens: float = 1.0) -> tuple[Real, Real]:
         """Distinct tokens of the hottest rank and node over the mean; pairs where that is unknown.
 
         What popularity does is computed (:class:`planner.routing.Destinations`); chance makes a
-        rank hotter by as much as it does in pairs, and a node, where it averages out, no hotter.
+        rank hotter by as much as it does in pairs.  The second is of the busiest network card.
 
         References
         ----------
@@ -86,7 +95,8 @@ class HotRank:
         pairs = self.pairs_ratio(group_tokens, prompt_tokens)
         if self.reach is None:
             return pairs, pairs
-        return self.reach.rank_ratio * pairs / float(self.ratio[-1]), self.reach.node_ratio
+        cards = self.reach.card_ratio(self.independent(group_tokens, prompt_tokens))
+        return self.reach.rank_ratio * pairs / float(self.ratio[-1]), cards
 
     def pairs_ratio_p95(self, group_tokens: Real) -> Real:
         """95th percentile over steps of the same.
