@@ -28,13 +28,17 @@ from planner.specs.routing import Balanced, HistogramPopularity, Routing
 
 Real = float | NDArray[np.float64]
 
+SATURATED = 1e-9
+"""Share of missed slots that counts as none."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HotRank:
-    """Hottest rank of a layer, mean over layers and steps, tabulated by tokens of the group.
+    r"""Hottest rank of a layer, mean over layers and steps, tabulated by tokens of the group.
 
-    Between the tabulated batches everything is linear in the logarithm of tokens; above the last
-    it is constant; below one token, touched slots fall to zero with the tokens.
+    Between the tabulated batches ratios are linear in the logarithm of tokens; the share of slots
+    that is missed falls as :math:`\\exp(-c B^a)` (``a`` is 1 for equally popular slots); above the
+    last all is constant; below one token, touched slots fall to zero with the tokens.
     """
 
     tokens: Floats
@@ -140,10 +144,11 @@ class HotRank:
         return found if isinstance(group_tokens, np.ndarray) else float(found)
 
     def _slots(self, column: Floats, group_tokens: Real) -> Real:
-        read = self._read(column, group_tokens)
+        hit = np.log(-np.log(np.maximum(1.0 - column / self.local_slots, SATURATED)))
+        found = -self.local_slots * np.expm1(-np.exp(self._read(hit, group_tokens)))
         if isinstance(group_tokens, np.ndarray):
-            return read * np.minimum(group_tokens, 1.0)
-        return read * min(group_tokens, 1.0)
+            return np.asarray(found * np.minimum(group_tokens, 1.0))
+        return float(found * min(group_tokens, 1.0))
 
 
 def windows(routing: Routing, moe: Moe, seed: int | None = None) -> tuple[Floats, Floats]:

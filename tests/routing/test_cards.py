@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from planner.routing import Destinations
+from planner.routing import Destinations, hot_rank, inclusion, popularity
 from planner.routing.alike import repeated_text_correlation
+from planner.routing.load import touched_mean
+from planner.specs.routing import LognormalPopularity, Routing, UniformPopularity
 
 
 def test_a_text_repeated_is_as_alike_as_it_is_short():
@@ -47,3 +49,19 @@ def test_cards_of_a_hot_node_are_busier_than_its_tokens_alone():
 
 def test_one_node_has_no_cards_to_wait_for():
     assert Destinations(4.0, 1.0, 1.2, 1.0, 1, 8).card_ratio(100.0) == 1.0
+
+
+def test_touched_slots_between_tabulated_batches_are_exact_for_equal_experts(r1):
+    table = hot_rank(Routing(popularity=UniformPopularity()), r1, 32)
+    for tokens in (3.0, 6.0, 24.0, 100.0):
+        assert table.mean_touched(tokens) == pytest.approx(8 * (1 - (1 - 8 / 256) ** tokens))
+
+
+def test_touched_slots_between_tabulated_batches_are_those_of_skewed_experts(r1):
+    """Counted exactly at 3, 5, 6 and 48 tokens; linear in the logarithm it would be 4 % off."""
+    skewed = LognormalPopularity(sigma=0.9)
+    table = hot_rank(Routing(popularity=skewed, placement="contiguous"), r1, 4)
+    included = inclusion(popularity(skewed, r1.experts, r1.layers, 1), r1.top_k)
+    tokens = np.array([3.0, 5.0, 6.0, 48.0])
+    exact = [touched_mean(included, table.placement, n) for n in tokens]
+    np.testing.assert_allclose(table.mean_touched(tokens), exact, rtol=6e-3)
