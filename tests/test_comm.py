@@ -267,3 +267,19 @@ def test_layers_without_a_cache_need_no_context_collectives() -> None:
     local = shard(files.load_model("qwen3.5-397b-a17b"), pool)
     gathers = [c for c in collectives.token_comms(local, 1.0, 8) if c.name == "attention/cp_gather"]
     assert [c.count for c in gathers] == [15]  # of 60 layers
+
+
+def test_ranks_that_gather_take_every_token_and_give_back_sums() -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="nvfp4", exchange="all-gather"
+    )
+    local = shard(files.load_model("deepseek-r1"), pool)
+    assert not local.uses_all_to_all
+    gather, scatter = collectives.expert_comms(local, 80.0, 8, dedup=False)  # ten tokens a rank
+    assert (gather.kind, scatter.kind) == ("all_gather", "reduce_scatter")
+    assert gather.bytes_per_rank == pytest.approx(10 * (7168 / 2 + 7168 / 16))
+    assert scatter.bytes_per_rank == pytest.approx(10 * 7168 * 2)
+    eight = shard(files.load_model("deepseek-r1"), pool.model_copy(update={"weights": "fp8"}))
+    gather, _ = collectives.expert_comms(eight, 80.0, 8, dedup=False)  # converted where computed
+    assert gather.bytes_per_rank == pytest.approx(10 * 7168 * 2)
+

@@ -145,7 +145,7 @@ def build(
     """
     pool = with_fitted(pool, hardware.accelerator.name, mode, model)
     local = shard(model, pool)
-    if pool.exchange:
+    if pool.exchange and not local.gathers_tokens:
         calibration = with_exchange(hardware.calibration, pool.exchange)
         hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
