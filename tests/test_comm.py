@@ -7,6 +7,8 @@ import pytest
 from planner import files
 from planner.comm import comm_time_s
 from planner.errors import InfeasibleError
+from planner.evaluation import build
+from planner.files.engines import load_engine
 from planner.ops import Comm, collectives
 from planner.shard import Shard, shard
 from planner.specs.deployment import Parallelism, Pool
@@ -283,3 +285,23 @@ def test_ranks_that_gather_take_every_token_and_give_back_sums() -> None:
     gather, _ = collectives.expert_comms(eight, 80.0, 8, dedup=False)  # converted where computed
     assert gather.bytes_per_rank == pytest.approx(10 * 7168 * 2)
 
+
+@pytest.mark.parametrize(
+    ("engine", "system", "exchange", "gathers"),
+    [
+        ("tensorrt-llm", "hgx-b200", "", True),
+        ("tensorrt-llm", "gb200-nvl72", "", False),
+        ("vllm", "gb200-nvl72", "", True),
+        ("vllm", "hgx-b200", "deepep-low-latency", False),
+        ("sglang", "hgx-b200", "", False),
+    ],
+)
+def test_an_engine_gathers_where_it_does_and_nothing_else_is_asked(
+    engine: str, system: str, exchange: str, gathers: bool
+) -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="nvfp4", exchange=exchange,
+        engine=load_engine(engine),
+    )  # fmt: skip
+    built = build(files.load_model("deepseek-r1"), files.load_hardware(system), pool)
+    assert built.shard.gathers_tokens is gathers
