@@ -305,3 +305,12 @@ def test_an_engine_gathers_where_it_does_and_nothing_else_is_asked(
     )  # fmt: skip
     built = build(files.load_model("deepseek-r1"), files.load_hardware(system), pool)
     assert built.shard.gathers_tokens is gathers
+
+
+def test_an_overlap_of_expert_traffic_needs_an_all_to_all() -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="fp8", overlap="two_batch",
+        engine=load_engine("vllm"),
+    )  # fmt: skip
+    built = build(files.load_model("deepseek-r1"), files.load_hardware("hgx-h200"), pool)
+    assert built.shard.uses_all_to_all

@@ -189,8 +189,12 @@ def build(
 
 
 def _exchanging(pool: Pool, system: SystemSpec) -> Pool:
-    """The pool with what its engine does where it names no exchange."""
-    rule = pool.engine.gathers
+    """The pool with what its engine does where it names no exchange.
+
+    What hides expert traffic behind computation needs an all-to-all that runs beside it (vLLM's
+    dual batch overlap runs with DeepEP alone).
+    """
+    rule = pool.engine.gathers if pool.overlap in ("share", "none") else "never"
     boxed = system.scale_up.devices <= BOX_DEVICES
     if pool.exchange or rule == "never" or (rule == "in_a_box" and not boxed):
         return pool
