@@ -240,19 +240,21 @@ def work_depth(op: Op) -> Real:
     """Length of what an op cannot spread over units.
 
     Inner dimension of a product; of prompts the length ``sqrt(2 pairs)`` of the one prompt that
-    would have as many causal pairs.  Decode attention has none: what is known of a batch are
-    totals, and by totals a short sequence more would shorten the mean. [elements, tokens]
+    would have as many causal pairs; of decoding sequences the mean of the contexts they read: each
+    is split over units, and what those find is joined in turn. [elements, tokens]
 
     References
     ----------
     .. [1] T. Dao et al., "Flash-Decoding for long-context inference", 2023 (one sequence's keys
-       are a chain unless they are split).
+       are split over units, and a second step reduces over the splits).
     """
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
     if isinstance(op, AttentionPrefill):
         pairs = op.capped_pairs
         return math.sqrt(2 * pairs) if isinstance(pairs, float) else np.sqrt(2 * pairs)
+    if isinstance(op, AttentionDecode):
+        return op.capped_tokens / larger(op.sequences, 1e-30)
     return 0.0
 
 
@@ -286,7 +288,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
     if isinstance(op, AttentionDecode):
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
-        return Call(compute_s, moved / bandwidth, 1.0, moved, 0.0, query_s, lines=True)
+        return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True)
     moved, scores_s = op.hbm_bytes, op.heads * op.capped_pairs / peak
     return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), scores_s=scores_s)
 

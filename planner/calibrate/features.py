@@ -245,7 +245,7 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         kv, dim = table["kv_heads"], table["head_dim"]
         flop = 4 * context * heads * dim
         moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
-    of = _Amounts(flop, moved, np.ones_like(flop), np.zeros_like(flop))
+    of = _Amounts(flop, moved, np.ones_like(flop), context / sequences)
     query_s = size * sequences * asked / peaks.bytes_per_s
     eight = kv_size == 1.0 and "fp8" in peaks.flop_per_s
     work = _work("attention_decode", "fp8_tensor" if eight else table.dtype, peaks, of)

@@ -63,7 +63,7 @@ FORMS = {
     ),
     "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS),
     "attention_decode": Form(
-        (), CACHE_KNOTS, ("max", "sum"), query=True, rising=True, starts=COMPUTE_STARTS
+        (), CACHE_KNOTS, ("max", "sum"), True, starts=COMPUTE_STARTS, query=True, rising=True
     ),
     "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
 }

@@ -22,8 +22,8 @@ NO_LIMIT = 1 << 62
 class DecodeCore:
     """Decode attention of one group of layers: piecewise a line in the context.
 
-    ``floor + max(compute . x, moved(cache . x)) + query * sequences`` with ``moved`` straight
-    between the knots of the memory share's curve.
+    ``floor + max(compute . x, moved(cache . x)) + query * sequences + chain . x / sequences`` with
+    ``moved`` straight between the knots of the memory share's curve.
     """
 
     floor_s: float
@@ -33,6 +33,8 @@ class DecodeCore:
     """Bytes of cache. [bytes]"""
     query_s: float
     """Of one sequence's query and result. [s]"""
+    chain: Line
+    """Of the contexts that sequences read, for their mean. [s]"""
     knots: tuple[float, ...]
     """Bytes at which the line of ``moved`` changes."""
     pieces: tuple[tuple[float, float], ...]
@@ -59,14 +61,17 @@ class DecodeCore:
         valid = NO_LIMIT
         if piece < len(self.knots) and up_moved > 0:
             valid = overtaking_steps(self.knots[piece] - moved, up_moved)
-        beside = self.floor_s + self.query_s * sequences
+        beside, up_beside = self.floor_s + self.query_s * sequences, 0.0
+        if sequences > 0:
+            beside += dot(self.chain, (sequences, context, capped)) / sequences
+            up_beside = self.chain[1] + self.chain[2] * growing / sequences
         if self.additive:
-            return beside + compute + memory, up_compute + up_memory, valid
+            return beside + compute + memory, up_compute + up_memory + up_beside, valid
         if compute < memory or (compute == memory and up_compute < up_memory):
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
             valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
-        return beside + compute, up_compute, valid
+        return beside + compute, up_compute + up_beside, valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,15 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
         knots, pieces = _pieces(law, bytes_per_s, rounds)
         memory, again = _line(calls, "memory_s", rounds), ops[0].readings
+        step_s = rounds * model.shard.pp * float(law.depth_s or 0.0)
+        x, y, z = (step_s * float(op.capped_tokens) for op in ops)
         found.append(
             DecodeCore(
                 floor_s=rounds * float(law.floor_s),
                 compute=_line(calls, "compute_s", rounds / law.compute_share),
                 cache=cache,
                 query_s=0.0 if whole else query[0] / float(law.query_share or 1.0),
+                chain=(x, y, z),
                 knots=knots,
                 pieces=pieces,
                 additive=law.blend == "sum",

@@ -223,7 +223,8 @@ class Achieved(Spec):
     powers; root of squares; sum (no overlap)."""
     depth_s: OverheadS | None = None
     """Time of one step along what cannot be spread over units, which nothing runs beside: the
-    inner dimension of a product, the prompt in prefill attention. [s]"""
+    inner dimension of a product, the prompt in prefill attention, the mean context that a sequence
+    reads in decode attention. [s]"""
     query_share: Share | None = None
     """Decode attention: share of the bandwidth at which queries and results move, beside the
     cache; None: they are part of its bytes."""
@@ -323,8 +324,6 @@ class CalibrationSpec(Spec):
                     raise ValueError(f"{name}: no compute_curve, and blend max or sum")
                 if name == "attention_prefill" and law.memory_curve:
                     raise ValueError(f"{name}: no memory_curve")
-                if name == "attention_decode" and law.depth_s:
-                    raise ValueError(f"{name}: no depth_s")
         return self
 
 
