@@ -22,6 +22,9 @@ TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
+SPANS = (None, 16384, 32768, 65536)
+"""Context from which decode attention has no more splits: 256 keys on each of 132 to 160 units are
+34,000 to 41,000, of 128 half of that."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
 SCORES = (None, 128, 256, 512)
@@ -63,8 +66,15 @@ FORMS = {
     ),
     "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS),
     "attention_decode": Form(
-        (), CACHE_KNOTS, ("max", "sum"), True, starts=COMPUTE_STARTS, query=True, rising=True
-    ),
+        (),
+        CACHE_KNOTS,
+        ("max", "sum"),
+        True,
+        starts=COMPUTE_STARTS,
+        split_depth=SPANS,
+        query=True,
+        rising=True,
+    ),  # fmt: skip
     "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""

@@ -232,7 +232,8 @@ class Achieved(Spec):
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
     split_depth: Count | None = None
     """Inner dimension beyond which it is split over more units, so that a step along it no longer
-    adds to the chain and units are busy as by a result that many times larger. [elements]"""
+    adds to the chain and units are busy as by a result that many times larger; in decode attention
+    the mean context beyond which there are no units left to split it over. [elements, tokens]"""
     fill_depth: Count | None = None
     """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
     product's own. [elements]"""
