@@ -74,7 +74,7 @@ FORMS = {
         split_depth=SPANS,
         query=True,
         rising=True,
-    ),  # fmt: skip
+    ),
     "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
