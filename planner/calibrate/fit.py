@@ -216,6 +216,10 @@ def with_laws(
                 update[family] = law
         else:
             update[family] = law
+    decode = tables[VARIANTS["attention_decode"]]
+    if ("attention_decode", "") in found.laws:  # else those would take the shares of MLA
+        for kind in ("gqa", "gqa_fp8_cache"):
+            decode.setdefault(kind, base.attention_decode)
     gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
         if law.compute_curve is None and ("grouped_gemm", each) not in found.laws:

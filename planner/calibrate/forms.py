@@ -31,6 +31,8 @@ SCORES = (None, 128, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
+SPLIT_KEYS = (1e-9,)
+"""A key of the mean context in decode: 256 of them are a split, joined in a quarter of a us. [s]"""
 CHAINS = (1e-10, 5e-8)
 """A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
@@ -70,7 +72,8 @@ FORMS = {
         CACHE_KNOTS,
         ("max", "sum"),
         True,
-        starts=COMPUTE_STARTS,
+        SPLIT_KEYS,
+        COMPUTE_STARTS,
         split_depth=SPANS,
         query=True,
         rising=True,
