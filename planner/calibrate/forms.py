@@ -58,6 +58,7 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     query: bool = False
+    row: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
 
@@ -78,7 +79,9 @@ FORMS = {
         query=True,
         rising=True,
     ),
-    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
+    "attention_prefill": Form(
+        blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES, row=True
+    ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
 

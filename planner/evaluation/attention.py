@@ -96,12 +96,13 @@ class DecodeCore:
 class PrefillCore:
     """Prefill attention of one group of layers.
 
-    ``floor + compute . x (+ or max) memory . x + depth * sqrt(chain . x)``
+    ``floor + compute . x (+ or max) memory . x + rows . x + depth * sqrt(chain . x)``
     """
 
     floor_s: float
     compute: Line
     memory: Line
+    rows: Line
     depth_s: float
     chain: Line
     """Twice the (capped) pairs of one call."""
@@ -114,7 +115,8 @@ class PrefillCore:
         load = tokens, pairs, capped
         compute, memory = dot(self.compute, load), dot(self.memory, load)
         busy = compute + memory if self.additive else max(compute, memory)
-        return self.floor_s + busy + self.depth_s * math.sqrt(dot(self.chain, load))
+        beside = dot(self.rows, load) + self.depth_s * math.sqrt(dot(self.chain, load))
+        return self.floor_s + busy + beside
 
 
 def dot(line: Line, load: tuple[float, float, float]) -> float:
@@ -181,6 +183,7 @@ def _prefill(
         floor_s=rounds * float(law.floor_s),
         compute=_line(calls, "compute_s", rounds / law.compute_share),
         memory=_line(calls, "memory_s", rounds / law.memory_share),
+        rows=_line(calls, "head_rows", rounds * float(law.row_s or 0.0)),
         depth_s=rounds * float(law.depth_s or 0.0),
         chain=(x, y, z),
         additive=law.blend == "sum",

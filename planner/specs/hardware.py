@@ -242,6 +242,9 @@ class Achieved(Spec):
     where the part has such units.  Shares are of that peak."""
     score_flop: Count | None = None
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
+    row_s: OverheadS | None = None
+    """Prefill attention: time of one head's row (a query) beside its products: what starting and
+    finishing its tile takes, spread over all units. [s]"""
 
 
 NARROW_HEADS = 64
