@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 from planner.roofline import Shaping
@@ -22,7 +23,7 @@ TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
-SPANS = (None, 16384, 32768, 65536)
+SPANS = (32768, 16384, 65536)
 """Context from which decode attention has no more splits: 256 keys on each of 132 to 160 units are
 34,000 to 41,000, of 128 half of that."""
 FILLS = (None, 128, 256, 512)
@@ -110,16 +111,23 @@ def others(form: Form) -> list[list[Change]]:
     found: list[list[Change]] = [
         [partial(_changed, blend=each) for each in form.blends[1:]],
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
-        [
-            partial(_changed, compute_share=each, blend=blend)
-            for each in form.starts[1:]
-            for blend in form.blends
-        ],
+        _together(form) if form.starts[1:] else [],
     ]
     shapes: list[list[Change]] = [
         [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED
     ]
     return found + shapes
+
+
+def _together(form: Form) -> list[Change]:
+    """Every blend from every start with every split: one is right only with the others."""
+    choices = product(form.starts, form.blends, form.split_depth)
+    return [partial(_started, start, blend, split) for start, blend, split in choices]
+
+
+def _started(start: float, blend: Blend, split: int | None, begin: Begin) -> Begin:
+    shaping = replace(begin.shaping, split_depth=split)
+    return replace(begin, compute_share=start, blend=blend, shaping=shaping)
 
 
 def _changed(begin: Begin, **values: Any) -> Begin:
