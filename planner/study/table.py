@@ -83,7 +83,7 @@ class Table:
         few = self.executor is None and self.workers is None and len(cases) == 1
         workers = workers_of(self.executor, 1 if few else self.workers)
         found = []
-        for row in run(self.base, self.ask, cases, workers):
+        for row in run(self.base, self.ask, cases, len(cases), workers):
             found.append(row)
             if self.progress:
                 self.progress(before + len(found), len(self.cases))
@@ -149,7 +149,7 @@ def sweep(  # noqa: PLR0913
     todo = (case for case in grid if case.index not in store.done)
     before = len(store.done)
     try:
-        for row in run(base, question, todo, workers_of(executor, workers)):
+        for row in run(base, question, todo, len(grid) - before, workers_of(executor, workers)):
             store.add(row)
             if progress:
                 progress(len(store.done), len(grid))
