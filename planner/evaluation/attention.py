@@ -65,7 +65,9 @@ class DecodeCore:
         if compute < memory or (compute == memory and up_compute < up_memory):
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
-            valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
+            passes = overtaking_steps(compute - memory, up_memory - up_compute)
+            if passes < valid:
+                valid = passes
         return beside + compute, up_compute, valid
 
 

@@ -42,6 +42,8 @@ class TableTiming:
     _hideable: dict[bool, list[float]] = field(init=False)
     _ideal: dict[str, list[float]] = field(init=False)
     _cores: list[DecodeCore] = field(init=False)
+    _only_core: DecodeCore | None = field(init=False)
+    """Where there is one core, and nothing is drafted: most models."""
     _prefill: list[tuple[PrefillCore, ...]] = field(init=False)
     """A group's ways to attend to a prompt; the fastest runs."""
     _prompts: list[float] = field(init=False)
@@ -83,6 +85,7 @@ class TableTiming:
         }
         model = self.model
         self._cores, self._prefill = decode_cores(model), prefill_cores(model)
+        self._only_core = self._cores[0] if len(self._cores) == 1 and not model.draft else None
         beside = model.beside_traffic(prefill=True) if model.scheduled else model
         self._cut_prompts = prefill_cores(beside)
         passes = [inner for inner, times in model.draft_passes() for _ in range(times)]
@@ -226,14 +229,29 @@ class TableTiming:
         """Time, slope and validity of the slowest rank's own work, and its time without prefill."""
         if len(ranks) == 1:
             return self._rank(ranks[0], size)
-        rows = [self._rank(load, size) for load in ranks if load.sequences or load.prefill_tokens]
+        core = self._only_core if size is NO_GRAPH else None
+        rows = []
+        for load in ranks:
+            if load.prefill_tokens or core is None:
+                if load.sequences or load.prefill_tokens:
+                    rows.append(self._rank(load, size))
+            elif s := load.sequences:  # as _rank has it, without three calls
+                time, slope, valid = core.at(
+                    s, load.context_tokens, load.capped_tokens, load.growing
+                )
+                time += self._own[s]
+                rows.append((time, slope, valid, time))
         best, slope, _, decode = max(rows)
         valid = 1 << 62
         for time, own, limit, without in rows:
             if own > slope:
-                limit = min(limit, overtaking_steps(best - time, own - slope))  # noqa: PLW2901
-            valid = min(valid, limit)
-            decode = max(decode, without)
+                passes = overtaking_steps(best - time, own - slope)
+                if passes < valid:
+                    valid = passes
+            if limit < valid:
+                valid = limit
+            if without > decode:
+                decode = without
         return best, slope, valid, decode
 
     def _rank(self, load: RankLoad, size: Size) -> tuple[float, float, int, float]:

@@ -256,7 +256,8 @@ class Replica:
             held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
             if load.prefill_tokens:
                 prefill = True
-            left = min(left, rank.left)
+            if rank.left < left:
+                left = rank.left
         self._sequences, self._held_tokens = sequences, held_tokens
         self._polled = prefill
         if prefill:
@@ -358,7 +359,10 @@ class Replica:
             self._held_steps = self._held_steps + steps if self._holding else 0
         several = self._several
         for rank in self._ranks:
-            started, finished = self._advance(rank, steps)
+            if rank.deliveries is None:
+                started, finished = rank.advance(steps)
+            else:
+                started, finished = self._advance(rank, steps)
             if started and self._delivers:
                 self._first_tokens(started, now_s)
             for request in finished:
