@@ -14,6 +14,7 @@ from planner.specs.deployment import Parallelism
 from planner.specs.scenario import Scenario
 from planner.study.change import Overrides, changed
 from planner.study.draws import Unknowns, unknowns_of, worlds
+from planner.study.families import answers
 from planner.study.grid import Case
 from planner.study.row import Row
 from planner.study.table import Table
@@ -94,7 +95,8 @@ def size(  # noqa: PLR0913
 
     First come the fleets that keep the promises in at least ``confidence`` of the worlds, by
     their worst regret; then the others, by how often they keep them.  The same worlds, and in
-    each the same requests, for every fleet.
+    each the same requests, for every fleet.  Fleets that differ in replicas alone are not all
+    simulated: :func:`planner.study.families.answers`.
 
     Parameters
     ----------
@@ -118,14 +120,11 @@ def size(  # noqa: PLR0913
     for overrides in choices.values():
         changed(base, overrides)  # a name or a path that is not known is no fleet
     drawn = worlds(unknowns_of(base, unknowns), count, seed)
-    cases = tuple(
-        Case(i, {**overrides, **world})
-        for i, (overrides, world) in enumerate(
-            (overrides, world) for overrides in choices.values() for world in drawn
-        )
-    )
-    table = Table(base, cases, tuple(drawn[0]), "simulate", executor, workers, cache=False)
-    rows = [table.rows[i : i + count] for i in range(0, len(cases), count)]
+
+    def ask(cases: tuple[Case, ...]) -> Sequence[Row]:
+        return Table(base, cases, tuple(drawn[0]), "simulate", executor, workers, cache=False).rows
+
+    rows = answers(list(choices.values()), drawn, ask, alike=base.operations is None)
     if all(row["usd_per_hour"] is None for fleet in rows for row in fleet):
         why = rows[0][0]["error"] or "no price is known"
         raise InputError(base.name, "prices", f"no fleet has a cost in any world: {why}")
