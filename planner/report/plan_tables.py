@@ -116,8 +116,11 @@ def _reason(group: list[Rejection]) -> str:
         return text
     low, high = (quantity(x, first.unit) for x in (needed[0], needed[-1]))
     low = low.removesuffix(f" {first.unit}") if high != low else low
-    have = sorted({quantity(r.available, first.unit) for r in group if r.available is not None})
     text += f": need {low}" + (f" to {high}" if high != low else "")
+    known = sorted({r.available for r in group if r.available is not None})
+    have = list(dict.fromkeys(quantity(x, first.unit) for x in known))
+    if len(have) > 3:
+        have = [f"{have[0]} to {have[-1]}"]
     return f"{text}, {_have(first)} {' or '.join(have)}" if have else text
 
 
