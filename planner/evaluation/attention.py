@@ -66,8 +66,7 @@ class DecodeCore:
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
             passes = overtaking_steps(compute - memory, up_memory - up_compute)
-            if passes < valid:
-                valid = passes
+            valid = passes if passes < valid else valid
         return beside + compute, up_compute, valid
 
 

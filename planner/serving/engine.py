@@ -256,8 +256,7 @@ class Replica:
             held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
             if load.prefill_tokens:
                 prefill = True
-            if rank.left < left:
-                left = rank.left
+            left = rank.left if rank.left < left else left
         self._sequences, self._held_tokens = sequences, held_tokens
         self._polled = prefill
         if prefill:

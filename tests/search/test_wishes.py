@@ -148,6 +148,7 @@ class Runs:
             tpot_s=replace(percentiles, half_width=replace(percentiles.half_width, p95=width)),
         )
         self.runs = {(1,): (None, self._run(0), 0.0)}
+        self.settled = {}
 
     def _run(self, index):
         promise = next(p for p in self.metrics.promises if p.name == "tpot_p95_s")
