@@ -117,6 +117,12 @@ def decisions(plan: Plan, *, warned: bool = True) -> tuple[tuple[str, str], ...]
             f"{there} devices: what is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
             "costs above are of the whole fleet.",
         ))  # fmt: skip
+    if plan.scenario.space.regions and best.costs and not best.costs[0].price.region:
+        found.append((
+            "Region",
+            f"{best.costs[0].price.provider}'s offer names no region: ask whether it rents in "
+            f"{' or '.join(plan.scenario.space.regions)}.",
+        ))  # fmt: skip
     others = [r for r in plan.options if r is not best][:2]
     found += [("Next best", f"{fleet(r)}, {layout(r)}{_price(r, best)}.") for r in others]
     near = [c for c in plan.changes if c.excess is not None and c.stage == "simulation"][:2]

@@ -117,6 +117,11 @@ def size(  # noqa: PLR0913
     """
     if not choices:
         raise InputError("--choice", "", "give at least one fleet to choose from")
+    if base.deployment is None and not any("deployment" in each for each in choices.values()):
+        raise InputError(
+            base.name, "deployment",
+            "is missing: fleets to choose from are variants of one; `plan` finds a layout",
+        )  # fmt: skip
     for overrides in choices.values():
         changed(base, overrides)  # a name or a path that is not known is no fleet
     drawn = worlds(unknowns_of(base, unknowns), count, seed)
