@@ -17,7 +17,7 @@ from planner.study.draws import Unknowns, unknowns_of, worlds
 from planner.study.families import answers
 from planner.study.grid import Case
 from planner.study.row import Row
-from planner.study.table import Table
+from planner.study.table import Progress, Table
 from planner.study.worth import Worth, measure_first, perfect_information
 
 
@@ -84,6 +84,7 @@ def size(  # noqa: PLR0913
     seed: int = 1,
     executor: Executor | None = None,
     workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Sizing:
     r"""Simulate every fleet in every world; choose the one with the least to regret.
 
@@ -104,6 +105,7 @@ def size(  # noqa: PLR0913
         deployment); :func:`fleets` makes all combinations.
     count : worlds.
     breach_usd_per_hour : what an hour of broken promises costs beside the fleets.
+    progress : is told of simulations done, and asked for so far.
 
     Raises
     ------

@@ -90,9 +90,9 @@ class Table:
         return sorted(found, key=lambda row: int(row["index"]))
 
 
-def what_if(
+def what_if(  # noqa: PLR0913
     base: Scenario, vary: Vary, *, ask: Ask | None = None, executor: Executor | None = None,
-    workers: int | None = None, cache: Path | bool = True,
+    workers: int | None = None, cache: Path | bool = True, progress: Progress | None = None,
 ) -> Table:  # fmt: skip
     """Ask a scenario again with values changed: every combination of ``vary``, one row each.
 
@@ -103,6 +103,7 @@ def what_if(
     ask : ``simulate``, ``plan`` or ``step``; what the scenario is made for where not given.
     executor, workers : any ``concurrent.futures.Executor``, or a number of local processes.
     cache : a folder, or whether to keep answers between runs at all.
+    progress : is told how far it is while the rows are worked out.
 
     Raises
     ------
@@ -110,7 +111,9 @@ def what_if(
         Nothing to vary, or nothing to ask.  A case that fails is a row with its reason.
     """
     grid = Grid.of(vary)
-    return Table(base, tuple(grid), grid.paths, ask or what_to_ask(base), executor, workers, cache)
+    return Table(
+        base, tuple(grid), grid.paths, ask or what_to_ask(base), executor, workers, cache, progress
+    )
 
 
 def sweep(  # noqa: PLR0913
