@@ -10,6 +10,7 @@ from planner.errors import InfeasibleError, InputError
 from planner.evaluation import Replica, Result, build
 from planner.search.candidates import candidates
 from planner.search.caps import above, rented, usd_per_hour
+from planner.search.demand import demand
 from planner.search.effort import SECOND, Effort
 from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
@@ -62,6 +63,7 @@ class Search:
 
     def __post_init__(self) -> None:
         self.traffic: Traffic = measured_traffic(self.workload, self.scenario.run)
+        self.demand = demand(self.workload, self.scenario.run, self.traffic)
         self._fleets: dict[tuple[int, ...], Fleet] = {}
         self._settles = False
 
@@ -111,7 +113,9 @@ class Search:
 
     def _together(self, label: str, replica: Replica) -> Line:
         line = screen(self.traffic, self.workload.cached_input_share, replica)
-        side = Side("both", replica, label, judge(self.scenario, self.traffic, replica, line))
+        side = Side(
+            "both", replica, label, judge(self.scenario, self.traffic, replica, line, self.demand)
+        )
         self.screened += len(line)
         self.lines.append((side, line))
         self.together.append(side)
@@ -128,12 +132,12 @@ class Search:
             )  # fmt: skip
         line = screen(self.traffic, share, replica, "decode", known)
         self.screened += len(line)
-        guess = judge(self.scenario, self.traffic, replica, line)
+        guess = judge(self.scenario, self.traffic, replica, line, self.demand)
         self.decodes.append(Side("decode", replica, label, guess))
         if replica.pool.speculative is None:
             prompts = screen_prompts(self.traffic, share, replica)
             self.screened += len(prompts)
-            guess = judge_prompts(self.scenario, self.traffic, replica, prompts)
+            guess = judge_prompts(self.scenario, self.traffic, replica, prompts, self.demand)
             self.prefills.append(Side("prefill", replica, label, guess))
 
     def _fitting(self, hardware: Hardware) -> Iterator[tuple[str, Replica]]:
