@@ -169,12 +169,29 @@ def systems(comparison: Comparison) -> Table:
     """Systems side by side, cheapest first."""
     rows = tuple((row.hardware.system.title, *_system_cells(row.best)) for row in comparison.rows)
     columns = (
-        text("system"), text("layout", 130), Column("devices"), *FLEET[:1], *FLEET[2:],
+        text("system"), text("layout", 110), Column("devices"), *FLEET[:1], *FLEET[2:],
         Column("Wh/M", min_width=95),
     )  # fmt: skip
     note = "$/M out: USD per million output tokens; Wh/M: per million tokens of either kind."
+    note = "\n".join(filter(None, (note, _whose_prices(comparison))))
     best = 0 if comparison.rows and comparison.rows[0].best else None
     return Table("Systems", columns, rows, note, HOW["comparison"], best=best)
+
+
+def _whose_prices(comparison: Comparison) -> str:
+    """Who asks the headline prices, and of which systems where they are several."""
+    found: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.best and row.best.costs:
+            price = row.best.costs[0].price
+            name = f"{price.provider}, {price.term}"
+            found.setdefault(name, []).append(row.hardware.accelerator.name)
+    if not found:
+        return ""
+    if len(found) == 1:
+        return f"Prices: {next(iter(found))}."
+    listed = (f"{name} ({', '.join(parts)})" for name, parts in found.items())
+    return f"Prices: {'; '.join(listed)}."
 
 
 def _system_cells(best: Result | None) -> tuple[str, ...]:
