@@ -56,8 +56,15 @@ def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
         if answer.best is None:
             return _no_fleet(answer)
         warning = basis_sentence(answer) if warned else ""
-        return " ".join(filter(None, (_result_headline(answer.best), warning)))
+        return " ".join(filter(None, (_result_headline(answer.best), _owned(answer), warning)))
     return _result_headline(answer)
+
+
+def _owned(plan: Plan) -> str:
+    """What a fleet costs beside the devices that are there already; nothing where none are."""
+    if not plan.scenario.space.owned or plan.rented_usd_per_hour is None:
+        return ""
+    return f"Beyond the devices owned it is {usd(plan.rented_usd_per_hour)}/h."
 
 
 def good_news(answer: Plan | Result | Comparison) -> bool:

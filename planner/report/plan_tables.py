@@ -59,10 +59,12 @@ def short(labels: list[str]) -> tuple[list[str], str]:
     """
     if any(label.startswith("prefill ") for label in labels):
         return labels, ""
-    tails = {label.partition(", ")[2] for label in labels}
-    if len(tails) != 1 or not (tail := tails.pop()):
+    parts = [label.split(", ") for label in labels]
+    same = [p for p in parts[0][1:] if all(p in each[1:] for each in parts)] if parts else []
+    if not same:
         return labels, ""
-    return [label.partition(", ")[0] for label in labels], f" ({tail})"
+    own = [", ".join(p for p in each if p not in same) for each in parts]
+    return own, f" ({', '.join(same)})"
 
 
 def _fleet_cells(r: Result) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def decisions(plan: Plan, *, warned: bool = True) -> tuple[tuple[str, str], ...]
         there = ", ".join(f"{n} of {name}" for name, n in plan.scenario.space.owned.items())
         found.append((
             "Owned already",
-            f"{there} devices: what is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
+            f"Devices: {there}. What is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
             "costs above are of the whole fleet.",
         ))  # fmt: skip
     if plan.scenario.space.regions and best.costs and not best.costs[0].price.region:
