@@ -119,6 +119,8 @@ def size(  # noqa: PLR0913
     """
     if not choices:
         raise InputError("--choice", "", "give at least one fleet to choose from")
+    if count < 1:
+        raise InputError("--worlds", str(count), "must be 1 or more")
     if base.deployment is None and not any("deployment" in each for each in choices.values()):
         raise InputError(
             base.name, "deployment",
