@@ -171,7 +171,7 @@ def fleets(vary: Mapping[str, Sequence[Any]]) -> dict[str, Overrides]:
 def _words(path: str, value: Any) -> str:
     name = path.rpartition(".")[2]
     if name == "replicas":
-        return f"{value} replicas"
+        return f"{value} replica" + ("" if value == 1 else "s")
     if name == "parallelism" and isinstance(value, Mapping):
         return Parallelism(**value).label()
     return str(value) if path == "system" else f"{name} {value}"
