@@ -78,9 +78,15 @@ def killed_and_resumed(out: Path, cases: int) -> int:
 
 
 def with_dask(out: Path, cases: int) -> tuple[float, float]:
-    """Seconds over a real scheduler with two worker processes of one thread."""
+    """Seconds over a real scheduler with two worker processes of one thread.
+
+    Scheduler and client share the cores with the workers here, and Dask's profiler is off: it
+    looks at every process a hundred times a second.
+    """
+    import dask
     from distributed import LocalCluster
 
+    dask.config.set({"distributed.worker.profile.enabled": False})
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
         host="127.0.0.1",

@@ -1,6 +1,6 @@
 """The questions people ask, asked: prints, or puts into docs/what-if.md, what comes out.
 
-python scripts/what_if_examples.py [--write] [NAME …]
+python scripts/what_if_examples.py [--write | NAME …]
 """
 
 import argparse
@@ -13,6 +13,8 @@ from typing import Any
 
 import planner
 from planner.report.studies import TITLES, cell, short
+from planner.report.words import share, usd
+from planner.study.sizing import fleets
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "what-if.md"
 MARK = "<!-- results: made by scripts/what_if_examples.py -->"
@@ -121,6 +123,34 @@ QUESTIONS = (
 )  # fmt: skip
 
 
+SIZE = {
+    "scenario": "r1-chat-ep16",
+    "unknowns": {"workload.arrivals.requests_per_s*": [0.7, 1, 1.6],
+                 "routing.popularity.sigma*": [0.5, 2]},
+    "choose": {"system": ["hgx-h200", "hgx-b200"], "deployment.replicas": [1, 2, 3, 4]},
+}  # fmt: skip
+"""What is asked of ``size``."""
+
+
+def sized() -> str:
+    """The example of sizing in Markdown: fleets by regret, and what to measure first."""
+    base = planner.load_scenario(SIZE["scenario"])
+    start_s = time.perf_counter()
+    found = planner.size(base, fleets(SIZE["choose"]), SIZE["unknowns"])
+    lines = [
+        "### Traffic that may be 30 % less or 60 % more, popularity that nobody measured?", "",
+        f"The `size` command above: {found.worlds} worlds.", "",
+        "| fleet | keeps the promises | $/h | mean regret | worst regret |", "|" + " --- |" * 5,
+    ]  # fmt: skip
+    for c in found.choices:
+        money = (c.mean_usd_per_hour, c.mean_regret_usd_per_hour, c.worst_regret_usd_per_hour)
+        lines.append(f"| {c.name} | {share(c.slo_probability)} | {' | '.join(map(usd, money))} |")
+    worth = ", ".join(f"{w.path.rstrip('*')} {usd(w.usd_per_hour)}" for w in found.measure_first)
+    lines += ["", f"Worth of knowing before the choice, $ an hour: {worth}.", ""]
+    print(f"size: {time.perf_counter() - start_s:.1f} s", file=sys.stderr)
+    return "\n".join(lines)
+
+
 def answer(question: Question) -> str:
     """One question in Markdown: the command, the rows, the time it took."""
     base = planner.load_scenario(question.scenario, question.sets)
@@ -185,6 +215,10 @@ def main() -> None:
     asked = options.parse_args()
     chosen = [q for q in QUESTIONS if not asked.names or q.name in asked.names]
     text = "\n".join(answer(question) for question in chosen)
+    if not asked.names or "size" in asked.names:
+        text += ("\n" if text else "") + sized()
+    if asked.write and asked.names:
+        options.error("--write rewrites the whole page; give no NAME with it")
     if not asked.write:
         print(text)
         return

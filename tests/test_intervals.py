@@ -33,7 +33,7 @@ from planner.evaluation.spread import (
 )
 from planner.evaluation.thinning import divided, thinned
 from planner.files.overheads import fit_of
-from planner.search.hunt import Effort
+from planner.search.effort import Effort
 from planner.search.screen import screen
 from planner.search.slower import replicas_at
 from planner.sourced import Sourced

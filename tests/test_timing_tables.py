@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner import files
+from planner.evaluation.power import PowerModel
 from planner.evaluation.replica import Replica, build
-from planner.evaluation.timing import PowerModel, TableTiming
+from planner.evaluation.timing import TableTiming
 from planner.serving.config import attention_pairs, capped_attention_pairs
 from planner.serving.timing import RankLoad
 from planner.specs.deployment import Limits, Parallelism, Pool

@@ -43,10 +43,12 @@ def what_if(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any)
     from planner.study import what_if
 
     base = load_scenario(scenario, overrides(sets))
-    table = what_if(
-        base, lists(options["vary"], "--vary"), ask=options["ask"], workers=options["workers"],
-        cache=not options["no_cache"],
-    )  # fmt: skip
+    with _progress(as_json) as progress:
+        table = what_if(
+            base, lists(options["vary"], "--vary"), ask=options["ask"],
+            workers=options["workers"], cache=not options["no_cache"], progress=progress,
+        )  # fmt: skip
+        len(table.rows)  # worked out here, while the bar shows
     columns = options["columns"].split(",") if options["columns"] else None
     show_page(table.to_dict, as_json, lambda page: studies.print_table(table, page, columns))
 
@@ -132,12 +134,13 @@ def size(scenario: str, sets: tuple[str, ...], as_json: bool, **options: Any) ->
         choose |= more
     if not choose:
         raise InputError("--fleet", "", "nothing to choose from; give --replicas or --fleet")
-    found = size(
-        load_scenario(scenario, overrides(sets)), fleets(choose),
-        lists(options["unknown"], "--unknown"), count=options["worlds"],
-        confidence=options["confidence"], breach_usd_per_hour=options["breach"],
-        workers=options["workers"],
-    )  # fmt: skip
+    base = load_scenario(scenario, overrides(sets))
+    with _progress(as_json) as progress:
+        found = size(
+            base, fleets(choose), lists(options["unknown"], "--unknown"), count=options["worlds"],
+            confidence=options["confidence"], breach_usd_per_hour=options["breach"],
+            workers=options["workers"], progress=progress,
+        )  # fmt: skip
     show_page(found.to_dict, as_json, lambda page: print_sizing(found, page))
 
 

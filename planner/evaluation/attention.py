@@ -67,14 +67,15 @@ class DecodeCore:
         if piece < len(self.knots) and up_moved > 0:
             valid = overtaking_steps(self.knots[piece] - moved, up_moved)
         chain_s, up_chain, until = self._chain((sequences, context, capped), growing)
-        valid = min(valid, until)
+        valid = until if until < valid else valid
         beside = self.floor_s + self.query_s * sequences + chain_s
         if self.additive:
             return beside + compute + memory, up_compute + up_memory + up_chain, valid
         if compute < memory or (compute == memory and up_compute < up_memory):
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
-            valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
+            passes = overtaking_steps(compute - memory, up_memory - up_compute)
+            valid = passes if passes < valid else valid
         return beside + compute, up_compute + up_chain, valid
 
     def _chain(self, load: Line, growing: float) -> tuple[float, float, int]:

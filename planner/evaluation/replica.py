@@ -10,7 +10,8 @@ from planner.errors import InfeasibleError, InputError
 from planner.evaluation.factors import with_factors
 from planner.evaluation.fitted import Mode, with_fitted
 from planner.evaluation.graphs import captured
-from planner.evaluation.timing import PowerModel, TableTiming
+from planner.evaluation.power import PowerModel
+from planner.evaluation.timing import TableTiming
 from planner.memory import Memory, footprint
 from planner.routing import HotRank, hot_rank
 from planner.serving import ReplicaConfig

@@ -14,6 +14,7 @@ from planner.evaluation.attention import (
 )
 from planner.evaluation.graphs import NO_GRAPH, PaddedSizes, Size
 from planner.evaluation.overlap_tables import SlotTables
+from planner.evaluation.power import PowerModel
 from planner.serving.timing import RankLoad, Segment, overtaking_steps
 from planner.step import StepModel
 from planner.step.graphs import rows_s
@@ -32,7 +33,7 @@ class TableTiming:
     model: StepModel
     max_rank_tokens: int
     ranks: int
-    power: "PowerModel"
+    power: PowerModel
     _query_tokens: int = field(init=False)
     _prefill_factor: float = field(init=False)
     _overhead_s: dict[bool, float] = field(init=False)
@@ -42,6 +43,8 @@ class TableTiming:
     _hideable: dict[bool, list[float]] = field(init=False)
     _ideal: dict[str, list[float]] = field(init=False)
     _cores: list[DecodeCore] = field(init=False)
+    _only_core: DecodeCore | None = field(init=False)
+    """Where there is one core, and nothing is drafted: most models."""
     _prefill: list[tuple[PrefillCore, ...]] = field(init=False)
     """A group's ways to attend to a prompt; the fastest runs."""
     _prompts: list[float] = field(init=False)
@@ -83,6 +86,7 @@ class TableTiming:
         }
         model = self.model
         self._cores, self._prefill = decode_cores(model), prefill_cores(model)
+        self._only_core = self._cores[0] if len(self._cores) == 1 and not model.draft else None
         beside = model.beside_traffic(prefill=True) if model.scheduled else model
         self._cut_prompts = prefill_cores(beside)
         passes = [inner for inner, times in model.draft_passes() for _ in range(times)]
@@ -226,15 +230,32 @@ class TableTiming:
         """Time, slope and validity of the slowest rank's own work, and its time without prefill."""
         if len(ranks) == 1:
             return self._rank(ranks[0], size)
-        rows = [self._rank(load, size) for load in ranks if load.sequences or load.prefill_tokens]
+        rows = self._rows(ranks, size)
         best, slope, _, decode = max(rows)
         valid = 1 << 62
         for time, own, limit, without in rows:
             if own > slope:
-                limit = min(limit, overtaking_steps(best - time, own - slope))  # noqa: PLW2901
-            valid = min(valid, limit)
-            decode = max(decode, without)
+                passes = overtaking_steps(best - time, own - slope)
+                valid = passes if passes < valid else valid
+            valid = limit if limit < valid else valid
+            decode = without if without > decode else decode
         return best, slope, valid, decode
+
+    def _rows(self, ranks: list[RankLoad], size: Size) -> list[tuple[float, float, int, float]]:
+        """:meth:`_rank` of every rank that has something to do."""
+        core = self._only_core if size is NO_GRAPH else None
+        rows = []
+        for load in ranks:
+            if load.prefill_tokens or core is None:
+                if load.sequences or load.prefill_tokens:
+                    rows.append(self._rank(load, size))
+            elif s := load.sequences:  # as _rank has it, without three calls
+                time, slope, valid = core.at(
+                    s, load.context_tokens, load.capped_tokens, load.growing
+                )
+                time += self._own[s]
+                rows.append((time, slope, valid, time))
+        return rows
 
     def _rank(self, load: RankLoad, size: Size) -> tuple[float, float, int, float]:
         """One rank's own work, its slope and validity, and the work without prompts."""
@@ -365,33 +386,3 @@ def _listed(values: object, like: FloatArray) -> list[float]:
     """A table as plain floats: list look-ups are three times faster than an array's."""
     listed: list[float] = np.broadcast_to(np.asarray(values, dtype=float), like.shape).tolist()
     return listed
-
-
-@dataclass(frozen=True, slots=True)
-class PowerModel:
-    r"""Device power between idle and maximum, by the busier of matrix units and memory.
-
-    .. math:: P = P_{idle} + (P_{max} - P_{idle}) \max(u_c, u_m)
-
-    Host power (server minus devices) is constant.  A linear law is an assumption [1]_.
-
-    References
-    ----------
-    .. [1] X. Fan, W.-D. Weber, L. Barroso, "Power Provisioning for a Warehouse-sized Computer",
-       ISCA 2007 (linear in utilisation, for servers).
-    """
-
-    devices: int
-    idle_w: float
-    max_w: float
-    host_w: float
-
-    def replica_w(self, compute_share: float, memory_share: float) -> float:
-        """Power of all devices of a replica and their part of the hosts. [W]"""
-        busy = min(1.0, max(compute_share, memory_share))
-        return self.devices * (self.host_w + self.idle_w + (self.max_w - self.idle_w) * busy)
-
-    @property
-    def idle_replica_w(self) -> float:
-        """Power of a replica with nothing to do. [W]"""
-        return self.devices * (self.host_w + self.idle_w)

@@ -22,7 +22,7 @@ from planner.report.words import (
     usd,
     watt_hours,
 )
-from planner.search import Comparison, Plan
+from planner.search import Comparison, Plan, Rejection
 from planner.serving import Promise
 from planner.specs.workload import CurveArrivals
 from planner.units import human
@@ -56,8 +56,15 @@ def headline(answer: Plan | Result | Comparison, *, warned: bool = True) -> str:
         if answer.best is None:
             return _no_fleet(answer)
         warning = basis_sentence(answer) if warned else ""
-        return " ".join(filter(None, (_result_headline(answer.best), warning)))
+        return " ".join(filter(None, (_result_headline(answer.best), _owned(answer), warning)))
     return _result_headline(answer)
+
+
+def _owned(plan: Plan) -> str:
+    """What a fleet costs beside the devices that are there already; nothing where none are."""
+    if not plan.scenario.space.owned or plan.rented_usd_per_hour is None:
+        return ""
+    return f"Beyond the devices owned it is {usd(plan.rented_usd_per_hour)}/h."
 
 
 def good_news(answer: Plan | Result | Comparison) -> bool:
@@ -122,9 +129,11 @@ def _money(result: Result) -> str:
 
 def _no_fleet(plan: Plan) -> str:
     limits = [f"{promise_name(n)} ≤ {seconds(v)}" for n, v in plan.scenario.slo if v is not None]
+    titles = [hardware.system.title for hardware in plan.scenario.hardware]
+    systems = titles[0] if len(titles) == 1 else f"any of {len(titles)} systems"
     text = (
-        f"No fleet of up to {plan.scenario.space.max_nodes} nodes of "
-        f"{plan.scenario.hardware[0].system.title} keeps {_and(limits)}."
+        f"No fleet of up to {plan.scenario.space.max_nodes} nodes of {systems} keeps "
+        f"{_and(limits)}."
     )
     late = [r for r in plan.rejections if r.stage != "fit"]
     if not late:
@@ -132,9 +141,13 @@ def _no_fleet(plan: Plan) -> str:
     nearest = min(late, key=lambda r: (r.needed or math.inf) / (r.available or 1.0))
     name = promise_name(nearest.limit) if nearest.limit.endswith("_s") else nearest.limit
     return (
-        f"{text} Nearest: {nearest.label}, {name} {quantity(nearest.needed, nearest.unit)} "
+        f"{text} Nearest: {_named(nearest)}, {name} {quantity(nearest.needed, nearest.unit)} "
         f"against {quantity(nearest.available, nearest.unit)}."
     )
+
+
+def _named(refused: Rejection) -> str:
+    return f"{refused.system}: {refused.label}" if refused.system else refused.label
 
 
 def _comparison_headline(comparison: Comparison) -> str:

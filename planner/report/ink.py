@@ -86,14 +86,16 @@ class Page:
         self.put(Text(words, style="dim"))
 
     def bullet(self, head: str, body: str) -> None:
-        """One item of a list; the body hangs under its head."""
-        from rich.padding import Padding
+        """One item of a list; lines after the first hang under its head."""
+        from rich.table import Table as Grid
         from rich.text import Text
 
-        line = Text("• ") + Text(head, style="bold")
+        line = Text(head, style="bold")
         if body:
             line.append(f"  {body}" if len(head) < 16 else f"\n{body}", style="not bold")
-        self.put(Padding(line, (0, 0, 0, 1)))
+        grid = Grid.grid(padding=(0, 1, 0, 0))
+        grid.add_row(" •", line)
+        self.put(grid)
 
     def table(self, table: Table, most: int | None = None) -> None:
         """A table with its heading and note."""
@@ -106,8 +108,8 @@ class Page:
             self.put(self._grid(shown, shown.rows[:most]))
         if hidden > 0:
             self.note(f"and {hidden} more in the HTML report or JSON.")
-        if table.note:
-            self.note(table.note)
+        for line in table.note.split("\n") if table.note else ():
+            self.note(line)
 
     def _grid(self, table: Table, rows: tuple[tuple[str, ...], ...]) -> "RenderableType":
         from rich import box

@@ -47,7 +47,7 @@ def intervals(result: Result) -> Table | None:
             ("usd_per_million_tokens", "$/M tokens"),
         ):
             rows.append((label, usd(getattr(cost, name)), between(within[name], usd)))
-    note = f"{HOLDS} {LEAVES_OUT} {why(found.causes)}"
+    note = f"{HOLDS}\n{LEAVES_OUT}\n{why(found.causes)}"
     columns = (key(""), Column("value"), Column("90 % interval"))
     return Table("How sure", columns, tuple(rows), note, HOW["intervals"])
 
@@ -64,7 +64,7 @@ def steady_intervals(answer: SteadyResult) -> Table:
                                 ("A user", "tokens_per_s_per_user"))
         ),
     )  # fmt: skip
-    note = f"{HOLDS_OF_STEP} {LEAVES_OUT} {why((('', answer.spreads),))}"
+    note = f"{HOLDS_OF_STEP}\n{LEAVES_OUT}\n{why((('', answer.spreads),))}"
     columns = (key(""), Column("value"), Column("90 % interval"))
     return Table("How sure", columns, rows, note, HOW["intervals"])
 
@@ -100,7 +100,7 @@ def why(causes: tuple[tuple[str, tuple[Spread, ...]], ...]) -> str:
             f"Steps{where} take {100 * math.expm1(low):+.0f} to {100 * math.expm1(high):+.0f} % "
             f"of the time predicted: {listed}."
         )
-    return " ".join(parts)
+    return "\n".join(parts)
 
 
 def _percent(s: Spread) -> str:

@@ -59,10 +59,12 @@ def short(labels: list[str]) -> tuple[list[str], str]:
     """
     if any(label.startswith("prefill ") for label in labels):
         return labels, ""
-    tails = {label.partition(", ")[2] for label in labels}
-    if len(tails) != 1 or not (tail := tails.pop()):
+    parts = [label.split(", ") for label in labels]
+    same = [p for p in parts[0][1:] if all(p in each[1:] for each in parts)] if parts else []
+    if not same:
         return labels, ""
-    return [label.partition(", ")[0] for label in labels], f" ({tail})"
+    own = [", ".join(p for p in each if p not in same) for each in parts]
+    return own, f" ({', '.join(same)})"
 
 
 def _fleet_cells(r: Result) -> tuple[str, ...]:
@@ -116,8 +118,11 @@ def _reason(group: list[Rejection]) -> str:
         return text
     low, high = (quantity(x, first.unit) for x in (needed[0], needed[-1]))
     low = low.removesuffix(f" {first.unit}") if high != low else low
-    have = sorted({quantity(r.available, first.unit) for r in group if r.available is not None})
     text += f": need {low}" + (f" to {high}" if high != low else "")
+    known = sorted({r.available for r in group if r.available is not None})
+    have = list(dict.fromkeys(quantity(x, first.unit) for x in known))
+    if len(have) > 3:
+        have = [f"{have[0]} to {have[-1]}"]
     return f"{text}, {_have(first)} {' or '.join(have)}" if have else text
 
 
@@ -166,12 +171,29 @@ def systems(comparison: Comparison) -> Table:
     """Systems side by side, cheapest first."""
     rows = tuple((row.hardware.system.title, *_system_cells(row.best)) for row in comparison.rows)
     columns = (
-        text("system"), text("layout", 130), Column("devices"), *FLEET[:1], *FLEET[2:],
+        text("system"), text("layout", 110), Column("devices"), *FLEET[:1], *FLEET[2:],
         Column("Wh/M", min_width=95),
     )  # fmt: skip
     note = "$/M out: USD per million output tokens; Wh/M: per million tokens of either kind."
+    note = "\n".join(filter(None, (note, _whose_prices(comparison))))
     best = 0 if comparison.rows and comparison.rows[0].best else None
     return Table("Systems", columns, rows, note, HOW["comparison"], best=best)
+
+
+def _whose_prices(comparison: Comparison) -> str:
+    """Who asks the headline prices, and of which systems where they are several."""
+    found: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.best and row.best.costs:
+            price = row.best.costs[0].price
+            name = f"{price.provider}, {price.term}"
+            found.setdefault(name, []).append(row.hardware.accelerator.name)
+    if not found:
+        return ""
+    if len(found) == 1:
+        return f"Prices: {next(iter(found))}."
+    listed = (f"{name} ({', '.join(parts)})" for name, parts in found.items())
+    return f"Prices: {'; '.join(listed)}."
 
 
 def _system_cells(best: Result | None) -> tuple[str, ...]:

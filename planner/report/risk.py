@@ -28,12 +28,23 @@ FIRST = {
 
 def basis_sentence(plan: Plan) -> str:
     """Say what the winner's speed rests on where nobody measured it; else nothing."""
+    return " ".join(text for _, text in basis_points(plan))
+
+
+def basis_points(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """What :func:`basis_sentence` says, each sentence with a head of a word or two."""
     basis = plan.basis
     if plan.best is None or basis is None or basis.basis == "measured":
-        return ""
+        return ()
     part = plan.best.replica.hardware.accelerator.title
     text = f"Its speed is not measured: shares of {part} are {basis.words}."
-    return " ".join(filter(None, (text, _range(plan.best), _measured(plan), _first(plan.best))))
+    found = (
+        ("Not measured", text),
+        ("Range", _range(plan.best)),
+        ("Measured", _measured(plan)),
+        ("Next step", _first(plan.best)),
+    )
+    return tuple((head, body) for head, body in found if body)
 
 
 def _range(best: Result) -> str:
@@ -80,14 +91,20 @@ def _more(other: Result, best: Result | None) -> str:
     return f" ({usd(more)}/h or {share(more / best.costs[0].usd_per_hour)} more)"
 
 
-def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Headed sentences: what it rests on, how close it is, what else would do, what stands by."""
+def decisions(plan: Plan, *, warned: bool = True) -> tuple[tuple[str, str], ...]:
+    """Headed sentences: what it rests on, how close it is, what else would do, what stands by.
+
+    Parameters
+    ----------
+    warned : with :func:`basis_sentence`, for a page that has not said it yet.
+    """
     best = plan.best
     if best is None:
         return ()
-    basis = plan.basis
+    basis, found = plan.basis, []
     rests = basis_sentence(plan) or (f"{basis.words[0].upper()}{basis.words[1:]}." if basis else "")
-    found = [("What its speed rests on", rests)]
+    if warned or (basis and basis.basis == "measured"):
+        found.append(("What its speed rests on", rests))
     if plan.rests is not None:
         found += apart(plan.rests, best)
     found += [(f"How sure: {promise_name(k.name)}", sure(k)) for k in plan.settled]
@@ -97,8 +114,14 @@ def decisions(plan: Plan) -> tuple[tuple[str, str], ...]:
         there = ", ".join(f"{n} of {name}" for name, n in plan.scenario.space.owned.items())
         found.append((
             "Owned already",
-            f"{there} devices: what is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
+            f"Devices: {there}. What is beyond them costs {usd(plan.rented_usd_per_hour)}/h; the "
             "costs above are of the whole fleet.",
+        ))  # fmt: skip
+    if plan.scenario.space.regions and best.costs and not best.costs[0].price.region:
+        found.append((
+            "Region",
+            f"{best.costs[0].price.provider}'s offer names no region: ask whether it rents in "
+            f"{' or '.join(plan.scenario.space.regions)}.",
         ))  # fmt: skip
     others = [r for r in plan.options if r is not best][:2]
     found += [("Next best", f"{fleet(r)}, {layout(r)}{_price(r, best)}.") for r in others]

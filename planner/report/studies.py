@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.cost import OwnCost, Payback
 from planner.report.table import Column, Table, key, text
-from planner.report.words import fleet, layout, share, usd
+from planner.report.words import component, fleet, layout, share, usd
 from planner.search import ModelPlans
 from planner.study import Account, Sensitivity, Sizing
 from planner.study import Table as Cases
@@ -180,14 +180,9 @@ def _worth(found: Sizing) -> Table:
 
 def print_account(found: Account, page: "Page") -> None:
     """Print rent, ownership, payback, margins, energy."""
-    own, devices = found.own, found.result.devices
-    sentence = f"{devices} devices in {found.region.title}"
-    if own:
-        sentence += f": owning costs {usd(own.usd_per_hour)} a device-hour"
-    if found.useful:
-        price, _, useful = found.useful[0]
-        sentence += f", renting {usd(useful)} ({price.provider}, {price.term})"
-    page.headline(found.result.scenario.title or found.result.scenario.name, sentence, None)
+    page.headline(
+        found.result.scenario.title or found.result.scenario.name, account_sentence(found), None
+    )
     for table in account_tables(found):
         page.table(table)
     if found.site_w is not None and found.carbon_kg_per_day is not None:
@@ -204,6 +199,26 @@ def print_account(found: Account, page: "Page") -> None:
     page.note("Assumed terms of owning: " + ", ".join(doubtful))
 
 
+def account_sentence(found: Account) -> str:
+    """What owning and renting cost, and when buying pays."""
+    own, devices = found.own, found.result.devices
+    sentence = f"{devices} devices in {found.region.title}"
+    if own:
+        sentence += (
+            f": owning costs {usd(own.usd_per_hour)} a device-hour, "
+            f"{usd(own.usd_per_hour * devices)}/h in all"
+        )
+    if found.useful:
+        price, _, useful = found.useful[0]
+        sentence += f"; renting {usd(useful)} a device-hour ({price.provider}, {price.term})"
+    if own and found.paybacks:
+        first = found.paybacks[0]
+        when = months_words(first)
+        pays = "never pays" if first.months is None else f"pays back in {when}"
+        sentence += f"; against {first.alternative.removeprefix('rent: ')} buying {pays}"
+    return f"{sentence}."
+
+
 def account_tables(found: Account) -> tuple[Table, ...]:
     """Owning a device, when buying pays, API prices, where the rent goes."""
     own = (_own_table(found.own),) if found.own else ()
@@ -214,7 +229,11 @@ def _rent_table(found: Account) -> Table:
     return Table(
         "Where the headline rent goes",
         (key("phase"), key("component"), Column("share"), Column("$/h")),
-        tuple((p.phase, p.component, share(p.share), usd(p.usd_per_hour)) for p in found.parts),
+        tuple(
+            (p.phase, component(p.component), share(p.share), usd(p.usd_per_hour))
+            for p in sorted(found.parts, key=lambda part: -part.share)
+            if p.share
+        ),
     )
 
 

@@ -47,17 +47,36 @@ def console() -> "Console":
 
 
 def print_plan(plan: Plan, console: "Console") -> None:
-    """Print the best fleet, what else would do, and why the others were refused."""
+    """Print the best fleet, what could be wrong, what else would do; then what an engineer checks.
+
+    Why the others were refused comes after the numbers of the best one.
+    """
     page = Page(console)
     _head(page, plan)
-    if plan.best:
-        _body(page, plan.best)
+    warning = risk.basis_points(plan)
+    if warning:
+        page.section("Before you buy")
+    for head, body in warning:
+        page.bullet(head, body)
     page.table(plan_tables.options(plan))
-    decisions = risk.decisions(plan)
+    decisions = risk.decisions(plan, warned=False)
     if decisions:
         page.section("How sure is it, and what else would do")
     for head, body in decisions:
         page.bullet(head, body)
+    if plan.best:
+        _body(page, plan.best)
+    _refused(page, plan)
+    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
+    page.note(
+        f"\n{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened in "
+        f"{seconds(plan.screen_s)}, {plan.simulated} runs simulated, {seconds(plan.wall_s)} in all."
+    )
+    if plan.best:
+        _foot(page, plan.best)
+
+
+def _refused(page: Page, plan: Plan) -> None:
     page.section("Why the others were refused", HOW["refusals"])
     for reason, labels in plan_tables.refusal_groups(plan):
         page.bullet(reason, _some(labels))
@@ -66,13 +85,6 @@ def print_plan(plan: Plan, console: "Console") -> None:
         page.section("What would have to change: the nearest to each limit")
     for head, body in nearest:
         page.bullet(head, body)
-    pairs = f" and {plan.pairs:,} pairs of them" if plan.pairs else ""
-    page.note(
-        f"{plan.layouts:,} layouts at {plan.screened:,} batch limits{pairs} screened in "
-        f"{seconds(plan.screen_s)}, {plan.simulated} runs simulated, {seconds(plan.wall_s)} in all."
-    )
-    if plan.best:
-        _foot(page, plan.best)
 
 
 def print_result(result: Result, console: "Console") -> None:
@@ -150,7 +162,8 @@ def print_step(step: Step, console: "Console", title: str = "Decode step") -> No
 
 
 def _head(page: Page, subject: Plan | Result | Comparison) -> None:
-    page.headline(answer.title(subject), answer.headline(subject), answer.good_news(subject))
+    sentence = answer.headline(subject, warned=False)
+    page.headline(answer.title(subject), sentence, answer.good_news(subject))
     result = subject.best if isinstance(subject, Plan) else subject
     if isinstance(result, Result):
         page.note(answer.traffic_line(result))
@@ -227,7 +240,9 @@ def _assumptions(page: Page, found: tuple[Assumption, ...]) -> None:
         page.bullet(name, note)
 
 
-def _some(labels: tuple[str, ...], most: int = 4) -> str:
-    more = len(labels) - most
-    shown = "; ".join(labels[:most])
-    return f"{shown}; and {more} more" if more > 0 else shown
+def _some(labels: tuple[str, ...], room: int = 90) -> str:
+    """As many labels as about a line holds, at least one, and how many more."""
+    shown = [label for i, label in enumerate(labels) if len("; ".join(labels[: i + 1])) <= room]
+    shown = shown or [labels[0]]
+    more = len(labels) - len(shown)
+    return "; ".join(shown) + (f"; and {more:,} more" if more > 0 else "")

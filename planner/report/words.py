@@ -2,7 +2,8 @@
 
 import math
 
-from planner.evaluation import Replica, Result
+from planner.evaluation import Result
+from planner.search.candidates import pool_label
 from planner.specs.scenario import Hardware
 from planner.units import Unit, human
 
@@ -207,30 +208,31 @@ def plural(count: float, word: str) -> str:
 def layout(result: Result) -> str:
     """Name the layout of one replica: ``TP2 DP8 EP16, fp8 weights, bf16 KV``.
 
-    Of pools apart both, and how many: ``2 x TP8 for prompts + 3 x DP8 EP8 for answers, ...``.
+    Then what else there was to choose: engine, drafts, redundant experts, batch limits.  Of pools
+    apart both, and how many: ``2 x TP8 for prompts + 3 x DP8 EP8 for answers, ...``.
     """
+    space = result.scenario.space
     if not result.apart:
-        return _layout(result.replica)
-    first, then = (use.pool for use in result.pools)
-    pool = then.replica.pool
-    return (
-        f"{first.replicas} x {first.replica.pool.parallelism.label()} for prompts + "
-        f"{then.replicas} x {pool.parallelism.label()} for answers, {pool.weights} weights, "
-        f"{pool.kv} KV"
-    )
-
-
-def _layout(replica: Replica) -> str:
-    pool = replica.pool
-    return f"{pool.parallelism.label()}, {pool.weights} weights, {pool.kv} KV"
+        return pool_label(result.replica.pool, space)
+    each = [(use.pool.replicas, use.pool.replica.pool) for use in result.pools]
+    parts = [pool_label(pool, space).split(", ") for _, pool in each]
+    same = [part for part in parts[0][1:] if part in parts[1]]
+    own = [", ".join(part for part in found if part not in same) for found in parts]
+    texts = [
+        f"{n} x {text} for {what}"
+        for (n, _), text, what in zip(each, own, ("prompts", "answers"), strict=True)
+    ]
+    return ", ".join([" + ".join(texts), *same])
 
 
 def replicas(result: Result) -> str:
     """Name the replicas: ``2 replicas of TP8, ...``, of pools apart each pool's."""
     if not result.apart:
         return f"{plural(result.replicas, 'replica')} of {layout(result)}"
+    space = result.scenario.space
     each = [
-        f"{plural(use.pool.replicas, f'{use.pool.role} replica')} of {_layout(use.pool.replica)}"
+        f"{plural(use.pool.replicas, f'{use.pool.role} replica')} of "
+        f"{pool_label(use.pool.replica.pool, space)}"
         for use in result.pools
     ]
     return " and ".join(each)

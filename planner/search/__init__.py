@@ -2,9 +2,9 @@
 
 from planner.search.claims import Verdict, claims
 from planner.search.compare import Comparison, Row, compare
+from planner.search.effort import SCREEN_ALONE, Effort
 from planner.search.evidence import Evidence, evidence
 from planner.search.frontier import Point
-from planner.search.hunt import SCREEN_ALONE, Effort
 from planner.search.intervals import plan_intervals
 from planner.search.models import ModelAnswer, ModelPlans, plan_models
 from planner.search.moves import Move, moves

@@ -7,13 +7,14 @@ from typing import Any
 
 from planner.errors import PlannerError
 from planner.evaluation import Result
-from planner.search.hunt import Effort
+from planner.search.effort import Effort
 from planner.search.intervals import plan_intervals
 from planner.search.plan import Plan, plan
 from planner.specs.scenario import Hardware, Scenario
 
-ONE_ANSWER = Effort(in_full=3, probed=3, alternatives=1)
-"""A row shows a system's cheapest fleet alone: only what may be as cheap is sized."""
+ONE_ANSWER = Effort(in_full=3, probed=1, alternatives=1)
+"""A row shows a system's cheapest fleet alone: the first three by estimate that may be as cheap
+are sized, and one more is asked whether it is cheaper."""
 
 
 @dataclass(frozen=True)

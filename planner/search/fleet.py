@@ -6,6 +6,7 @@ from functools import cached_property
 
 from planner.evaluation import Result, Served, result, result_of, serve, serve_apart
 from planner.search.layout import Counts, Layout
+from planner.search.settle import Kept
 from planner.search.trials import REPLICAS, tells, trial_of
 from planner.serving import Promise
 from planner.specs.scenario import Scenario
@@ -29,6 +30,8 @@ class Fleet:
     """Numbers whose run is one of all replicas."""
     simulated: int = 0
     """Runs so far, of all replicas or of two."""
+    settled: dict[Counts, tuple[Kept, ...]] = field(default_factory=dict)
+    """Promises over runs with other seeds."""
 
     def run(self, counts: Counts, seed: int | None = None) -> Served:
         """Simulate so many replicas, with another seed than the scenario's where one is given."""

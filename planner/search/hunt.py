@@ -3,13 +3,15 @@
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planner.errors import InfeasibleError, InputError
 from planner.evaluation import Replica, Result, build
 from planner.search.candidates import candidates
 from planner.search.caps import above, rented, usd_per_hour
+from planner.search.demand import demand
+from planner.search.effort import SECOND, Effort
 from planner.search.evidence import evidence
 from planner.search.fleet import Fleet
 from planner.search.layout import Counts, Layout, Side
@@ -26,32 +28,6 @@ from planner.workloads import Traffic, measured_traffic
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
-    """How many layouts are simulated, of one pool and of pools apart."""
-
-    in_full: int = 4
-    """Layouts whose smallest fleet is found: the cheapest by the closed form."""
-    probed: int = 8
-    """Layouts simulated beyond these, each once, at the most replicas that would still be cheaper
-    than the best; one that keeps its promises there goes on to its own smallest fleet."""
-    pairs: int = 8
-    """Pairs of layouts whose smallest fleet is looked for, as far as it can be cheaper: after the
-    first, most take one run."""
-    last_resort: int = 24
-    """Layouts of one pool probed beyond all these while no fleet keeps every promise."""
-    alternatives: int = 3
-    """Fleets that keep every promise, the best among them, after which only better ones are
-    sized."""
-
-
-SCREEN_ALONE = Effort(in_full=0, probed=0, pairs=0, last_resort=0)
-"""Nothing is simulated: what the closed form says."""
-
-SECOND = Effort(in_full=1, probed=3, pairs=1)
-"""For the best answer that rests on measurements, where the best of all does not."""
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """A fleet that keeps every promise."""
 
@@ -62,7 +38,7 @@ class Choice:
     """The same with spares."""
     result: Result
     settled: tuple[Kept, ...]
-    """Its promises over several runs, where it was the best when it was found."""
+    """Its promises over several runs, where that was looked at: of the best, always."""
 
 
 @dataclass
@@ -87,6 +63,9 @@ class Search:
 
     def __post_init__(self) -> None:
         self.traffic: Traffic = measured_traffic(self.workload, self.scenario.run)
+        self.demand = demand(self.workload, self.scenario.run, self.traffic)
+        self._fleets: dict[tuple[int, ...], Fleet] = {}
+        self._settles = False
 
     @property
     def priced(self) -> bool:
@@ -134,7 +113,9 @@ class Search:
 
     def _together(self, label: str, replica: Replica) -> Line:
         line = screen(self.traffic, self.workload.cached_input_share, replica)
-        side = Side("both", replica, label, judge(self.scenario, self.traffic, replica, line))
+        side = Side(
+            "both", replica, label, judge(self.scenario, self.traffic, replica, line, self.demand)
+        )
         self.screened += len(line)
         self.lines.append((side, line))
         self.together.append(side)
@@ -151,12 +132,12 @@ class Search:
             )  # fmt: skip
         line = screen(self.traffic, share, replica, "decode", known)
         self.screened += len(line)
-        guess = judge(self.scenario, self.traffic, replica, line)
+        guess = judge(self.scenario, self.traffic, replica, line, self.demand)
         self.decodes.append(Side("decode", replica, label, guess))
         if replica.pool.speculative is None:
             prompts = screen_prompts(self.traffic, share, replica)
             self.screened += len(prompts)
-            guess = judge_prompts(self.scenario, self.traffic, replica, prompts)
+            guess = judge_prompts(self.scenario, self.traffic, replica, prompts, self.demand)
             self.prefills.append(Side("prefill", replica, label, guess))
 
     def _fitting(self, hardware: Hardware) -> Iterator[tuple[str, Replica]]:
@@ -181,7 +162,23 @@ class Search:
                 yield candidate.label, replica
 
     def simulate(self) -> None:
-        """Simulate in the order of estimates, as far as an answer can still get better."""
+        """Simulate in the order of estimates, as far as an answer can still get better.
+
+        Sizes are found with the scenario's own seed, and only the winner is run with others.  If
+        it does not stand, all is gone through again, each that would be the best settled when it
+        is found; runs that were made are not made again.
+        """
+        known = list(self.rejections)
+        self._in_order()
+        if self.choices and not self._stands(self.choices[0]):
+            self.rejections, self.choices, self._settles = known, [], True
+            self._in_order()
+            while self.choices and not self._stands(self.choices[0]):
+                self.choices.pop(0)
+        self.runs += sum(fleet.simulated for fleet in self._fleets.values())
+
+    def _in_order(self) -> None:
+        """Look at every layout once, cheapest by estimate first."""
         alone = [Layout((side,), self.several) for side in self.together]
         alone.sort(key=lambda each: (self._estimate(each), each.main.replica.devices))
         full, probes, pairs = self.effort.in_full, self.effort.probed, self.effort.pairs
@@ -206,6 +203,22 @@ class Search:
         self.choices.sort(
             key=lambda c: (self.cost(c.layout, c.counts), c.result.metrics.tpot_s.p95)
         )
+
+    def _fleet(self, layout: Layout) -> Fleet:
+        """The runs of a layout: the same ones when it is looked at again."""
+        kind = PairFleet if layout.apart else Fleet
+        name = tuple(id(side) for side in layout.sides)
+        return self._fleets.setdefault(name, kind(self.scenario, self.workload, layout))
+
+    def _stands(self, choice: Choice) -> bool:
+        """Whether the best fleet keeps its promises over several seeds; else it is refused."""
+        settled = choice.settled or settle(self._fleet(choice.layout), choice.needed)
+        broken = next((kept for kept in settled if not kept.kept), None)
+        if broken is not None:
+            self._refuse_unsettled(choice.layout, broken)
+            return False
+        self.choices[0] = replace(choice, settled=settled)
+        return True
 
     def _worth(self, layout: Layout) -> bool:
         """Whether a layout's own smallest fleet is of interest: cheaper, or among alternatives."""
@@ -247,7 +260,7 @@ class Search:
         return max(1, devices // replica.devices)
 
     def _in_full(self, layout: Layout) -> None:
-        fleet, most = Fleet(self.scenario, self.workload, layout), self._most(layout)
+        fleet, most = self._fleet(layout), self._most(layout)
         self._take(fleet, fleet.fewest((most,)))
         if (most,) in fleet.runs and not fleet.keeps((most,)):
             self._refuse_broken(
@@ -258,7 +271,7 @@ class Search:
 
     def _probe(self, layout: Layout) -> None:
         """Ask once, at the most replicas that would still be cheaper than the best."""
-        fleet, most = Fleet(self.scenario, self.workload, layout), self._most(layout)
+        fleet, most = self._fleet(layout), self._most(layout)
         best = self._best_cost()
         count = max(1, bisect_left(range(1, most + 1), best, key=lambda n: self.cost(layout, (n,))))
         found = fleet.fewest((count,), 0)
@@ -269,7 +282,8 @@ class Search:
             )
 
     def _pair(self, layout: Layout) -> None:
-        fleet, best = PairFleet(self.scenario, self.workload, layout), self._best_cost()
+        fleet, best = self._fleet(layout), self._best_cost()
+        assert isinstance(fleet, PairFleet)
         nodes = self.scenario.space.max_nodes
 
         def allowed(counts: Counts) -> bool:
@@ -289,10 +303,11 @@ class Search:
     def _take(self, fleet: Fleet, needed: Counts | None) -> None:
         """Take a fleet that keeps its promises, unless it is above a cap.
 
-        One that would be the best has to keep them beyond chance, with a replica more if need be.
+        In the second go, one that would be the best has to keep them beyond chance, with a replica
+        more if need be.
         """
         settled: tuple[Kept, ...] = ()
-        while needed is not None:
+        while needed is not None and self._settles:
             counts = self.with_spares(fleet.layout, needed)
             if self.cost(fleet.layout, counts) >= self._best_cost():
                 break
@@ -309,7 +324,6 @@ class Search:
                 fleet.sure(counts)
                 result = fleet.result(counts)
                 self.choices.append(Choice(fleet.layout, needed, counts, result, settled))
-        self.runs += fleet.simulated
 
     def _one_more(self, fleet: Fleet, counts: Counts, broken: Kept) -> Counts | None:
         """One replica more of the side a promise depends on; None, refused, where it ends."""
@@ -318,11 +332,14 @@ class Search:
         larger = tuple(n + (i == side) for i, n in enumerate(counts))
         if layout.nodes(larger) <= self.scenario.space.max_nodes and fleet.sure(larger):
             return larger
+        self._refuse_unsettled(layout, broken)
+        return None
+
+    def _refuse_unsettled(self, layout: Layout, broken: Kept) -> None:
         self._refuse(
             layout, "simulation", broken.name, broken.value_s, broken.limit_s, "s",
             f"mean of {broken.runs} runs with other seeds; the first run kept it",
         )  # fmt: skip
-        return None
 
     def with_spares(self, layout: Layout, counts: Counts) -> Counts:
         """Replicas with what ``space.reliability`` asks for beyond them, pool by pool."""

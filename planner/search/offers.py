@@ -16,8 +16,15 @@ def offered(scenario: Scenario) -> Scenario:
     ------
     InputError
         Nobody asked for offers any of the systems, or nobody where it is asked for; names those
-        that do.
+        that do.  Devices owned of a system that is not asked for.
     """
+    asked = {hardware.system.name for hardware in scenario.hardware}
+    if strange := sorted(set(scenario.space.owned) - asked):
+        raise InputError(
+            scenario.name, "space.owned",
+            f"{', '.join(strange)}: none of the systems asked for ({', '.join(sorted(asked))}); "
+            "add it to systems, or leave it out",
+        )  # fmt: skip
     providers = {name.lower() for name in scenario.space.providers}
     regions = {name.lower() for name in scenario.space.regions}
     if providers:

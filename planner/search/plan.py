@@ -8,9 +8,10 @@ from typing import Any
 from planner.errors import InputError
 from planner.evaluation import Result, need_workload
 from planner.search.caps import contradiction
+from planner.search.effort import SECOND, Effort
 from planner.search.evidence import Evidence, calibrated, evidence
 from planner.search.frontier import Point, frontier
-from planner.search.hunt import SECOND, Effort, Search
+from planner.search.hunt import Search
 from planner.search.offers import offered
 from planner.search.rejection import Change, Rejection, changes, nothing_fits
 from planner.search.rests import Rests, rests

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.evaluation import Replica
+from planner.search.demand import EXPECTED, Demand
 from planner.search.screen import Estimate, FloatArray, core_s, must_serve
 from planner.specs.scenario import Scenario
 from planner.specs.workload import Slo
@@ -77,8 +78,9 @@ def _step_s(
 
 
 def judge_prompts(
-    scenario: Scenario, traffic: Traffic, replica: Replica, line: PromptLine
-) -> Estimate:
+    scenario: Scenario, traffic: Traffic, replica: Replica, line: PromptLine,
+    own: Demand = EXPECTED,
+) -> Estimate:  # fmt: skip
     """How many prefill replicas are likely to do, and how many no run could do without."""
     limit = ttft_limit(scenario.slo)
     busy = busy_share(line.alone_s, limit)
@@ -86,7 +88,7 @@ def judge_prompts(
     wanted = traffic.requests_per_s
     known = math.isfinite(wanted) and math.isfinite(traffic.duration_s)
     replicas = math.ceil(wanted / (busy * rate)) if known else 1
-    least = math.ceil(must_serve(scenario.slo, traffic) / rate) if known else 1
+    least = math.ceil(must_serve(scenario.slo, traffic, own) / rate) if known else 1
     return Estimate(
         rate, 0.0, line.alone_s, replicas, replicas * replica.devices,
         least_devices=max(1, least) * replica.devices,

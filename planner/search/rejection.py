@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from planner.errors import InfeasibleError
+from planner.errors import InfeasibleError, InputError, PlannerError
+
+MOST_REASONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def changes(rejections: Iterable[Rejection]) -> tuple[Change, ...]:
     return tuple(sorted(found, key=lambda c: (c.excess is None, c.excess or 0.0, -c.refused)))
 
 
-def nothing_fits(rejections: list[Rejection]) -> InfeasibleError:
-    """The refusal that came closest."""
+def nothing_fits(rejections: list[Rejection]) -> PlannerError:
+    """The refusal that came closest, or the reasons where none has numbers."""
     memory = [r for r in rejections if r.limit == "HBM per device" and r.needed]
     if memory:
         nearest = min(memory, key=lambda r: r.excess)
@@ -85,8 +87,12 @@ def nothing_fits(rejections: list[Rejection]) -> InfeasibleError:
             nearest.unit,
             "allow more nodes a replica (space.max_nodes_per_replica) or fewer bits a weight",
         )
-    first = rejections[0]
-    return InfeasibleError(
-        f"no layout fits; {first.label}: {first.limit}",
-        first.needed or 0.0, first.available or 0.0, first.unit, first.advice,
-    )  # fmt: skip
+    numbered = [r for r in rejections if r.needed is not None]
+    if numbered:
+        first = min(numbered, key=lambda r: r.excess)
+        return InfeasibleError(
+            f"no layout fits; {first.label}: {first.limit}",
+            first.needed or 0.0, first.available or 0.0, first.unit, first.advice,
+        )  # fmt: skip
+    reasons = dict.fromkeys(f"{r.system}: {r.limit}" if r.system else r.limit for r in rejections)
+    return InputError("", "space", f"no layout fits; {'; '.join(list(reasons)[:MOST_REASONS])}")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.evaluation import Replica
+from planner.search.demand import EXPECTED, Demand
 from planner.serving.config import Role
 from planner.specs.scenario import Scenario
 from planner.specs.workload import Slo, Workload
@@ -170,11 +171,17 @@ def estimate(scenario: Scenario, workload: Workload, replica: Replica) -> Estima
     return judge(scenario, traffic, replica, screen(traffic, workload.cached_input_share, replica))
 
 
-def judge(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) -> Estimate:
+def judge(
+    scenario: Scenario, traffic: Traffic, replica: Replica, line: Line, own: Demand = EXPECTED
+) -> Estimate:
     """The batch limit that serves most while the mean time per token leaves room for its tail.
 
     ``least_devices`` counts what not even the best case can do with less: every step at the
     promise itself, all prompts side by side, no queue.
+
+    Parameters
+    ----------
+    own : what the run asks for with its seed; without it, what is expected.
     """
     limit = tpot_limit(scenario.slo)
     if line.least_tpot_s[0] > limit:
@@ -196,7 +203,7 @@ def judge(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) ->
         float(line.tpot_s[best]),
         replicas,
         replicas * replica.devices,
-        least_devices=least_replicas(scenario, traffic, replica, line) * replica.devices,
+        least_devices=least_replicas(scenario, traffic, replica, line, own) * replica.devices,
     )
 
 
@@ -207,9 +214,11 @@ TAILS = ("p95_s", "p99_s")
 """How the names of promises on a tail end."""
 
 
-def least_replicas(scenario: Scenario, traffic: Traffic, replica: Replica, line: Line) -> int:
+def least_replicas(
+    scenario: Scenario, traffic: Traffic, replica: Replica, line: Line, own: Demand
+) -> int:
     """Replicas below which the promises cannot be kept; 1 where load does not break them."""
-    served = must_serve(scenario.slo, traffic)
+    served = must_serve(scenario.slo, traffic, own)
     if not served or not math.isfinite(served):
         return 1
     paces = [v for n, v in scenario.slo if v and n.startswith("tpot") and n.endswith(TAILS)]
@@ -219,10 +228,12 @@ def least_replicas(scenario: Scenario, traffic: Traffic, replica: Replica, line:
     ranks = replica.pool.parallelism.attention_dp
     rates = line.sequences * ranks / (line.decoded_tokens * line.least_tpot_s)
     most = float(np.max(np.where(keeps, rates, 0.0)))
+    slowest_s = min(paces, default=float(line.tpot_s.max()))
+    served *= own.done_share(slowest_s, traffic.duration_s)
     return max(1, math.ceil(served / most))
 
 
-def must_serve(slo: Slo, traffic: Traffic) -> float:
+def must_serve(slo: Slo, traffic: Traffic, own: Demand) -> float:
     """Requests a second that must at least be served; 0 where no tail is promised on waiting.
 
     What may wait at the end of the window, or be late, need not have been served in it.
@@ -231,7 +242,7 @@ def must_serve(slo: Slo, traffic: Traffic) -> float:
     if not waits or not math.isfinite(traffic.duration_s):
         return 0.0
     share = float(traffic.duration_s / (traffic.duration_s + max(waits)))
-    return float(traffic.requests_per_s) * (1 - ALLOWED_LATE) * share
+    return float(traffic.requests_per_s) * own.share * (1 - ALLOWED_LATE) * share
 
 
 def tpot_limit(slo: Slo) -> float:

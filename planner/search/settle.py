@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.search.fleet import Fleet
 from planner.search.layout import Counts
 from planner.serving import Metrics
+
+if TYPE_CHECKING:
+    from planner.search.fleet import Fleet
 
 MOST_RUNS = 5
 """Runs after which a promise is left as too close to call."""
@@ -45,7 +47,7 @@ class Kept:
         return {**asdict(self), "sure": self.sure}
 
 
-def settle(fleet: Fleet, counts: Counts) -> tuple[Kept, ...]:
+def settle(fleet: "Fleet", counts: Counts) -> tuple[Kept, ...]:
     """Run a fleet with other seeds while some promise is within chance of its limit.
 
     References
@@ -53,6 +55,8 @@ def settle(fleet: Fleet, counts: Counts) -> tuple[Kept, ...]:
     .. [1] A. M. Law, "Simulation Modeling and Analysis", 5th ed., section 9.5.2 (independent
        replications; the sequential procedure of section 9.4.1).
     """
+    if counts in fleet.settled:
+        return fleet.settled[counts]
     first = fleet.runs[counts][1]
     found = tuple(
         Kept(p.name, p.limit_s, p.value_s, _half_width(first, p.name), 1) for p in first.promises
@@ -62,6 +66,7 @@ def settle(fleet: Fleet, counts: Counts) -> tuple[Kept, ...]:
     while any(_close(k) for k in found) and len(runs) < MOST_RUNS:
         runs.append(fleet.run(counts, seed + 1000 * len(runs))[1])
         found = tuple(_over(runs, i) for i in range(len(first.promises)))
+    fleet.settled[counts] = found
     return found
 
 

@@ -254,9 +254,8 @@ class Replica:
             load = loads[number] = rank.view
             sequences += load.sequences
             held_tokens += rank.load.context_tokens + rank.held_prompt_tokens
-            if load.prefill_tokens:
-                prefill = True
-            left = min(left, rank.left)
+            prefill = prefill or load.prefill_tokens > 0
+            left = rank.left if rank.left < left else left
         self._sequences, self._held_tokens = sequences, held_tokens
         self._polled = prefill
         if prefill:
@@ -358,7 +357,8 @@ class Replica:
             self._held_steps = self._held_steps + steps if self._holding else 0
         several = self._several
         for rank in self._ranks:
-            started, finished = self._advance(rank, steps)
+            told = rank.deliveries is not None
+            started, finished = self._advance(rank, steps) if told else rank.advance(steps)
             if started and self._delivers:
                 self._first_tokens(started, now_s)
             for request in finished:

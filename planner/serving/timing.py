@@ -124,7 +124,8 @@ def overtaking_steps(gap_s: float, closing_s_per_step: float) -> int:
 
     At least 1: the first step's time is right whatever follows.
     """
-    return max(1, int(gap_s / closing_s_per_step) + 1)
+    steps = int(gap_s / closing_s_per_step) + 1
+    return steps if steps > 1 else 1
 
 
 def steps_beyond(segment: Segment, start_s: float, time_s: float) -> int:

@@ -43,10 +43,10 @@ class Unknown:
         rises = all(a <= b for a, b in pairwise(numbers))
         if len(numbers) != len(values) or len(numbers) not in (2, 3) or not rises:
             raise InputError(
-                "--vary", path, f"needs low,high or low,mid,high that rise, got {list(values)}"
+                "--unknown", path, f"needs low,high or low,mid,high that rise, got {list(values)}"
             )
         if numbers[0] == numbers[-1]:
-            raise InputError("--vary", path, f"low and high are both {numbers[0]:g}")
+            raise InputError("--unknown", path, f"low and high are both {numbers[0]:g}")
         mid = float(numbers[1]) if len(numbers) == 3 else None
         return cls(path, float(numbers[0]), mid, float(numbers[-1]), whole)
 
@@ -87,7 +87,7 @@ class Unknown:
 def unknowns_of(base: Scenario, unknowns: Unknowns) -> tuple[Unknown, ...]:
     """Check every range; at least one.  A path that leads to a count is drawn in whole numbers."""
     if not unknowns:
-        raise InputError("--vary", "", "nothing is unknown; give path=low,high or low,mid,high")
+        raise InputError("--unknown", "", "nothing is unknown; give path=low,high or low,mid,high")
     data = base.model_dump(mode="json")
 
     def counts(path: str) -> bool:

@@ -14,9 +14,10 @@ from planner.study.grid import Case
 from planner.study.row import Ask, Row, answer, empty_row
 from planner.study.workers import Given, Workers
 
-CHUNK_S = 0.25
-"""Work a worker is given at once: far more than it takes to send, short enough to stop soon."""
-LARGEST_CHUNK = 256
+LARGEST_CHUNK = 2048
+AHEAD = 2
+"""Chunks a worker has at once, one of them waiting; no chunk is more of what is left than leaves
+every worker as many."""
 TRIES = 2
 """Times a case may be alone on a worker that dies before it is given up."""
 
@@ -33,6 +34,8 @@ def work(base: Scenario, ask: Ask, chunk: Chunk) -> tuple[list[Row], float]:
 class _Pace:
     """How long a case takes, learnt as answers come."""
 
+    left: int
+    """Cases not given to any worker yet."""
     cases: int = 0
     seconds: float = 0.0
 
@@ -40,11 +43,14 @@ class _Pace:
         self.cases += cases
         self.seconds += seconds
 
-    def chunk(self) -> int:
+    def chunk(self, workers: Workers) -> int:
+        """Cases to give next: as many as take the workers' time of a chunk, fewer at the end."""
         if not self.cases:
             return 1
         each = self.seconds / self.cases
-        return min(LARGEST_CHUNK, max(1, math.ceil(CHUNK_S / max(each, 1e-6))))
+        fair = math.ceil(self.left / (AHEAD * workers.count))
+        timely = math.ceil(workers.chunk_s / max(each, 1e-6))
+        return max(1, min(LARGEST_CHUNK, fair, timely))
 
 
 @dataclass
@@ -52,14 +58,16 @@ class _Job:
     base: Scenario
     ask: Ask
     workers: Workers
-    pace: _Pace = field(default_factory=_Pace)
+    pace: _Pace
     running: dict["Future[tuple[list[Row], float]]", Chunk] = field(default_factory=dict)
     suspects: deque[tuple[Case, int]] = field(default_factory=deque)
     """Cases that were under way when a worker died, and their deaths alone."""
 
 
-def run(base: Scenario, ask: Ask, cases: Iterable[Case], workers: Workers) -> Iterator[Row]:
-    """Yield a row a case, in the order they are done.
+def run(
+    base: Scenario, ask: Ask, cases: Iterable[Case], count: int, workers: Workers
+) -> Iterator[Row]:
+    """Yield a row a case, of ``count`` cases, in the order they are done.
 
     When a worker dies, every case under way is asked again, one at a time, so that the one that
     kills its worker is found; it becomes a row with that reason, and nothing else is lost.
@@ -69,14 +77,15 @@ def run(base: Scenario, ask: Ask, cases: Iterable[Case], workers: Workers) -> It
     InputError
         A given executor broke, and cannot be replaced.
     """
-    job = _Job(base, ask, workers)
+    job = _Job(base, ask, workers, _Pace(count))
     waiting = iter(cases)
     try:
         while True:
             while not job.suspects and len(job.running) < _in_flight(workers):
-                chunk = tuple(islice(waiting, job.pace.chunk()))
+                chunk = tuple(islice(waiting, job.pace.chunk(workers)))
                 if not chunk:
                     break
+                job.pace.left -= len(chunk)
                 _submit(job, chunk)
             if job.running:
                 yield from _collect(job)
@@ -90,7 +99,7 @@ def run(base: Scenario, ask: Ask, cases: Iterable[Case], workers: Workers) -> It
 
 
 def _in_flight(workers: Workers) -> int:
-    return 1 if workers.count == 1 else 2 * workers.count
+    return 1 if workers.count == 1 else AHEAD * workers.count
 
 
 def _submit(job: _Job, chunk: Chunk) -> None:

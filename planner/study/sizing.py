@@ -14,9 +14,10 @@ from planner.specs.deployment import Parallelism
 from planner.specs.scenario import Scenario
 from planner.study.change import Overrides, changed
 from planner.study.draws import Unknowns, unknowns_of, worlds
+from planner.study.families import answers
 from planner.study.grid import Case
 from planner.study.row import Row
-from planner.study.table import Table
+from planner.study.table import Progress, Table
 from planner.study.worth import Worth, measure_first, perfect_information
 
 
@@ -83,6 +84,7 @@ def size(  # noqa: PLR0913
     seed: int = 1,
     executor: Executor | None = None,
     workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Sizing:
     r"""Simulate every fleet in every world; choose the one with the least to regret.
 
@@ -94,7 +96,8 @@ def size(  # noqa: PLR0913
 
     First come the fleets that keep the promises in at least ``confidence`` of the worlds, by
     their worst regret; then the others, by how often they keep them.  The same worlds, and in
-    each the same requests, for every fleet.
+    each the same requests, for every fleet.  Fleets that differ in replicas alone are not all
+    simulated: :func:`planner.study.families.answers`.
 
     Parameters
     ----------
@@ -102,6 +105,7 @@ def size(  # noqa: PLR0913
         deployment); :func:`fleets` makes all combinations.
     count : worlds.
     breach_usd_per_hour : what an hour of broken promises costs beside the fleets.
+    progress : is told of simulations done, and asked for so far.
 
     Raises
     ------
@@ -115,17 +119,21 @@ def size(  # noqa: PLR0913
     """
     if not choices:
         raise InputError("--choice", "", "give at least one fleet to choose from")
+    if count < 1:
+        raise InputError("--worlds", str(count), "must be 1 or more")
+    if base.deployment is None and not any("deployment" in each for each in choices.values()):
+        raise InputError(
+            base.name, "deployment",
+            "is missing: fleets to choose from are variants of one; `plan` finds a layout",
+        )  # fmt: skip
     for overrides in choices.values():
         changed(base, overrides)  # a name or a path that is not known is no fleet
     drawn = worlds(unknowns_of(base, unknowns), count, seed)
-    cases = tuple(
-        Case(i, {**overrides, **world})
-        for i, (overrides, world) in enumerate(
-            (overrides, world) for overrides in choices.values() for world in drawn
-        )
-    )
-    table = Table(base, cases, tuple(drawn[0]), "simulate", executor, workers, cache=False)
-    rows = [table.rows[i : i + count] for i in range(0, len(cases), count)]
+
+    def ask(cases: tuple[Case, ...]) -> Sequence[Row]:
+        return Table(base, cases, tuple(drawn[0]), "simulate", executor, workers, cache=False).rows
+
+    rows = answers(list(choices.values()), drawn, ask, alike=base.operations is None)
     if all(row["usd_per_hour"] is None for fleet in rows for row in fleet):
         why = rows[0][0]["error"] or "no price is known"
         raise InputError(base.name, "prices", f"no fleet has a cost in any world: {why}")
@@ -163,7 +171,7 @@ def fleets(vary: Mapping[str, Sequence[Any]]) -> dict[str, Overrides]:
 def _words(path: str, value: Any) -> str:
     name = path.rpartition(".")[2]
     if name == "replicas":
-        return f"{value} replicas"
+        return f"{value} replica" + ("" if value == 1 else "s")
     if name == "parallelism" and isinstance(value, Mapping):
         return Parallelism(**value).label()
     return str(value) if path == "system" else f"{name} {value}"

@@ -83,16 +83,16 @@ class Table:
         few = self.executor is None and self.workers is None and len(cases) == 1
         workers = workers_of(self.executor, 1 if few else self.workers)
         found = []
-        for row in run(self.base, self.ask, cases, workers):
+        for row in run(self.base, self.ask, cases, len(cases), workers):
             found.append(row)
             if self.progress:
                 self.progress(before + len(found), len(self.cases))
         return sorted(found, key=lambda row: int(row["index"]))
 
 
-def what_if(
+def what_if(  # noqa: PLR0913
     base: Scenario, vary: Vary, *, ask: Ask | None = None, executor: Executor | None = None,
-    workers: int | None = None, cache: Path | bool = True,
+    workers: int | None = None, cache: Path | bool = True, progress: Progress | None = None,
 ) -> Table:  # fmt: skip
     """Ask a scenario again with values changed: every combination of ``vary``, one row each.
 
@@ -103,6 +103,7 @@ def what_if(
     ask : ``simulate``, ``plan`` or ``step``; what the scenario is made for where not given.
     executor, workers : any ``concurrent.futures.Executor``, or a number of local processes.
     cache : a folder, or whether to keep answers between runs at all.
+    progress : is told how far it is while the rows are worked out.
 
     Raises
     ------
@@ -110,7 +111,9 @@ def what_if(
         Nothing to vary, or nothing to ask.  A case that fails is a row with its reason.
     """
     grid = Grid.of(vary)
-    return Table(base, tuple(grid), grid.paths, ask or what_to_ask(base), executor, workers, cache)
+    return Table(
+        base, tuple(grid), grid.paths, ask or what_to_ask(base), executor, workers, cache, progress
+    )
 
 
 def sweep(  # noqa: PLR0913
@@ -149,7 +152,7 @@ def sweep(  # noqa: PLR0913
     todo = (case for case in grid if case.index not in store.done)
     before = len(store.done)
     try:
-        for row in run(base, question, todo, workers_of(executor, workers)):
+        for row in run(base, question, todo, len(grid) - before, workers_of(executor, workers)):
             store.add(row)
             if progress:
                 progress(len(store.done), len(grid))

@@ -12,6 +12,10 @@ from planner.errors import InputError
 
 CONNECT_S = 10
 """How long a scheduler may take to answer."""
+CHUNK_S = 0.25
+"""Work a process is given at once: far more than it takes to send, short enough to stop soon."""
+FAR_CHUNK_S = 2.0
+"""The same of a cluster: its scheduler spends some milliseconds on every chunk."""
 
 
 class Workers(Protocol):
@@ -20,6 +24,10 @@ class Workers(Protocol):
     @property
     def count(self) -> int:
         """How many cases it works on at once."""
+
+    @property
+    def chunk_s(self) -> float:
+        """Work to give each of them at once. [s]"""
 
     def executor(self) -> Executor:
         """The pool; a new one where a dead worker broke the last."""
@@ -44,6 +52,7 @@ class Given:
 
     pool: Executor
     count: int
+    chunk_s: float = CHUNK_S
 
     def executor(self) -> Executor:
         """The one that was given."""
@@ -55,6 +64,7 @@ class Local:
     """Processes of this machine; loky replaces a pool whose worker died."""
 
     count: int
+    chunk_s: float = CHUNK_S
 
     def executor(self) -> Executor:
         """The reusable pool."""
@@ -111,7 +121,7 @@ def dask_workers(address: str) -> Iterator[Workers]:
             "start one with `dask scheduler`, or leave --dask out",
         ) from None  # fmt: skip
     try:
-        yield Given(client.get_executor(), _threads(client, address))
+        yield Given(client.get_executor(), _threads(client, address), FAR_CHUNK_S)
     finally:
         client.close()
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from planner.evaluation import need_workload
-from planner.search.hunt import Effort, Search
+from planner.search.effort import Effort
+from planner.search.hunt import Search
 from planner.search.layout import Layout
 from planner.search.pairs import distinct, pair_up
 

@@ -11,8 +11,9 @@ from planner.errors import InfeasibleError, InputError
 from planner.evaluation import build, evaluate, need_workload
 from planner.search import plan
 from planner.search.candidates import candidates
+from planner.search.effort import Effort
 from planner.search.fleet import Fleet
-from planner.search.hunt import Effort, Search
+from planner.search.hunt import Search
 from planner.search.layout import Layout, Side
 from planner.search.pair_fleet import PairFleet
 from planner.search.pairs import left_out, pair_up

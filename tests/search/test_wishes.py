@@ -148,6 +148,7 @@ class Runs:
             tpot_s=replace(percentiles, half_width=replace(percentiles.half_width, p95=width)),
         )
         self.runs = {(1,): (None, self._run(0), 0.0)}
+        self.settled = {}
 
     def _run(self, index):
         promise = next(p for p in self.metrics.promises if p.name == "tpot_p95_s")
@@ -288,3 +289,14 @@ def test_a_cache_and_failures_that_a_plan_leaves_out_are_named(problem):
     said = {a.name: a.note for a in best.assumptions}
     assert "cached_input_share" in said["prefix cache"]
     assert "as if nothing failed" in said["operations"]
+
+
+def test_devices_owned_of_a_system_that_is_not_asked_for_are_refused_by_name(problem):
+    with pytest.raises(InputError, match=r"space.owned: hgx-b200: none of the systems asked for"):
+        plan(problem(1, **{"space.owned": {"hgx-b200": 8}}))
+
+
+def test_where_nothing_fits_for_want_of_a_format_the_reason_is_said_without_numbers(problem):
+    with pytest.raises(InputError, match=r"space: no layout fits; no fp4 matrix units.*") as error:
+        plan(problem(1, **{"space.weights": ["nvfp4"]}))
+    assert "has 0" not in str(error.value)

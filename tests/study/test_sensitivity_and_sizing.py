@@ -194,3 +194,15 @@ def test_wilson_by_hand():
 def test_the_module_gives_the_same_intervals_twice():
     again = [indices_module.sobol(ishigami, 3, 64, seed=2)[0] for _ in range(2)]
     assert (again[0] == again[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "says"),
+    [("base", {"count": 0}, "--worlds: 0: must be 1 or more"),
+     ("no deployment", {}, "deployment: is missing")],
+)  # fmt: skip
+def test_what_cannot_be_sized_is_said(base, scenario, options, says):
+    if scenario == "no deployment":
+        base = base.model_copy(update={"deployment": None})
+    with pytest.raises(InputError, match=says):
+        size(base, {"one": {"deployment.replicas": 1}}, {"slo.tpot_p95_s": [1, 2]}, **options)

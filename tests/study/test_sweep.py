@@ -116,12 +116,13 @@ def test_an_unwritable_place_and_a_strange_suffix_are_refused(base, tmp_path):
 
 def test_any_executor_gives_the_same_rows(base):
     cases = list(Grid.of(VARY))
-    here = sorted(run(base, "simulate", cases, HERE), key=lambda row: row["index"])
+    here = sorted(run(base, "simulate", cases, len(cases), HERE), key=lambda row: row["index"])
     with ThreadPoolExecutor(2) as pool:
         threads = sorted(
-            run(base, "simulate", cases, workers_of(pool, None)), key=lambda row: row["index"]
+            run(base, "simulate", cases, len(cases), workers_of(pool, None)),
+            key=lambda row: row["index"],
         )
-    local = sorted(run(base, "simulate", cases, Local(2)), key=lambda row: row["index"])
+    local = sorted(run(base, "simulate", cases, len(cases), Local(2)), key=lambda row: row["index"])
     assert here == threads == local
 
 
@@ -147,7 +148,7 @@ class Swapped:
     """Loky's pool, with another function in the place of the real one."""
 
     def __init__(self, instead):
-        self.count, self.instead = 2, instead
+        self.count, self.chunk_s, self.instead = 2, 0.25, instead
 
     def executor(self):
         pool, instead = Local(2).executor(), self.instead
@@ -162,7 +163,7 @@ class Swapped:
 @pytest.mark.filterwarnings("ignore:A worker stopped")
 def test_a_case_that_kills_its_worker_is_a_row_and_no_other_is_lost(base, monkeypatch, tmp_path):
     cases = list(Grid.of(VARY))
-    rows = {row["index"]: row for row in run(base, "simulate", cases, Swapped(lethal))}
+    rows = {row["index"]: row for row in run(base, "simulate", cases, len(cases), Swapped(lethal))}
     assert sorted(rows) == list(range(6))
     assert "worker died" in rows[2]["error"]
     assert all(rows[i]["error"] is None for i in rows if i != 2)
@@ -174,7 +175,7 @@ def test_a_worker_that_dies_once_costs_nothing(base, monkeypatch, tmp_path):
 
     monkeypatch.setenv("LETHAL_MARK", str(tmp_path / "mark"))
     get_reusable_executor(max_workers=2, kill_workers=True, reuse=False)
-    rows = list(run(base, "simulate", list(Grid.of(VARY)), Swapped(once_lethal)))
+    rows = list(run(base, "simulate", Grid.of(VARY), 6, Swapped(once_lethal)))
     assert sorted(row["index"] for row in rows) == list(range(6))
     assert (tmp_path / "mark").exists()
     assert all(row["error"] is None for row in rows)
@@ -190,6 +191,31 @@ def test_a_scheduler_that_is_not_there_is_said_so(monkeypatch):
     monkeypatch.setattr("planner.study.workers.CONNECT_S", 1)
     with pytest.raises(InputError, match="no scheduler answers"), dask_workers("tcp://127.0.0.1:9"):
         pass
+
+
+def chunks(workers, cases, each_s, monkeypatch):
+    """Sizes of the chunks that are given, if a case takes so long."""
+    given = []
+
+    def work(base, ask, chunk):
+        given.append(len(chunk))
+        return [{"index": case} for case in chunk], each_s * len(chunk)
+
+    monkeypatch.setattr(run_module, "work", work)
+    assert len(list(run(None, "simulate", range(cases), cases, workers))) == cases
+    return given
+
+
+def test_chunks_take_the_time_wished_and_leave_the_last_ones_to_every_worker(monkeypatch):
+    given = chunks(Given(Here(), 2, 2.0), 1000, 0.02, monkeypatch)
+    assert given[:4] == [1, 1, 1, 1]  # nothing is known yet
+    assert max(given) == 100
+    assert given[4:] == sorted(given[4:], reverse=True)
+    assert given[-4:] == [1, 1, 1, 1]
+
+
+def test_cases_longer_than_a_chunk_go_one_by_one(monkeypatch):
+    assert set(chunks(Given(Here(), 2, 2.0), 20, 5.0, monkeypatch)) == {1}
 
 
 @pytest.mark.filterwarnings("ignore")
