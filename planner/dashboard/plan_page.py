@@ -9,7 +9,7 @@ import streamlit as st
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
 from planner.dashboard.frame import term
-from planner.dashboard.process import Work
+from planner.dashboard.process import Job, Work
 from planner.dashboard.scenario_form import Source
 from planner.dashboard.wishes import Wishes
 from planner.report.planned import Planned
@@ -58,9 +58,9 @@ def _asked(question: Scenario) -> tuple[str, Work]:
     return key, Work(work.plan, (question,), desk=True)
 
 
-def prepare() -> None:
+def prepare() -> Job:
     """Begin the plan that the page opens with."""
-    jobs.prepare(*_asked(files.load_scenario(FIRST)))
+    return jobs.prepare(*_asked(files.load_scenario(FIRST)))
 
 
 def _can_plan(data: Mapping[str, Any]) -> bool:
