@@ -41,6 +41,7 @@ def show(view: str) -> None:
         return
     st.success(state.plain(found.headline))
     frame.tiles([(t.label, t.value, t.note, "") for t in found.tiles])
+    st.caption(state.plain(found.sure))
     left, right = st.columns(2)
     with left:
         frame.draw(found.figures["bills"], "money:bills")

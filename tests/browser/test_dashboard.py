@@ -325,6 +325,9 @@ def test_ways_to_pay_cross_where_the_api_says(screen: Screen) -> None:
     screen.until("Devices", str(found.result.devices))
     assert found.own is not None
     assert screen.metric("Owning, a device-hour") == usd(found.own.usd_per_hour)
+    for name in ("own_usd_per_device_hour", "own_usd_per_million_output_tokens"):
+        low, high = found.intervals[name]
+        screen.page.get_by_text(f"90 %: {usd(low)} to {usd(high)}").first.wait_for()
     screen.quiet()
 
 
