@@ -19,6 +19,7 @@ from planner.report.pages import binds_line
 from planner.report.step_page import StepAnswer, busy_line, step_page
 from planner.report.timeline_figures import timeline_figures
 from planner.report.words import HOW, plural, seconds, share
+from planner.specs.deployment import Disaggregated
 from planner.specs.scenario import Scenario
 from planner.units import human
 
@@ -157,6 +158,18 @@ def _numbers(found: SteadyResult) -> None:
         f"{state.plain(system.title)}; {share(used)} of the usable memory is taken before the "
         "first token."
     )
+    _apart(found.scenario)
+
+
+def _apart(scenario: Scenario) -> None:
+    """Say which of two pools is shown."""
+    pools = scenario.deployment
+    if isinstance(pools, Disaggregated):
+        prompts = plural(pools.prefill.replicas, "replica")
+        st.caption(
+            f"Pools apart: shown and changed is the decode pool. Prompts are computed by {prompts} "
+            f"of {pools.prefill.parallelism.label()}: see the page Simulate."
+        )
 
 
 def _figures(found: SteadyResult) -> "tuple[Figure, Figure]":

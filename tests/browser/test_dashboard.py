@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 SGLANG = "published/sglang-h100-decode"
 PAGES = ("", "deployment", "simulate", "experts", "compare", "trust")
 DRAWN_AT_ONCE = ("deployment", "experts", "compare", "trust")
+APART = "deepseek-production-day"
 QUICK = "r1-distill-7b-rtx5090"
 WAIT_MS = 90_000
 
@@ -328,6 +329,44 @@ def test_ways_to_pay_cross_where_the_api_says(screen: Screen) -> None:
     for name in ("own_usd_per_device_hour", "own_usd_per_million_output_tokens"):
         low, high = found.intervals[name]
         screen.page.get_by_text(f"90 %: {usd(low)} to {usd(high)}").first.wait_for()
+    screen.quiet()
+
+
+def test_pools_apart_are_changed_on_deployment_and_give_the_apis_number(screen: Screen) -> None:
+    screen.open(f"deployment?scenario={APART}")
+
+    def expected(changes: dict[str, Any]) -> str:
+        found = planner.steady(planner.load_scenario(APART, changes))
+        return f"{found.tokens_per_s_per_device:,.0f}"
+
+    screen.until("Tokens/s a device", expected({}))
+    screen.page.get_by_text("Pools apart").wait_for(timeout=WAIT_MS)
+    screen.page.get_by_role("slider").first.press("ArrowRight")
+    screen.until("Tokens/s a device", expected({"steady.sequences_per_device": 96}))
+    screen.open(f"deployment?scenario={APART}&ep=72&kv=fp8")
+    caches = ("deployment.decode.kv", "deployment.prefill.kv")
+    fewer = {"attention_tp": 1, "attention_dp": 72, "moe_ep": 72}
+    changes: dict[str, Any] = {f"deployment.decode.parallelism.{k}": v for k, v in fewer.items()}
+    screen.until("Tokens/s a device", expected({**changes, **dict.fromkeys(caches, "fp8")}))
+    screen.quiet()
+
+
+def test_pools_apart_are_simulated_and_changed_by_their_own_sliders(screen: Screen) -> None:
+    screen.open(f"simulate?scenario={APART}&requests=1000")
+    slider = screen.page.get_by_role("slider", name="Prefill replicas")
+    slider.press("ArrowRight", timeout=WAIT_MS)
+    screen.page.wait_for_url(re.compile("prefill_replicas=30"))
+    screen.page.get_by_role("button", name="Simulate", exact=True).click(timeout=WAIT_MS)
+    changes = {
+        "run.requests": 1000, "run.duration_s": None, "run.warmup_s": 0.0,
+        "run.warmup_requests": 100, "deployment.prefill.replicas": 30,
+    }  # fmt: skip
+    found = planner.simulate(planner.load_scenario(APART, changes))
+    assert found.intervals is not None
+    screen.until("TTFT p95", seconds(found.metrics.ttft_s.p95))
+    screen.until("TPOT p95", seconds(found.metrics.tpot_s.p95))
+    low, high = found.intervals.latency["ttft_s"]["p95"]
+    screen.page.get_by_text(f"90 %: {seconds(low)} to {seconds(high)}").first.wait_for()
     screen.quiet()
 
 

@@ -10,6 +10,7 @@ from planner.dashboard import copying, knobs, scenario_form, uploads
 from planner.errors import InputError
 
 SGLANG = "published/sglang-h100-decode"
+APART = "deepseek-production-day"
 
 
 def test_sliders_left_alone_change_nothing():
@@ -26,7 +27,7 @@ def test_a_degree_deals_out_all_slots_and_keeps_the_devices_consistent():
     assert changed.deployment.parallelism.moe_ep == 96
 
 
-@pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "r1-distill-7b-rtx5090"])
+@pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "r1-distill-7b-rtx5090", APART])
 def test_every_knob_reaches_its_field(name):
     scenario = planner.load_scenario(name)
     offered, own = knobs.choices(scenario), knobs.defaults(scenario)
@@ -36,8 +37,18 @@ def test_every_knob_reaches_its_field(name):
     changed = planner.load_scenario(name, knobs.overrides(scenario, wanted))
     assert changed.steady.sequences_per_device == 24
     assert changed.steady.context_tokens == 1024
-    assert changed.deployment.kv == "fp8"
-    assert bool(changed.deployment.speculative) == bool(offered.drafts[1:])
+    assert changed.decoding.kv == "fp8"
+    assert bool(changed.decoding.speculative) == bool(offered.drafts[1:])
+
+
+def test_sliders_of_pools_apart_change_the_decode_pool_and_both_caches():
+    scenario = planner.load_scenario(APART)
+    wanted = dataclasses.replace(knobs.defaults(scenario), ep=72, kv="fp8")
+    changed = planner.load_scenario(APART, knobs.overrides(scenario, wanted))
+    assert changed.deployment.decode.parallelism.moe_ep == 72
+    assert changed.deployment.decode.parallelism.devices == 72
+    prefill = scenario.deployment.prefill.model_copy(update={"kv": "fp8"})
+    assert changed.deployment.prefill == prefill
 
 
 def _changes():
