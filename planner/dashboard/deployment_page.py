@@ -8,8 +8,8 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, knobs, scenario_form, state
-from planner.dashboard.frame import term
 from planner.dashboard.knobs import Choices, Knobs
+from planner.dashboard.terms import term
 from planner.evaluation import SteadyResult, TimelineResult
 from planner.evaluation.intervals import HOLDS_OF_STEP, LEAVES_OUT
 from planner.report import bars, tables

@@ -8,8 +8,8 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, scenario_form, state, uploads
-from planner.dashboard.frame import term
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import term
 from planner.errors import PlannerError
 from planner.evaluation import ExpertReport
 from planner.files.histograms import routing_names

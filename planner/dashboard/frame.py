@@ -3,13 +3,13 @@
 import html
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, wraps
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from planner import files
+from planner.dashboard import terms
 from planner.dashboard.state import plain
 from planner.errors import PlannerError
 from planner.evaluation import Assumption
@@ -28,6 +28,13 @@ TITLED = "title of the page"
 BEGUN, DRAWN = "frame:begun", "frame:drawn"
 """Answers whose top, and whose rest, was drawn last."""
 _PREPARING = threading.Lock()
+NAMED = "legend of the page"
+"""Where it keeps names and colours that are drawn as text below it."""
+PICTURES = "frame:pictures"
+MOST_NAMED = 4
+"""Entries of a legend that fit below a figure on a phone."""
+BELOW, BESIDE = 44, 66
+"""Pixels below a figure without a legend, and beside bars with numbers."""
 HEADING = 66
 """Pixels that figures leave for their title."""
 TWO_A_ROW = """<style>
@@ -46,6 +53,7 @@ TWO_A_ROW = """<style>
 """Streamlit puts every column into a row of its own there."""
 SHOWN_ROWS = 20
 """Tables of more rows scroll."""
+FEW_COLUMNS = 3
 BLANK = "\N{NO-BREAK SPACE}"
 
 
@@ -56,6 +64,7 @@ def guarded(page: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             page()
+            words()
         except PlannerError as error:
             refuse(error)
         except Exception:
@@ -82,7 +91,18 @@ def draw(figure: "Figure", key: str) -> None:
     st.markdown(f"**{title}**")
     if subtitle:
         st.caption(subtitle)
-    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
+    camera = {"format": st.session_state.get(PICTURES, "PNG").lower(), "scale": 2, "filename": key}
+    st.plotly_chart(figure, key=key, config={**PLOT, "toImageButtonOptions": camera}, theme=None)
+    named = figure.layout.meta[NAMED]
+    if named:
+        st.html(_legend(named))
+
+
+def pictures() -> None:
+    """Ask what the camera in a figure's corner saves."""
+    st.segmented_control(
+        "The camera in a figure's corner saves", ("PNG", "SVG"), default="PNG", key=PICTURES
+    )
 
 
 def later(answer: str, rest: Callable[[], None]) -> None:
@@ -113,7 +133,41 @@ def _take_title(figure: "Figure") -> None:
     words = (_heading(title.text), _heading(title.subtitle.text or ""))
     top = 12 if margin.t <= HEADING else margin.t - HEADING
     height = figure.layout.height - (margin.t - top)
-    figure.update_layout(title=None, margin={"t": top}, height=height, meta={TITLED: words})
+    named, below = _colours(figure), margin.b
+    if named:
+        below = BELOW
+        height -= margin.b - below
+    beside = BESIDE if any(t.type == "bar" and t.orientation == "h" and t.text is not None
+                           for t in figure.data) else margin.r  # fmt: skip
+    figure.update_layout(
+        title=None, margin={"t": top, "b": below, "r": beside}, height=height,
+        meta={TITLED: words, NAMED: named},
+    )  # fmt: skip
+    if named:
+        figure.update_layout(showlegend=False)
+
+
+def _colours(figure: "Figure") -> dict[str, str]:
+    """Names and colours of a legend that would not fit below a figure on a phone.
+
+    Only of bars: the marks and dashes of lines and points are the figure's own to draw.
+    """
+    shown = [trace for trace in figure.data if trace.showlegend is not False and trace.name]
+    if len(shown) <= MOST_NAMED or any(trace.type != "bar" for trace in shown):
+        return {}
+    return {trace.name: str(trace.marker.color) for trace in shown}
+
+
+def _legend(named: Mapping[str, str]) -> str:
+    """Names beside their colours, in as many rows as the window needs."""
+    chips = "".join(
+        f'<span style="white-space:nowrap"><span style="display:inline-block;width:.8em;'
+        f'height:.8em;margin-right:.4em;background:{html.escape(colour)}"></span>'
+        f"{html.escape(html.unescape(name))}</span>"
+        for name, colour in named.items()
+    )
+    style = "display:flex;flex-wrap:wrap;gap:.2em 1.1em;font-size:.85rem;opacity:.75"
+    return f'<div style="{style}">{chips}</div>'
 
 
 def _heading(text: str) -> str:
@@ -130,7 +184,8 @@ def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
             row = items[at : at + 4]
             for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):
                 with column:
-                    st.metric(label, value, help=help_text or None)
+                    told = help_text or terms.explained(f"{label}; {note}")
+                    st.metric(label, value, help=told or None)
                     st.caption(plain(note) or BLANK)
 
 
@@ -143,10 +198,20 @@ def table(found: Table, key: str) -> None:
     titles = [c.title or BLANK * i for i, c in enumerate(found.columns, 1)]
     st.markdown(f"**{plain(found.title)}**")
     rows = [dict(zip(titles, row, strict=True)) for row in found.rows]
-    height: Literal["content", "auto"] = "content" if len(rows) <= SHOWN_ROWS else "auto"
-    st.dataframe(rows, hide_index=True, key=key, height=height)
+    if len(titles) <= FEW_COLUMNS and len(rows) <= SHOWN_ROWS:  # words wrap: readable on a phone
+        written = [{plain(k): plain(str(v)) for k, v in row.items()} for row in rows]
+        st.table(written, hide_index=True, hide_header=not any(c.title for c in found.columns))
+    else:
+        _scrolling(rows, titles, key)
     if found.note:
         st.caption(plain(found.note))
+
+
+def _scrolling(rows: list[dict[str, Any]], titles: Sequence[str], key: str) -> None:
+    height: Literal["content", "auto"] = "content" if len(rows) <= SHOWN_ROWS else "auto"
+    helps = {title: st.column_config.Column(help=terms.explained(title)) for title in titles
+             if terms.explained(title)}  # fmt: skip
+    st.dataframe(rows, hide_index=True, key=key, height=height, column_config=helps)
 
 
 def highlighted(rows: Sequence[dict[str, Any]], marked: Sequence[bool]) -> Any:
@@ -187,17 +252,10 @@ def assumptions(taken: tuple[Assumption, ...], key: str) -> None:
             st.markdown(f"- **{plain(name)}**: {plain(note)}")
 
 
-@lru_cache(maxsize=1)
-def glossary() -> dict[str, str]:
-    """Terms and their meaning, as the documentation has them; empty where it is not installed."""
-    path = files.app_path().parent / "docs" / "glossary.md"
-    if not path.is_file():
-        return {}
-    lines = path.read_text("utf-8").splitlines()
-    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
-    return {cells[0].strip(): cells[1].strip() for cells in rows if len(cells) > 1}
-
-
-def term(name: str) -> str:
-    """Help on a term of the glossary."""
-    return glossary().get(name, "")
+def words() -> None:
+    """Every term of the glossary, at the foot of a page."""
+    known = terms.glossary()
+    if known:
+        with st.expander("What the words mean", icon=":material/menu_book:"):
+            for name, meaning in known.items():
+                st.markdown(f"- **{plain(name)}**: {meaning}")

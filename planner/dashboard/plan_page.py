@@ -8,9 +8,9 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
-from planner.dashboard.frame import term
 from planner.dashboard.process import Job, Work
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import term
 from planner.dashboard.wishes import Wishes
 from planner.report.planned import Planned
 from planner.specs.scenario import Scenario

@@ -40,11 +40,11 @@ def _make_ready() -> None:
 
         warm_up()
         libraries()
-        from planner.dashboard import deployment_page, frame, plan_page, scenario_form
+        from planner.dashboard import deployment_page, plan_page, scenario_form, terms
 
         begun = plan_page.prepare()
         scenario_form.shipped()
-        frame.glossary()
+        terms.glossary()
         deployment_page.prepare()
         # Streamlit collects garbage after every run of a page: not in what will stay anyway
         gc.collect()

@@ -11,10 +11,10 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, run_knobs, scenario_form, state, uploads, work
-from planner.dashboard.frame import term
 from planner.dashboard.process import Work
 from planner.dashboard.run_knobs import RunKnobs
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import term
 from planner.errors import PlannerError
 from planner.report.simulated import Simulated
 from planner.report.trace_preview import arrivals_figure, lengths_figure
