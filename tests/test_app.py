@@ -40,6 +40,7 @@ def press(app, label):
 
 
 def numbers(app):
+    assert [metric.label for metric in app.metric if not metric.help] == []
     return {metric.label: metric.value for metric in app.metric}
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, knobs, money_view, scenario_form, state
+from planner.dashboard.terms import explained
 from planner.errors import PlannerError
 from planner.report import compare_figures
 from planner.report.compare_figures import METRICS, Rates
@@ -50,10 +51,12 @@ def _scenarios() -> None:
     sequences = left.select_slider(
         "Sequences a device, of all", knobs.SEQUENCES,
         value=state.chosen("sequences", knobs.SEQUENCES, 32), key=state.key("compare:sequences"),
+        help=explained("Sequences"),
     )  # fmt: skip
     context = right.select_slider(
         "Context of all, tokens", knobs.CONTEXTS, format_func=lambda n: f"{n:,}",
         value=state.chosen("context", knobs.CONTEXTS, 4096), key=state.key("compare:context"),
+        help=explained("Context"),
     )  # fmt: skip
     state.publish(
         {"view": VIEWS[0], "scenarios": ",".join(chosen), "sequences": sequences,

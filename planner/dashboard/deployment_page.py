@@ -9,7 +9,7 @@ import streamlit as st
 from planner import api, files
 from planner.dashboard import frame, knobs, scenario_form, state
 from planner.dashboard.knobs import Choices, Knobs
-from planner.dashboard.terms import term
+from planner.dashboard.terms import explained, term
 from planner.evaluation import SteadyResult, TimelineResult
 from planner.evaluation.intervals import HOLDS_OF_STEP, LEAVES_OUT
 from planner.report import bars, tables
@@ -114,7 +114,12 @@ def _slide(
     if len(options) < 2:
         return getattr(own, knob)
     return st.select_slider(
-        label, options, value, key=key, help=help_text or None, format_func=lambda n: f"{n:,.10g}"
+        label,
+        options,
+        value,
+        key=key,
+        help=help_text or explained(label) or None,
+        format_func=lambda n: f"{n:,.10g}",
     )
 
 
@@ -122,7 +127,8 @@ def _select(scenario: str, knob: str, label: str, offered: Choices, own: Knobs) 
     key, options, value = _start(scenario, knob, offered, own)
     if len(options) < 2:
         return getattr(own, knob)
-    return st.selectbox(label, options, options.index(value), key=key)
+    told = explained(label) or None
+    return st.selectbox(label, options, options.index(value), key=key, help=told)
 
 
 def _numbers(found: SteadyResult) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from planner import api, files
 from planner.dashboard import frame, scenario_form, state, uploads
 from planner.dashboard.scenario_form import Source
-from planner.dashboard.terms import term
+from planner.dashboard.terms import explained, term
 from planner.errors import PlannerError
 from planner.evaluation import ExpertReport
 from planner.files.histograms import routing_names
@@ -68,6 +68,7 @@ def _controls(source: Source) -> tuple[dict[str, Any], dict[str, Any], Any]:
         routing = left.selectbox(
             "Popularity of experts", options,
             options.index(start), key=state.key(f"experts:{source.name}:routing"),
+            help=explained("Expert popularity"),
         )  # fmt: skip
         ep = middle.select_slider(
             "Ranks that share the experts (EP)", degrees, state.chosen("ep", degrees, degree),

@@ -29,6 +29,7 @@ def show(view: str) -> None:
     used = right.select_slider(
         "Share of the hours with this traffic", UTILISATIONS,
         state.chosen("used", UTILISATIONS, 100), key=state.key("money:used"),
+        help="Rent by the hour and API bills follow it; owned and reserved machines do not.",
         format_func=lambda n: f"{n} %",
     )  # fmt: skip
     shared = source.name if source.content is None else None

@@ -1,5 +1,6 @@
 """The dashboard in a real Chromium: numbers, links, files, silence, and its own speed."""
 
+import http.client
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -368,6 +370,50 @@ def test_pools_apart_are_simulated_and_changed_by_their_own_sliders(screen: Scre
     low, high = found.intervals.latency["ttft_s"]["p95"]
     screen.page.get_by_text(f"90 %: {seconds(low)} to {seconds(high)}").first.wait_for()
     screen.quiet()
+
+
+def test_a_figure_is_saved_as_svg_once_that_is_asked_for(screen: Screen, tmp_path: Path) -> None:
+    screen.open("deployment")
+    screen.page.get_by_role("button", name="SVG", exact=True).click(timeout=WAIT_MS)
+    figure = screen.page.locator(".js-plotly-plot").first
+    figure.hover()
+    with screen.page.expect_download() as waiting:
+        figure.locator("[data-title^=Download]").click()
+    assert waiting.value.suggested_filename.endswith(".svg")
+    saved = tmp_path / "figure.svg"
+    waiting.value.save_as(saved)
+    assert saved.read_text().startswith("<svg")
+    screen.quiet()
+
+
+def test_uploads_from_elsewhere_and_paths_out_of_the_server_are_refused(address: str) -> None:
+    upload = urllib.request.Request(
+        f"{address}/_stcore/upload_file/someone/something", b"x", method="PUT"
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(upload, timeout=5)
+    assert refused.value.code == 403
+    server = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+    for path in ("/media/../../../../etc/passwd", "/component/x/../../../../etc/passwd"):
+        server.request("GET", path)
+        answer = server.getresponse()
+        assert b"root:" not in answer.read()
+
+
+def test_a_phone_shows_every_name_and_number_of_a_figure(browser: Any, address: str) -> None:
+    shown = Screen(browser, address, viewport={"width": 390, "height": 844})
+    shown.open("deployment")
+    shown.page.locator(".js-plotly-plot .main-svg").nth(8).wait_for(timeout=WAIT_MS)
+    cut = shown.page.evaluate(
+        """() => [...document.querySelectorAll('.js-plotly-plot text')].filter(t => {
+            const own = t.getBoundingClientRect();
+            const all = t.closest('svg').getBoundingClientRect();
+            return own.width && (own.right > all.right + 1 || own.left < all.left - 1);
+        }).map(t => t.textContent)"""
+    )
+    assert cut == []
+    shown.page.get_by_text("activations, buffers").first.wait_for()
+    shown.page.close()
 
 
 def test_the_link_of_a_page_that_cannot_be_is_explained(screen: Screen) -> None:

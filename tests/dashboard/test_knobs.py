@@ -1,10 +1,14 @@
 """Sliders as changes of a scenario, and what is taken along."""
 
 import dataclasses
+import json
+import shlex
 
 import pytest
+from click.testing import CliRunner
 
 import planner
+from planner.cli import main
 from planner.cli.common import overrides as parsed
 from planner.dashboard import copying, knobs, scenario_form, uploads
 from planner.errors import InputError
@@ -68,12 +72,18 @@ def test_copied_python_gives_the_same_number():
 
 
 def test_copied_command_says_the_same_changes():
-    import shlex
-
     changes = _changes()
     words = shlex.split(copying.command("step", SGLANG, changes))
     assert words[:3] == ["moe-planner", "step", SGLANG]
     assert parsed(tuple(words[4::2])) == changes
+
+
+def test_copied_command_runs_and_gives_the_same_number():
+    changes = _changes()
+    _, *words = shlex.split(copying.command("step", SGLANG, changes))
+    out = CliRunner().invoke(main, [*words, "--json"])
+    expected = planner.steady(planner.load_scenario(SGLANG, changes)).step.time_s
+    assert json.loads(out.output)["step_s"] == expected
 
 
 @pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "deepseek-profile-decode"])

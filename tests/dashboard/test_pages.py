@@ -21,6 +21,7 @@ def page(name, **link):
 
 
 def numbers(app):
+    assert [metric.label for metric in app.metric if not metric.help] == []
     return {metric.label: metric.value for metric in app.metric}
 
 
