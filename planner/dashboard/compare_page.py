@@ -6,6 +6,7 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, knobs, money_view, scenario_form, state
+from planner.dashboard.drawing import draw
 from planner.dashboard.terms import explained
 from planner.errors import PlannerError
 from planner.report import compare_figures
@@ -79,7 +80,7 @@ def _scenarios() -> None:
         rates[title] = Rates.of(found)
     if not columns:
         return
-    frame.draw(compare_figures.speeds(rates), "speeds")
+    draw(compare_figures.speeds(rates), "speeds")
     _side_by_side(columns)
     code = (
         "import planner\n\nfor name in "
@@ -167,7 +168,7 @@ def _hardware() -> None:
         key=state.key("compare:system"),
     )  # fmt: skip
     state.publish({"view": VIEWS[2], "metric": metric, "system": name})
-    frame.draw(compare_figures.hardware(shelf, metric), "hardware")
+    draw(compare_figures.hardware(shelf, metric), "hardware")
     st.markdown(f"**{state.plain(by_name[name].system.title)}: every number with its source**")
     rows = [
         {

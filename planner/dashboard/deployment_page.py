@@ -8,6 +8,7 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, knobs, scenario_form, state
+from planner.dashboard.drawing import draw
 from planner.dashboard.knobs import Choices, Knobs
 from planner.dashboard.terms import explained, term
 from planner.evaluation import SteadyResult, TimelineResult
@@ -187,17 +188,17 @@ def _parts(found: SteadyResult) -> None:
     left, right = st.columns(2)
     hbm, parts = _figures(found)
     with left:
-        frame.draw(hbm, "hbm")
+        draw(hbm, "hbm")
         st.caption(state.plain(bars.kv_line(memory)))
     with right:
-        frame.draw(parts, "step")
+        draw(parts, "step")
         st.caption(state.plain(f"{binds_line(step)} {bars.bound_line(step)}."))
 
 
 def _timeline(timed: TimelineResult) -> None:
     figures = timeline_figures(timed)
     if "gantt" in figures:
-        frame.draw(figures["gantt"], "gantt")
+        draw(figures["gantt"], "gantt")
     st.caption(
         state.plain(
             f"Rank by rank the step takes {seconds(timed.timeline.time_s)}. {busy_line(timed)}"
@@ -205,6 +206,6 @@ def _timeline(timed: TimelineResult) -> None:
     )
     left, right = st.columns(2)
     with left:
-        frame.draw(figures["critical"], "critical")
+        draw(figures["critical"], "critical")
     with right:
-        frame.draw(figures["busy"], "busy")
+        draw(figures["busy"], "busy")

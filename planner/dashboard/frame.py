@@ -1,11 +1,9 @@
 """Around every page: one boundary for errors, and the pieces that all pages draw alike."""
 
-import html
 import logging
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -17,26 +15,9 @@ from planner.report import tables
 from planner.report.table import Table
 from planner.report.words import plural
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
 log = logging.getLogger(__name__)
-PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-"""Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
-TITLED = "title of the page"
-"""Where a figure keeps the title that was taken out of it."""
 BEGUN, DRAWN = "frame:begun", "frame:drawn"
 """Answers whose top, and whose rest, was drawn last."""
-_PREPARING = threading.Lock()
-NAMED = "legend of the page"
-"""Where it keeps names and colours that are drawn as text below it."""
-PICTURES = "frame:pictures"
-MOST_NAMED = 4
-"""Entries of a legend that fit below a figure on a phone."""
-BELOW, BESIDE = 44, 66
-"""Pixels below a figure without a legend, and beside bars with numbers."""
-HEADING = 66
-"""Pixels that figures leave for their title."""
 TWO_A_ROW = """<style>
 @media (max-width: 640px) {
   [class*="st-key-tiles"] [data-testid="stColumn"] {
@@ -82,29 +63,6 @@ def refuse(error: PlannerError) -> None:
     st.error(plain(str(error)), icon=":material/block:")
 
 
-def draw(figure: "Figure", key: str) -> None:
-    """A figure over the width there is; its title is text of the page, which wraps on a phone."""
-    with _PREPARING:  # an answer's figures are shared by all who look at it
-        if not (figure.layout.meta and TITLED in figure.layout.meta):
-            _take_title(figure)
-    title, subtitle = figure.layout.meta[TITLED]
-    st.markdown(f"**{title}**")
-    if subtitle:
-        st.caption(subtitle)
-    camera = {"format": st.session_state.get(PICTURES, "PNG").lower(), "scale": 2, "filename": key}
-    st.plotly_chart(figure, key=key, config={**PLOT, "toImageButtonOptions": camera}, theme=None)
-    named = figure.layout.meta[NAMED]
-    if named:
-        st.html(_legend(named))
-
-
-def pictures() -> None:
-    """Ask what the camera in a figure's corner saves."""
-    st.segmented_control(
-        "The camera in a figure's corner saves", ("PNG", "SVG"), default="PNG", key=PICTURES
-    )
-
-
 def later(answer: str, rest: Callable[[], None]) -> None:
     """Draw what is further down once the browser has drawn the top of an answer.
 
@@ -125,53 +83,6 @@ def _put_off(answer: str) -> None:
         st.rerun()
     st.session_state[BEGUN] = answer
     st.caption("More is being drawn.")
-
-
-def _take_title(figure: "Figure") -> None:
-    """Move the title out of the picture, once."""
-    title, margin = figure.layout.title, figure.layout.margin
-    words = (_heading(title.text), _heading(title.subtitle.text or ""))
-    top = 12 if margin.t <= HEADING else margin.t - HEADING
-    height = figure.layout.height - (margin.t - top)
-    named, below = _colours(figure), margin.b
-    if named:
-        below = BELOW
-        height -= margin.b - below
-    beside = BESIDE if any(t.type == "bar" and t.orientation == "h" and t.text is not None
-                           for t in figure.data) else margin.r  # fmt: skip
-    figure.update_layout(
-        title=None, margin={"t": top, "b": below, "r": beside}, height=height,
-        meta={TITLED: words, NAMED: named},
-    )  # fmt: skip
-    if named:
-        figure.update_layout(showlegend=False)
-
-
-def _colours(figure: "Figure") -> dict[str, str]:
-    """Names and colours of a legend that would not fit below a figure on a phone.
-
-    Only of bars: the marks and dashes of lines and points are the figure's own to draw.
-    """
-    shown = [trace for trace in figure.data if trace.showlegend is not False and trace.name]
-    if len(shown) <= MOST_NAMED or any(trace.type != "bar" for trace in shown):
-        return {}
-    return {trace.name: str(trace.marker.color) for trace in shown}
-
-
-def _legend(named: Mapping[str, str]) -> str:
-    """Names beside their colours, in as many rows as the window needs."""
-    chips = "".join(
-        f'<span style="white-space:nowrap"><span style="display:inline-block;width:.8em;'
-        f'height:.8em;margin-right:.4em;background:{html.escape(colour)}"></span>'
-        f"{html.escape(html.unescape(name))}</span>"
-        for name, colour in named.items()
-    )
-    style = "display:flex;flex-wrap:wrap;gap:.2em 1.1em;font-size:.85rem;opacity:.75"
-    return f'<div style="{style}">{chips}</div>'
-
-
-def _heading(text: str) -> str:
-    return plain(html.unescape(text))
 
 
 def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:

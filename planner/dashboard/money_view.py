@@ -8,6 +8,7 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, work
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Work
 from planner.report.accounted import Accounted
 from planner.study.digest import digest, package_digest, plain
@@ -45,9 +46,9 @@ def show(view: str) -> None:
     st.caption(state.plain(found.sure))
     left, right = st.columns(2)
     with left:
-        frame.draw(found.figures["bills"], "money:bills")
+        draw(found.figures["bills"], "money:bills")
     with right:
-        frame.draw(found.figures.get("spent", found.figures["money"]), "money:spent")
+        draw(found.figures.get("spent", found.figures["money"]), "money:spent")
     for words in found.missing:
         st.caption(f"Not answered: {state.plain(words)}")
     for i, table in enumerate(found.tables):

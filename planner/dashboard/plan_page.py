@@ -8,6 +8,7 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Job, Work
 from planner.dashboard.scenario_form import Source
 from planner.dashboard.terms import explained, term
@@ -238,7 +239,7 @@ def _pair(found: Planned, stage: str, names: Sequence[str]) -> None:
     drawn = [name for name in names if name in found.figures]
     for column, name in zip(st.columns(len(drawn) or 1), drawn, strict=False):
         with column:
-            frame.draw(found.figures[name], f"{stage}:{name}")
+            draw(found.figures[name], f"{stage}:{name}")
 
 
 def _refused(found: Planned) -> None:

@@ -127,8 +127,8 @@ def _tiles(found: Account) -> list[Tile]:
     tiles.append(Tile("Devices", number(devices), plural(found.result.nodes, "node"), ""))
     if found.site_w is not None and found.carbon_kg_per_day is not None:
         tiles.append(
-            Tile("At the meter", f"{found.site_w / 1e3:,.1f} kW",
-                 f"{sure(found, 'site_w', lambda w: f'{w / 1e3:,.1f} kW')}; "
+            Tile("At the meter", f"{found.site_w / 1e3:,.3g} kW",
+                 f"{sure(found, 'site_w', lambda w: f'{w / 1e3:,.3g} kW')}; "
                  f"{found.carbon_kg_per_day:,.0f} kg CO2e a day", "")
         )  # fmt: skip
     return tiles

@@ -251,6 +251,8 @@ def _months(value: float) -> str:
 def _within(found: Account, name: str, write: Callable[[float], str]) -> str:
     """``49.5 to 72.1``; nothing where no number in it is doubtful."""
     low, high = found.intervals.get(name, (0.0, 0.0))
+    if math.isinf(low):
+        return write(low)
     return f"{write(low)} to {write(high)}" if low < high else NOTHING
 
 

@@ -57,7 +57,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.25)
     yield url
     os.killpg(server.pid, signal.SIGTERM)
-    server.wait(timeout=10)
+    server.wait(timeout=30)
     log.close()
 
 
@@ -374,11 +374,13 @@ def test_pools_apart_are_simulated_and_changed_by_their_own_sliders(screen: Scre
 
 def test_a_figure_is_saved_as_svg_once_that_is_asked_for(screen: Screen, tmp_path: Path) -> None:
     screen.open("deployment")
-    screen.page.get_by_role("button", name="SVG", exact=True).click(timeout=WAIT_MS)
+    screen.page.get_by_text("SVG", exact=True).click(timeout=WAIT_MS)
     figure = screen.page.locator(".js-plotly-plot").first
+    camera = figure.locator("[data-title='Download plot']")  # of PNG it says so
+    camera.wait_for(state="attached", timeout=WAIT_MS)
     figure.hover()
     with screen.page.expect_download() as waiting:
-        figure.locator("[data-title^=Download]").click()
+        camera.click()
     assert waiting.value.suggested_filename.endswith(".svg")
     saved = tmp_path / "figure.svg"
     waiting.value.save_as(saved)
