@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import planner
+from planner.dashboard.state import plain
+from planner.report.words import usd
 
 testing = pytest.importorskip("streamlit.testing.v1")
 
@@ -38,6 +40,7 @@ def press(app, label):
 
 
 def numbers(app):
+    assert [metric.label for metric in app.metric if not metric.help] == []
     return {metric.label: metric.value for metric in app.metric}
 
 
@@ -183,4 +186,7 @@ def test_ways_to_pay_are_the_numbers_of_the_api():
     exec(app.code[1].value, known)
     found = planner.break_even(planner.load_scenario(QUICK), utilisation=0.4, region="virginia")
     assert known["found"].paybacks == found.paybacks
+    assert known["found"].intervals == found.intervals
+    low, high = map(usd, found.intervals["own_usd_per_device_hour"])
+    assert any(plain(f"90 %: {low} to {high}") in caption.value for caption in app.caption)
     assert numbers(app)["Devices"] == str(found.result.devices)

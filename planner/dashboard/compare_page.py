@@ -1,12 +1,16 @@
 """Configurations side by side, and the parts they could run on."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from planner import api, files
-from planner.dashboard import frame, knobs, money_view, scenario_form, state
-from planner.errors import PlannerError
+from planner.dashboard import copying, frame, knobs, money_view, scenario_form, state
+from planner.dashboard.drawing import ask_format, draw
+from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import explained
+from planner.errors import InputError, PlannerError
 from planner.report import compare_figures
 from planner.report.compare_figures import METRICS, Rates
 from planner.report.interval_tables import between
@@ -50,46 +54,92 @@ def _scenarios() -> None:
     sequences = left.select_slider(
         "Sequences a device, of all", knobs.SEQUENCES,
         value=state.chosen("sequences", knobs.SEQUENCES, 32), key=state.key("compare:sequences"),
+        help=explained("Sequences"),
     )  # fmt: skip
     context = right.select_slider(
         "Context of all, tokens", knobs.CONTEXTS, format_func=lambda n: f"{n:,}",
         value=state.chosen("context", knobs.CONTEXTS, 4096), key=state.key("compare:context"),
+        help=explained("Context"),
+    )  # fmt: skip
+    only = st.toggle(
+        "Only what differs", state.chosen("only", ("yes",), "") == "yes",
+        key=state.key("compare:only"),
     )  # fmt: skip
     state.publish(
         {"view": VIEWS[0], "scenarios": ",".join(chosen), "sequences": sequences,
-         "context": context}
+         "context": context, "only": "yes" if only else None}
     )  # fmt: skip
-    if len(chosen) < 2:
+    steady = {"sequences_per_device": sequences, "context_tokens": context}
+    sources = [Source(name) for name in chosen] + _uploads(MOST - len(chosen))
+    if len(sources) < 2:
         st.info("Choose two to six scenarios.")
         return
     columns: dict[str, dict[str, str]] = {}
     rates: dict[str, Rates] = {}
-    steady = {"sequences_per_device": sequences, "context_tokens": context}
-    for name in chosen:
-        title = str(known[name].get("title") or name)
+    for source in sources:
         try:
-            found = api.steady(files.load_scenario(name, {"steady": steady}))
+            found = api.steady(source.load({"steady": steady}))
         except PlannerError as error:
-            st.warning(state.plain(f"{title}: {error}"))
+            st.warning(state.plain(f"{source.name}: {error}"))
             continue
+        title = _unlike(found.scenario.title or found.scenario.name, columns)
         columns[title] = _facts(found)
         rates[title] = Rates.of(found)
     if not columns:
         return
-    frame.draw(compare_figures.speeds(rates), "speeds")
-    _side_by_side(columns)
+    draw(compare_figures.speeds(rates), "speeds")
+    _side_by_side(columns, only=only)
+    _take(chosen, steady)
+
+
+def _uploads(room: int) -> list[Source]:
+    """Scenarios of one's own beside the shipped ones; what is unsound is refused in place."""
+    given = st.file_uploader(
+        "Your own scenarios (YAML)", type=["yaml", "yml"], key="compare:uploads",
+        accept_multiple_files=True, max_upload_size=1,
+        help="Each of at most 256 kB; they stay on this machine, links do not carry them.",
+    )  # fmt: skip
+    sources = []
+    for each in given:
+        source = Source(each.name[:60], each.getvalue())
+        try:
+            if source.load().decoding is None:
+                raise InputError(source.name, "deployment", "is missing; this page needs one")
+        except PlannerError as error:
+            frame.refuse(error)
+            continue
+        sources.append(source)
+    if len(sources) > room:
+        st.warning(f"At most {MOST} side by side; {len(sources) - room} are left out.")
+    return sources[:room]
+
+
+def _unlike(title: str, taken: Mapping[str, Any]) -> str:
+    """A title that none of the others has."""
+    found, number_of = title, 2
+    while found in taken:
+        found, number_of = f"{title} ({number_of})", number_of + 1
+    return found
+
+
+def _take(names: Sequence[str], steady: Mapping[str, Any]) -> None:
+    """Command and Python of the shipped scenarios on screen."""
+    if not names:
+        return
+    commands = [copying.command("step", name, {"steady": steady}) for name in names]
     code = (
-        "import planner\n\nfor name in "
-        + repr(chosen)
-        + f":\n    scenario = planner.load_scenario(name, {{'steady': {steady!r}}})\n"
-        + "    print(name, planner.steady(scenario).tokens_per_s_per_device)\n"
+        f"import planner\n\nfor name in {list(names)!r}:\n"
+        f"    scenario = planner.load_scenario(name, {{'steady': {dict(steady)!r}}})\n"
+        "    print(name, planner.steady(scenario).tokens_per_s_per_device)\n"
     )
-    with st.expander("As Python"):
-        st.code(code, language="python")
+    st.subheader("Take it along", anchor=False)
+    shell, python = st.tabs(["Command line", "Python"])
+    shell.code("\n".join(commands), language="bash", wrap_lines=True)
+    python.code(code, language="python")
+    ask_format()
 
 
-def _side_by_side(columns: dict[str, dict[str, str]]) -> None:
-    only = st.toggle("Only what differs", key="compare:only")
+def _side_by_side(columns: dict[str, dict[str, str]], *, only: bool) -> None:
     rows = []
     for label in next(iter(columns.values())):
         values = [facts[label] for facts in columns.values()]
@@ -164,7 +214,7 @@ def _hardware() -> None:
         key=state.key("compare:system"),
     )  # fmt: skip
     state.publish({"view": VIEWS[2], "metric": metric, "system": name})
-    frame.draw(compare_figures.hardware(shelf, metric), "hardware")
+    draw(compare_figures.hardware(shelf, metric), "hardware")
     st.markdown(f"**{state.plain(by_name[name].system.title)}: every number with its source**")
     rows = [
         {

@@ -8,8 +8,9 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, knobs, scenario_form, state
-from planner.dashboard.frame import term
+from planner.dashboard.drawing import draw
 from planner.dashboard.knobs import Choices, Knobs
+from planner.dashboard.terms import explained, term
 from planner.evaluation import SteadyResult, TimelineResult
 from planner.evaluation.intervals import HOLDS_OF_STEP, LEAVES_OUT
 from planner.report import bars, tables
@@ -19,6 +20,7 @@ from planner.report.pages import binds_line
 from planner.report.step_page import StepAnswer, busy_line, step_page
 from planner.report.timeline_figures import timeline_figures
 from planner.report.words import HOW, plural, seconds, share
+from planner.specs.deployment import Disaggregated
 from planner.specs.scenario import Scenario
 from planner.units import human
 
@@ -113,7 +115,12 @@ def _slide(
     if len(options) < 2:
         return getattr(own, knob)
     return st.select_slider(
-        label, options, value, key=key, help=help_text or None, format_func=lambda n: f"{n:,.10g}"
+        label,
+        options,
+        value,
+        key=key,
+        help=help_text or explained(label) or None,
+        format_func=lambda n: f"{n:,.10g}",
     )
 
 
@@ -121,7 +128,8 @@ def _select(scenario: str, knob: str, label: str, offered: Choices, own: Knobs) 
     key, options, value = _start(scenario, knob, offered, own)
     if len(options) < 2:
         return getattr(own, knob)
-    return st.selectbox(label, options, options.index(value), key=key)
+    told = explained(label) or None
+    return st.selectbox(label, options, options.index(value), key=key, help=told)
 
 
 def _numbers(found: SteadyResult) -> None:
@@ -157,6 +165,18 @@ def _numbers(found: SteadyResult) -> None:
         f"{state.plain(system.title)}; {share(used)} of the usable memory is taken before the "
         "first token."
     )
+    _apart(found.scenario)
+
+
+def _apart(scenario: Scenario) -> None:
+    """Say which of two pools is shown."""
+    pools = scenario.deployment
+    if isinstance(pools, Disaggregated):
+        prompts = plural(pools.prefill.replicas, "replica")
+        st.caption(
+            f"Pools apart: shown and changed is the decode pool. Prompts are computed by {prompts} "
+            f"of {pools.prefill.parallelism.label()}: see the page Simulate."
+        )
 
 
 def _figures(found: SteadyResult) -> "tuple[Figure, Figure]":
@@ -168,17 +188,17 @@ def _parts(found: SteadyResult) -> None:
     left, right = st.columns(2)
     hbm, parts = _figures(found)
     with left:
-        frame.draw(hbm, "hbm")
+        draw(hbm, "hbm")
         st.caption(state.plain(bars.kv_line(memory)))
     with right:
-        frame.draw(parts, "step")
+        draw(parts, "step")
         st.caption(state.plain(f"{binds_line(step)} {bars.bound_line(step)}."))
 
 
 def _timeline(timed: TimelineResult) -> None:
     figures = timeline_figures(timed)
     if "gantt" in figures:
-        frame.draw(figures["gantt"], "gantt")
+        draw(figures["gantt"], "gantt")
     st.caption(
         state.plain(
             f"Rank by rank the step takes {seconds(timed.timeline.time_s)}. {busy_line(timed)}"
@@ -186,6 +206,6 @@ def _timeline(timed: TimelineResult) -> None:
     )
     left, right = st.columns(2)
     with left:
-        frame.draw(figures["critical"], "critical")
+        draw(figures["critical"], "critical")
     with right:
-        frame.draw(figures["busy"], "busy")
+        draw(figures["busy"], "busy")

@@ -8,8 +8,9 @@ import streamlit as st
 
 from planner import api, files
 from planner.dashboard import frame, scenario_form, state, uploads
-from planner.dashboard.frame import term
+from planner.dashboard.drawing import draw
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import explained, term
 from planner.errors import PlannerError
 from planner.evaluation import ExpertReport
 from planner.files.histograms import routing_names
@@ -68,6 +69,7 @@ def _controls(source: Source) -> tuple[dict[str, Any], dict[str, Any], Any]:
         routing = left.selectbox(
             "Popularity of experts", options,
             options.index(start), key=state.key(f"experts:{source.name}:routing"),
+            help=explained("Expert popularity"),
         )  # fmt: skip
         ep = middle.select_slider(
             "Ranks that share the experts (EP)", degrees, state.chosen("ep", degrees, degree),
@@ -108,13 +110,13 @@ def _answer(found: ExpertReport) -> None:
         ]
     )  # fmt: skip
     figures = expert_figures(found)
-    frame.draw(expert_load_map(found), "experts_map")
-    frame.draw(figures["rank_load"], "rank_load")
+    draw(expert_load_map(found), "experts_map")
+    draw(figures["rank_load"], "rank_load")
     left, right = st.columns(2)
     with left:
-        frame.draw(figures["hottest_rank"], "hottest_rank")
+        draw(figures["hottest_rank"], "hottest_rank")
     with right:
-        frame.draw(figures["expert_load"], "expert_load")
+        draw(figures["expert_load"], "expert_load")
     left, right = st.columns(2)
     with left:
         frame.table(expert_tables.summary(found), "summary")

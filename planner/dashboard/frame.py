@@ -1,15 +1,13 @@
 """Around every page: one boundary for errors, and the pieces that all pages draw alike."""
 
-import html
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any, Literal
+from functools import wraps
+from typing import Any, Literal
 
 import streamlit as st
 
-from planner import files
+from planner.dashboard import terms
 from planner.dashboard.state import plain
 from planner.errors import PlannerError
 from planner.evaluation import Assumption
@@ -17,19 +15,9 @@ from planner.report import tables
 from planner.report.table import Table
 from planner.report.words import plural
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
 log = logging.getLogger(__name__)
-PLOT = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-"""Plotly's own settings: its camera saves a PNG in the browser, nothing leaves the machine."""
-TITLED = "title of the page"
-"""Where a figure keeps the title that was taken out of it."""
 BEGUN, DRAWN = "frame:begun", "frame:drawn"
 """Answers whose top, and whose rest, was drawn last."""
-_PREPARING = threading.Lock()
-HEADING = 66
-"""Pixels that figures leave for their title."""
 TWO_A_ROW = """<style>
 @media (max-width: 640px) {
   [class*="st-key-tiles"] [data-testid="stColumn"] {
@@ -46,6 +34,7 @@ TWO_A_ROW = """<style>
 """Streamlit puts every column into a row of its own there."""
 SHOWN_ROWS = 20
 """Tables of more rows scroll."""
+FEW_COLUMNS = 3
 BLANK = "\N{NO-BREAK SPACE}"
 
 
@@ -56,6 +45,7 @@ def guarded(page: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             page()
+            words()
         except PlannerError as error:
             refuse(error)
         except Exception:
@@ -71,18 +61,6 @@ def guarded(page: Callable[[], None]) -> Callable[[], None]:
 def refuse(error: PlannerError) -> None:
     """Explain a refusal where it happened."""
     st.error(plain(str(error)), icon=":material/block:")
-
-
-def draw(figure: "Figure", key: str) -> None:
-    """A figure over the width there is; its title is text of the page, which wraps on a phone."""
-    with _PREPARING:  # an answer's figures are shared by all who look at it
-        if not (figure.layout.meta and TITLED in figure.layout.meta):
-            _take_title(figure)
-    title, subtitle = figure.layout.meta[TITLED]
-    st.markdown(f"**{title}**")
-    if subtitle:
-        st.caption(subtitle)
-    st.plotly_chart(figure, key=key, config=PLOT, theme=None)
 
 
 def later(answer: str, rest: Callable[[], None]) -> None:
@@ -107,19 +85,6 @@ def _put_off(answer: str) -> None:
     st.caption("More is being drawn.")
 
 
-def _take_title(figure: "Figure") -> None:
-    """Move the title out of the picture, once."""
-    title, margin = figure.layout.title, figure.layout.margin
-    words = (_heading(title.text), _heading(title.subtitle.text or ""))
-    top = 12 if margin.t <= HEADING else margin.t - HEADING
-    height = figure.layout.height - (margin.t - top)
-    figure.update_layout(title=None, margin={"t": top}, height=height, meta={TITLED: words})
-
-
-def _heading(text: str) -> str:
-    return plain(html.unescape(text))
-
-
 def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
     """Tiles of label, value, note, help; four a row, two on a phone."""
     if not items:
@@ -130,7 +95,8 @@ def tiles(items: Sequence[tuple[str, str, str, str]]) -> None:
             row = items[at : at + 4]
             for column, (label, value, note, help_text) in zip(st.columns(4), row, strict=False):
                 with column:
-                    st.metric(label, value, help=help_text or None)
+                    told = help_text or terms.explained(f"{label}; {note}")
+                    st.metric(label, value, help=told or None)
                     st.caption(plain(note) or BLANK)
 
 
@@ -143,10 +109,20 @@ def table(found: Table, key: str) -> None:
     titles = [c.title or BLANK * i for i, c in enumerate(found.columns, 1)]
     st.markdown(f"**{plain(found.title)}**")
     rows = [dict(zip(titles, row, strict=True)) for row in found.rows]
-    height: Literal["content", "auto"] = "content" if len(rows) <= SHOWN_ROWS else "auto"
-    st.dataframe(rows, hide_index=True, key=key, height=height)
+    if len(titles) <= FEW_COLUMNS and len(rows) <= SHOWN_ROWS:  # words wrap: readable on a phone
+        written = [{plain(k): plain(str(v)) for k, v in row.items()} for row in rows]
+        st.table(written, hide_index=True, hide_header=not any(c.title for c in found.columns))
+    else:
+        _scrolling(rows, titles, key)
     if found.note:
         st.caption(plain(found.note))
+
+
+def _scrolling(rows: list[dict[str, Any]], titles: Sequence[str], key: str) -> None:
+    height: Literal["content", "auto"] = "content" if len(rows) <= SHOWN_ROWS else "auto"
+    helps = {title: st.column_config.Column(help=terms.explained(title)) for title in titles
+             if terms.explained(title)}  # fmt: skip
+    st.dataframe(rows, hide_index=True, key=key, height=height, column_config=helps)
 
 
 def highlighted(rows: Sequence[dict[str, Any]], marked: Sequence[bool]) -> Any:
@@ -187,17 +163,10 @@ def assumptions(taken: tuple[Assumption, ...], key: str) -> None:
             st.markdown(f"- **{plain(name)}**: {plain(note)}")
 
 
-@lru_cache(maxsize=1)
-def glossary() -> dict[str, str]:
-    """Terms and their meaning, as the documentation has them; empty where it is not installed."""
-    path = files.app_path().parent / "docs" / "glossary.md"
-    if not path.is_file():
-        return {}
-    lines = path.read_text("utf-8").splitlines()
-    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
-    return {cells[0].strip(): cells[1].strip() for cells in rows if len(cells) > 1}
-
-
-def term(name: str) -> str:
-    """Help on a term of the glossary."""
-    return glossary().get(name, "")
+def words() -> None:
+    """Every term of the glossary, at the foot of a page."""
+    known = terms.glossary()
+    if known:
+        with st.expander("What the words mean", icon=":material/menu_book:"):
+            for name, meaning in known.items():
+                st.markdown(f"- **{plain(name)}**: {meaning}")

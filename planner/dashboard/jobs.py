@@ -56,12 +56,13 @@ def end_abandoned(jobs: dict[str, Job], active: Callable[[str], bool], now_s: fl
             jobs.pop(key, job).cancel()
 
 
-def prepare(key: str, work: Work) -> None:
+def prepare(key: str, work: Work) -> Job:
     """Begin what the first visitor will ask; it belongs to nobody, so nobody leaves it."""
     with _BEGINNING:
         if key not in board():
             board()[key] = Job(work.function, work.args, work.desk)
             board()[key].prepared = True
+        return board()[key]
 
 
 def begin(key: str, work: Work) -> bool:

@@ -1,4 +1,8 @@
-"""Sliders of the deployment page as changes of a scenario: pure, no widget in sight."""
+"""Sliders of the deployment page as changes of a scenario: pure, no widget in sight.
+
+Where prefill and decode are pools apart, they are those of the decode pool; the format of the KV
+cache is both pools'.
+"""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -8,7 +12,7 @@ from planner.errors import InputError, PlannerError
 from planner.files.histograms import routing_names
 from planner.files.profiles import names_in
 from planner.files.speculation import load_acceptance
-from planner.specs.deployment import KvFormat, Pool
+from planner.specs.deployment import Disaggregated, KvFormat, Pool
 from planner.specs.model import WeightFormat
 from planner.specs.scenario import Scenario
 
@@ -82,6 +86,8 @@ def choices(scenario: Scenario) -> Choices:
 def overrides(scenario: Scenario, wanted: Knobs) -> dict[str, Any]:
     """Changes that make the scenario what the sliders say; nothing where they agree."""
     own, found = defaults(scenario), dict[str, Any]()
+    apart = isinstance(scenario.deployment, Disaggregated)
+    pool = "deployment.decode" if apart else "deployment"
     if wanted.routing != OWN:
         found["routing"] = None if wanted.routing == EVEN else wanted.routing
     if scenario.steady is None:
@@ -97,16 +103,18 @@ def overrides(scenario: Scenario, wanted: Knobs) -> dict[str, Any]:
     if wanted.ep is not None and wanted.ep != own.ep:
         layout = _pool(scenario).parallelism
         width = wanted.ep * layout.moe_tp
-        found["deployment.parallelism.attention_tp"] = tp = min(layout.attention_tp, width)
-        found["deployment.parallelism.attention_dp"] = width // tp
-        found["deployment.parallelism.moe_ep"] = wanted.ep
+        found[f"{pool}.parallelism.attention_tp"] = tp = min(layout.attention_tp, width)
+        found[f"{pool}.parallelism.attention_dp"] = width // tp
+        found[f"{pool}.parallelism.moe_ep"] = wanted.ep
     if wanted.weights != own.weights:
-        found["deployment.weights"] = wanted.weights
+        found[f"{pool}.weights"] = wanted.weights
     if wanted.kv != own.kv:
-        found["deployment.kv"] = wanted.kv
+        found[f"{pool}.kv"] = wanted.kv
+        if apart:  # the cache moves as it is
+            found["deployment.prefill.kv"] = wanted.kv
     if wanted.drafts != own.drafts:
         profile, _ = _acceptance(scenario)
-        found["deployment.speculative"] = (
+        found[f"{pool}.speculative"] = (
             {"method": "mtp", "draft_tokens": wanted.drafts, "profile": profile}
             if wanted.drafts
             else None
@@ -149,8 +157,6 @@ def _acceptance(scenario: Scenario) -> tuple[str, tuple[float, ...]]:
 
 
 def _pool(scenario: Scenario) -> Pool:
-    if scenario.deployment is None:
+    if scenario.decoding is None:
         raise InputError(scenario.name, "deployment", "is missing; this page needs one")
-    if not isinstance(scenario.deployment, Pool):
-        raise InputError(scenario.name, "deployment", "has two pools; this page shows one")
-    return scenario.deployment
+    return scenario.decoding

@@ -8,6 +8,7 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, work
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Work
 from planner.report.accounted import Accounted
 from planner.study.digest import digest, package_digest, plain
@@ -29,6 +30,7 @@ def show(view: str) -> None:
     used = right.select_slider(
         "Share of the hours with this traffic", UTILISATIONS,
         state.chosen("used", UTILISATIONS, 100), key=state.key("money:used"),
+        help="Rent by the hour and API bills follow it; owned and reserved machines do not.",
         format_func=lambda n: f"{n} %",
     )  # fmt: skip
     shared = source.name if source.content is None else None
@@ -41,11 +43,12 @@ def show(view: str) -> None:
         return
     st.success(state.plain(found.headline))
     frame.tiles([(t.label, t.value, t.note, "") for t in found.tiles])
+    st.caption(state.plain(found.sure))
     left, right = st.columns(2)
     with left:
-        frame.draw(found.figures["bills"], "money:bills")
+        draw(found.figures["bills"], "money:bills")
     with right:
-        frame.draw(found.figures.get("spent", found.figures["money"]), "money:spent")
+        draw(found.figures.get("spent", found.figures["money"]), "money:spent")
     for words in found.missing:
         st.caption(f"Not answered: {state.plain(words)}")
     for i, table in enumerate(found.tables):

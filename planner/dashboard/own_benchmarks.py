@@ -6,6 +6,7 @@ from typing import get_args
 import streamlit as st
 
 from planner.dashboard import frame, jobs, scenario_form, state, work
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.files.benchmarks import Tool
@@ -63,7 +64,7 @@ def _answer(found: BenchmarksChecked) -> None:
         note = "measured values; nine of ten are expected"
         tiles.append(("Inside 90 %", f"{found.inside} of {found.judged}", note, ""))
     frame.tiles(tiles)
-    frame.draw(found.figure, "benchmarks:parity")
+    draw(found.figure, "benchmarks:parity")
     for i, table in enumerate(found.tables):
         frame.table(table, f"benchmarks:table:{i}")
     st.download_button(

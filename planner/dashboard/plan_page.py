@@ -8,9 +8,10 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, scenario_form, state, wishes, work
-from planner.dashboard.frame import term
-from planner.dashboard.process import Work
+from planner.dashboard.drawing import draw
+from planner.dashboard.process import Job, Work
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import explained, term
 from planner.dashboard.wishes import Wishes
 from planner.report.planned import Planned
 from planner.specs.scenario import Scenario
@@ -58,9 +59,9 @@ def _asked(question: Scenario) -> tuple[str, Work]:
     return key, Work(work.plan, (question,), desk=True)
 
 
-def prepare() -> None:
+def prepare() -> Job:
     """Begin the plan that the page opens with."""
-    jobs.prepare(*_asked(files.load_scenario(FIRST)))
+    return jobs.prepare(*_asked(files.load_scenario(FIRST)))
 
 
 def _can_plan(data: Mapping[str, Any]) -> bool:
@@ -75,12 +76,16 @@ def _form(name: str, scenario: Scenario) -> Wishes:
     with st.sidebar:
         st.subheader("Wishes", anchor=False)
         model = st.selectbox(
-            "Model", models, models.index(first("model", models)), key=first.key("model")
+            "Model",
+            models,
+            models.index(first("model", models)),
+            key=first.key("model"),
+            help="Parameters and layers as its maker published them.",
         )
         chosen = st.multiselect(
             "Systems to choose from", systems, first.several("systems", systems),
             key=first.key("systems"),
-            max_selections=10,
+            max_selections=10, help="Servers; each is sized, the cheapest is the answer.",
         )  # fmt: skip
         promised = [
             _promise(first, latency, word)
@@ -88,7 +93,7 @@ def _form(name: str, scenario: Scenario) -> Wishes:
         ]
         weights = st.multiselect(
             "Weights", wishes.WEIGHTS, first.several("weights", wishes.WEIGHTS),
-            key=first.key("weights"), placeholder="as published",
+            key=first.key("weights"), placeholder="as published", help=explained("Weights"),
         )  # fmt: skip
         kv = st.multiselect(
             "KV cache", wishes.KV, first.several("kv", wishes.KV), key=first.key("kv"),
@@ -98,6 +103,7 @@ def _form(name: str, scenario: Scenario) -> Wishes:
         budget = left.number_input(
             "Budget, $/h", 0.01, 1e7, first.number("max_usd_per_hour", 1.0),
             key=first.key("max_usd_per_hour"), placeholder="none", format="%g",
+            help="Of the whole fleet.",
         )  # fmt: skip
         kw = right.number_input(
             "Power, kW", 0.01, 1e6, first.number("max_rated_w", 1e-3),
@@ -233,7 +239,7 @@ def _pair(found: Planned, stage: str, names: Sequence[str]) -> None:
     drawn = [name for name in names if name in found.figures]
     for column, name in zip(st.columns(len(drawn) or 1), drawn, strict=False):
         with column:
-            frame.draw(found.figures[name], f"{stage}:{name}")
+            draw(found.figures[name], f"{stage}:{name}")
 
 
 def _refused(found: Planned) -> None:

@@ -23,6 +23,7 @@ from planner.errors import InputError, PlannerError
 log = logging.getLogger(__name__)
 GONE = "the work ended without an answer; ask again"
 FAULT = "a fault of the program; the server's log has the details"
+TOLD_EVERY_S = 0.05
 NEEDED = ("planner.dashboard.work", "planner.report.figures", "plotly.graph_objects")
 
 
@@ -127,6 +128,12 @@ class Job:
         self.broken = isinstance(refusal, str)
         self._outcome = (value, InputError("", "", refusal) if self.broken else refusal)
         self._process.join(timeout=1.0)
+
+    def wait_told(self, patience_s: float) -> None:
+        """Wait until the work tells something of itself or ends, at most so long. [s]"""
+        until_s = time.monotonic() + patience_s
+        while not self.done() and self.told is None and time.monotonic() < until_s:
+            time.sleep(TOLD_EVERY_S)
 
     def result(self) -> Any:
         """The answer of a job that is done; raises what it was refused with."""

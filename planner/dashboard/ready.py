@@ -11,6 +11,8 @@ from functools import lru_cache
 
 log = logging.getLogger(__name__)
 _IMPORTING = threading.Lock()
+PATIENCE_S = 10.0
+"""The server opens then, whatever is not ready."""
 
 
 def libraries() -> None:
@@ -38,24 +40,33 @@ def _make_ready() -> None:
 
         warm_up()
         libraries()
-        from planner.dashboard import deployment_page, frame, plan_page, scenario_form
+        from planner.dashboard import deployment_page, plan_page, scenario_form, terms
 
-        plan_page.prepare()
+        begun = plan_page.prepare()
         scenario_form.shipped()
-        frame.glossary()
+        terms.glossary()
         deployment_page.prepare()
         # Streamlit collects garbage after every run of a page: not in what will stay anyway
         gc.collect()
         gc.freeze()
+        begun.wait_told(PATIENCE_S)
     except Exception:  # a page that needs it will say so
         log.exception("making ready")
 
 
 def main() -> None:
-    """Start Streamlit's server with everything being made ready beside it."""
-    make_ready()
+    """Start Streamlit's server once the page it opens with has an answer to show.
+
+    Modules are imported by this thread alone: Streamlit draws with Plotly while it is imported, and
+    Plotly takes a pandas that another thread has half loaded for a whole one.
+    """
+    from planner.dashboard.process import warm_up
+
+    warm_up()
+    libraries()
     from streamlit.web.cli import main as streamlit
 
+    make_ready().join(PATIENCE_S)
     sys.argv = ["streamlit", "run", *sys.argv[1:]]
     streamlit()
 

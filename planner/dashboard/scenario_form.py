@@ -9,6 +9,7 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import copying, state, uploads
+from planner.dashboard.drawing import ask_format
 from planner.dashboard.frame import refuse
 from planner.errors import PlannerError
 from planner.files.profiles import names_in
@@ -118,6 +119,7 @@ def take_along(source: Source, asked: Asked, more: Mapping[str, Download]) -> No
     written: dict[str, Download] = {
         "scenario.yaml": copying.yaml_text(source.raw(), changes), **more
     }  # fmt: skip
+    ask_format()
     files_written = list(written.items())
     for at in range(0, len(files_written), 4):
         for column, (file, text) in zip(st.columns(4), files_written[at : at + 4], strict=False):

@@ -11,10 +11,11 @@ import streamlit as st
 
 from planner import files
 from planner.dashboard import frame, jobs, run_knobs, scenario_form, state, uploads, work
-from planner.dashboard.frame import term
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Work
 from planner.dashboard.run_knobs import RunKnobs
 from planner.dashboard.scenario_form import Source
+from planner.dashboard.terms import term
 from planner.errors import PlannerError
 from planner.report.simulated import Simulated
 from planner.report.trace_preview import arrivals_figure, lengths_figure
@@ -227,9 +228,9 @@ def _preview(report: WorkloadReport, table: RequestTable) -> None:
     left, right = st.columns(2)
     with left:
         if table.timed:
-            frame.draw(arrivals_figure(table), "trace:arrivals")
+            draw(arrivals_figure(table), "trace:arrivals")
     with right:
-        frame.draw(lengths_figure(table), "trace:lengths")
+        draw(lengths_figure(table), "trace:lengths")
     for i, found in enumerate(workload_tables(report)):
         frame.table(found, f"trace:table:{i}")
 
@@ -242,7 +243,7 @@ def _answer(found: Simulated) -> None:
     frame.tiles([(t.label, t.value, t.note, helps.get(t.label, "")) for t in found.tiles])
     if found.sure:
         st.caption(state.plain(found.sure))
-    frame.draw(found.figures["latency"], "simulate:latency")
+    draw(found.figures["latency"], "simulate:latency")
 
 
 def _rest(found: Simulated) -> None:
@@ -253,7 +254,7 @@ def _rest(found: Simulated) -> None:
         row = over_time[at : at + 2]
         for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
-                frame.draw(figures[name], f"simulate:{name}")
+                draw(figures[name], f"simulate:{name}")
     for i, table in enumerate(found.tables):
         frame.table(table, f"simulate:table:{i}")
     frame.assumptions(found.assumptions, "simulate:assumptions")

@@ -10,6 +10,7 @@ from planner import files
 from planner.calibrate.check import Record, check
 from planner.calibrate.goals import meets_goal
 from planner.dashboard import frame, jobs, own_benchmarks, state, work
+from planner.dashboard.drawing import draw
 from planner.dashboard.process import Work
 from planner.errors import PlannerError
 from planner.report import trust_figures
@@ -84,7 +85,7 @@ def _errors(own: list[Record], file: str) -> None:
             ("Points", number(sum(r["n"] for r in own)), "measured, held out", ""),
         ]
     )  # fmt: skip
-    frame.draw(trust_figures.held_out(own), "held_out")
+    draw(trust_figures.held_out(own), "held_out")
     frame.table(errors_table(own, met), "errors")
     st.download_button(file, frame.csv_text(own), file, on_click="ignore", key="trust:errors")
 
@@ -113,7 +114,7 @@ def _published() -> None:
     note = f"{found.unexplained} without a stated reason"
     items.append((f"Off by more than {FAR:g} x", str(found.far), note, ""))
     frame.tiles(items)
-    frame.draw(trust_figures.published(verdicts), "published")
+    draw(trust_figures.published(verdicts), "published")
     rows: list[dict[str, Any]] = [
         {
             "claim": v.claim, "conditions": v.conditions, "quantity": v.quantity,
@@ -195,7 +196,7 @@ def _own_runs() -> None:
             for quantity, error in found.median_abs_errors.items()
         ]
     )
-    frame.draw(found.figure, "runs:parity")
+    draw(found.figure, "runs:parity")
     frame.table(found.table, "runs:table")
     rows = [dataclasses.asdict(row) for row in found.rows]
     st.download_button("runs.csv", frame.csv_text(rows), "runs.csv", on_click="ignore")

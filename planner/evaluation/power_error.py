@@ -1,6 +1,6 @@
 """How far the power of a step may be from the law that gives it.
 
-The law (:class:`~planner.evaluation.timing.PowerModel`) goes by the busier of matrix units and
+The law (:class:`~planner.evaluation.power.PowerModel`) goes by the busier of matrix units and
 memory, and was never fitted to a power meter.  What is published lies on both sides of it: a device
 that decodes draws 137 to 300 W on H200 with small models [1]_, where the law gives 350 to 380 W; on
 H100 300 W at a batch of 1 and 600 W at 128 [2]_, where it gives about 330 and 300 W (a 70B model on

@@ -1,6 +1,7 @@
 """Rent, buy or API as a page shows it: sentence, tiles, curves, tables; no row a request kept."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from planner.report.style import base
 from planner.report.table import Table
 from planner.report.words import NOTHING, number, plural, share, usd
 from planner.study import Account
+from planner.study.money import way_of
 from planner.study.money_curves import bills_by_load, spent_by_month
+from planner.study.money_intervals import sure_words
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,6 +33,8 @@ class Accounted:
     tiles: tuple[Tile, ...]
     figures: "dict[str, Figure]"
     tables: tuple[Table, ...]
+    sure: str
+    """What the intervals hold, leave out and are made of."""
     missing: tuple[str, ...]
     doubtful: tuple[str, ...]
     plain: dict[str, Any]
@@ -43,56 +48,87 @@ def accounted(found: Account) -> Accounted:
     if spent:
         figures["spent"] = spent_figure(found, spent)
     return Accounted(
-        headline=_headline(bills),
+        headline=_headline(bills, found),
         tiles=tuple(_tiles(found)),
         figures=figures,
         tables=account_tables(found),
+        sure=sure_words(found),
         missing=found.missing,
         doubtful=tuple(f"{name} {value:g}" for name, value in found.terms if value.doubtful),
         plain=found.to_dict(),
     )
 
 
-def _headline(bills: Mapping[str, Sequence[float]]) -> str:
+def _headline(bills: Mapping[str, Sequence[float]], found: Account) -> str:
     """Who is cheapest with all of the traffic, and from where on."""
     names = list(bills)
     best = [min(names, key=lambda name: bills[name][i]) for i in range(1, len(SHARES))]
     last = best[-1]
-    words = f"With all of this traffic the cheapest is {last}, {usd(bills[last][-1])} a month"
+    words = (
+        f"With all of this traffic the cheapest is {last}, {usd(bills[last][-1])} a month "
+        f"({sure(found, f'usd_per_whole_month: {last}', usd)})"
+    )
     first = next(i for i, name in enumerate(best) if best[i:] == [last] * len(best[i:]))
     if first == 0:
         return f"{words}; it is at every load."
     return f"{words}; below {share(SHARES[first + 1])} of it, {best[first - 1]}."
 
 
+def sure(found: Account, name: str, write: Callable[[float], str]) -> str:
+    """``90 %: $1.95 to $2.42``, or why there is no interval."""
+    within = found.intervals.get(name)
+    if within is None:
+        return "no interval was worked out"
+    if math.isinf(within[0]):
+        return f"90 %: {write(within[0])}"
+    if within[0] == within[1]:
+        return "no interval: no number in it is doubtful"
+    low, high = within
+    return f"90 %: {write(low)} to {write(high)}"
+
+
+def _months(value: float) -> str:
+    return f"{value:.1f} months" if math.isfinite(value) else "never"
+
+
 def _tiles(found: Account) -> list[Tile]:
     own, devices = found.own, found.result.devices
     tiles = [
         Tile("Owning, a device-hour", usd(own.usd_per_hour) if own else NOTHING,
-             f"bought for {usd(own.capex_usd)}" if own else "no purchase price is known", ""),
+             f"{sure(found, 'own_usd_per_device_hour', usd)}; bought for {usd(own.capex_usd)}"
+             if own else "no interval: no purchase price is known", ""),
     ]  # fmt: skip
+    if found.own_cost:
+        tiles.append(
+            Tile("Owning, $/M output tokens", usd(found.own_cost.usd_per_million_output_tokens),
+                 sure(found, "own_usd_per_million_output_tokens", usd), "")
+        )  # fmt: skip
     if found.useful:
         price, _, rent = min(found.useful, key=lambda each: each[2])
+        known = sure(found, f"usd_per_device_hour: {way_of(price)}", usd)
         tiles.append(
-            Tile("Renting, a device-hour", usd(rent), f"{price.provider}, {price.term}", "")
-        )
+            Tile("Renting, a device-hour", usd(rent),
+                 f"{known}; {price.provider}, {price.term}, {price.retrieved}", "")
+        )  # fmt: skip
     rented = next((p for p in found.paybacks if p.alternative.startswith("rent")), None)
     if rented:
+        known = sure(found, f"months: {rented.alternative}", _months)
         tiles.append(
-            Tile(
-                "Buying pays back in", months_words(rented), f"instead of {rented.alternative}", ""
-            )
-        )
+            Tile("Buying pays back in", months_words(rented),
+                 f"{known}; instead of {rented.alternative}", "")
+        )  # fmt: skip
     for offer in found.apis[:1]:
         equal = offer.load_share_where_equal
         tiles.append(
             Tile(f"Equal to {offer.api.name}", f"{share(equal)} of the load",
+                 f"{sure(found, f'load_share_where_equal: {offer.api.name}', share)}; "
                  "below it, the API is cheaper", "")
         )  # fmt: skip
     tiles.append(Tile("Devices", number(devices), plural(found.result.nodes, "node"), ""))
     if found.site_w is not None and found.carbon_kg_per_day is not None:
         tiles.append(
-            Tile("At the meter", f"{found.site_w / 1e3:,.1f} kW",
+            Tile("At the meter", f"{found.site_w / 1e3:,.3g} kW",
+                 f"{sure(found, 'site_w', lambda w: f'{w / 1e3:,.3g} kW')}; "
                  f"{found.carbon_kg_per_day:,.0f} kg CO2e a day", "")
         )  # fmt: skip
     return tiles

@@ -84,8 +84,10 @@ def speeds(rates: Mapping[str, Rates]) -> "Figure":
     """Tokens per second of a device against those of a user, a point a configuration."""
     import plotly.graph_objects as go
 
+    names = {title: wrapped(title, 38) for title in rates}
+    lines = sum(1 + name.count("<br>") for name in names.values())
     figure = base(
-        "Throughput against speed", 380, 20 * len(rates) + 10,
+        "Throughput against speed", 380, 20 * lines + 10,
         "up: more tokens from a device; right: faster for a user; bars: 90 % intervals",
     )  # fmt: skip
     colours = [c for name, c in OKABE_ITO.items() if name not in ("grey", "yellow")]
@@ -93,7 +95,7 @@ def speeds(rates: Mapping[str, Rates]) -> "Figure":
     for i, (title, rate) in enumerate(rates.items()):
         figure.add_trace(
             go.Scatter(
-                x=[rate.user], y=[rate.device], mode="markers", name=wrapped(title, 60),
+                x=[rate.user], y=[rate.device], mode="markers", name=names[title],
                 error_x=_bar(rate.user, rate.user90, colours[i]),
                 error_y=_bar(rate.device, rate.device90, colours[i]),
                 marker={"color": colours[i], "size": 14, "symbol": shapes[i]},

@@ -76,19 +76,19 @@ def rank_load(report: ExpertReport) -> "Figure":
             )
         )  # fmt: skip
         figure.add_annotation(
-            text=f"<b>{words}</b>: {_layout(report, at)}, hottest rank {load.rank_ratio:.2f} x "
-            "the mean",
-            x=0, xref="paper", xanchor="left", y=1.0 if not at else 0.44, yref="paper",
+            text=f"<b>{words}</b>: {load.local_slots} slots a rank,<br>"
+            f"hottest rank {load.rank_ratio:.2f} x the mean", align="left",
+            x=0, xref="paper", xanchor="left", y=1.0 if not at else 0.42, yref="paper",
             yanchor="bottom", showarrow=False, font={"color": INK},
         )  # fmt: skip
     axis = {"title": "MoE layer", "autorange": "reversed"}
     figure.update_layout(
         xaxis={"anchor": "y", "matches": "x2", "showticklabels": False},
-        yaxis={"domain": [0.56, 1.0], **axis},
+        yaxis={"domain": [0.58, 1.0], **axis},
         xaxis2={"anchor": "y2", "title": "rank", "automargin": True},
-        yaxis2={"domain": [0.0, 0.44], "automargin": True, **axis},
+        yaxis2={"domain": [0.0, 0.42], "automargin": True, **axis},
     )
-    figure.update_layout(margin={"t": 96})
+    figure.update_layout(margin={"t": 112})
     return figure
 
 
@@ -118,12 +118,6 @@ def expert_load_map(report: ExpertReport) -> "Figure":
     figure.update_xaxes(title="expert", showgrid=False)
     figure.update_yaxes(title="MoE layer", autorange="reversed", showgrid=False)
     return figure
-
-
-def _layout(report: ExpertReport, after: int) -> str:
-    load = report.after if after else report.before
-    copies = f", {load.redundant} of them copies" if load.redundant else ""
-    return f"{load.placement.slots} slots{copies}, {load.local_slots} a rank"
 
 
 def hottest_rank(report: ExpertReport) -> "Figure":

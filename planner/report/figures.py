@@ -201,7 +201,7 @@ def _promise_lines(figure: "Figure", result: Result) -> None:
             line={"color": _CURVES[metric], "width": 1.5, "dash": "dot"},
         )  # fmt: skip
         here = math.log10(p.limit_s)
-        row, previous = (row + 1 if here - previous < 0.6 else 0), here
+        row, previous = (row + 1 if here - previous < 2.0 else 0), here
         figure.add_annotation(
             x=here, y=101 + 7 * row, yanchor="bottom", showarrow=False,
             text=f"{promise_name(p.name)} ≤ {seconds(p.limit_s)}",

@@ -1,13 +1,16 @@
 """Studies in the terminal: tables of cases, tornado, choices, the whole bill."""
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from planner.cost import OwnCost, Payback
 from planner.report.table import Column, Table, key, text
-from planner.report.words import component, fleet, layout, share, usd
+from planner.report.words import NOTHING, component, fleet, layout, share, usd
 from planner.search import ModelPlans
 from planner.study import Account, Sensitivity, Sizing
 from planner.study import Table as Cases
+from planner.study.money_intervals import sure_words
 from planner.study.row import Row
 
 if TYPE_CHECKING:
@@ -185,6 +188,7 @@ def print_account(found: Account, page: "Page") -> None:
     )
     for table in account_tables(found):
         page.table(table)
+    page.note(sure_words(found))
     if found.site_w is not None and found.carbon_kg_per_day is not None:
         page.section("Energy and carbon")
         page.text(
@@ -204,8 +208,10 @@ def account_sentence(found: Account) -> str:
     own, devices = found.own, found.result.devices
     sentence = f"{devices} devices in {found.region.title}"
     if own:
+        known = _within(found, "own_usd_per_device_hour", usd)
+        sure = f" (90 %: {known})" if known != NOTHING else ""
         sentence += (
-            f": owning costs {usd(own.usd_per_hour)} a device-hour, "
+            f": owning costs {usd(own.usd_per_hour)} a device-hour{sure}, "
             f"{usd(own.usd_per_hour * devices)}/h in all"
         )
     if found.useful:
@@ -257,14 +263,29 @@ def months_words(payback: Payback) -> str:
     return f"{payback.months:.1f} months" + ("" if payback.within_life else ", too late")
 
 
+def _months(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "never"
+
+
+def _within(found: Account, name: str, write: Callable[[float], str]) -> str:
+    """``49.5 to 72.1``; nothing where no number in it is doubtful."""
+    low, high = found.intervals.get(name, (0.0, 0.0))
+    if math.isinf(low):
+        return write(low)
+    return f"{write(low)} to {write(high)}" if low < high else NOTHING
+
+
 def _payback_table(found: Account) -> Table:
     lines = tuple(
         (p.alternative, usd(p.alternative_usd_per_month), usd(p.running_usd_per_month),
-         months_words(p), usd(p.saving_usd_over_life))
+         months_words(p), _within(found, f"months: {p.alternative}", _months),
+         usd(p.saving_usd_over_life),
+         _within(found, f"saving_usd_over_life: {p.alternative}", usd))
         for p in found.paybacks
     )  # fmt: skip
     heads = (text("instead of"), Column("$/month"), Column("running", min_width=100),
-             Column("pays back in"), Column("saved over life"))  # fmt: skip
+             Column("pays back in"), Column("months, 90 %", min_width=100),
+             Column("saved over life"), Column("saved, 90 %", min_width=120))  # fmt: skip
     return Table("When buying pays", heads, lines)
 
 

@@ -70,7 +70,7 @@ def tokens(over: Over) -> "Figure":
         Line("input tokens/s", s.input_tokens_per_s.tolist(), "sky", "%{y:,.4~s} in/s", "y2"),
         Line("output tokens/s", s.output_tokens_per_s.tolist(), "blue", "%{y:,.4~s} out/s"),
     )
-    return _two(over.draw(figure, lines), ("output tokens/s", "input tokens/s"), ".2~s")
+    return _two(over.draw(figure, lines), ("output /s", "input /s"), ".2~s")
 
 
 def use(over: Over) -> "Figure":

@@ -78,7 +78,7 @@ def gantt(result: TimelineResult) -> "Figure":
         )  # fmt: skip
     figure.update_layout(barmode="overlay", legend={"traceorder": "normal"})
     span_s = max(bar.end_s for bar in bars) - start_s
-    figure.update_xaxes(title="time since the first of them (ms)", range=[0, 1.01e3 * span_s])
+    figure.update_xaxes(title="ms since the first", range=[0, 1.01e3 * span_s])
     figure.update_yaxes(
         categoryorder="array", categoryarray=rows[::-1], showgrid=False, ticksuffix=" "
     )

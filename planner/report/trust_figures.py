@@ -25,10 +25,10 @@ def held_out(records: Sequence[Mapping[str, Any]]) -> "Figure":
     import plotly.graph_objects as go
 
     rows = sorted({(r["family"], r["dtype"]) for r in records}, reverse=True)
-    labels = {row: f"{FAMILIES.get(row[0], row[0])},<br>{row[1]}" for row in rows}
+    labels = {row: f"{FAMILIES.get(row[0], row[0])},<br>{wrapped(row[1], 20)}" for row in rows}
     splits = [s for s in WORDS if any(r["split"] == s for r in records)]
     figure = base(
-        "Median error of kernels that were not fitted", 130 + 40 * len(rows), 60,
+        "Median error of kernels that were not fitted", 130 + 58 * len(rows), 60,
         "predicted over measured, minus one, without its sign; bars to the 90th percentile",
     )  # fmt: skip
     colours = [OKABE_ITO[c] for c in ("blue", "orange", "green", "purple", "grey")]

@@ -1,6 +1,8 @@
 """Load of the hottest and the mean rank by tokens of a step, tabulated."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -105,21 +107,61 @@ def expert_load(
         )
     if np.min(tokens) < 1:
         raise InputError("", "tokens", f"a batch has at least 1 token, got {np.min(tokens):g}")
+    batches = tuple(np.rint(np.asarray(tokens, dtype=float)).astype(int))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
     included = inclusion(shares, gate.top_k)
-    groups, fixed = expert_groups(gate, included, rng), scores(gate, included)
+    if placement.copies.max() == 1:  # nothing but counts is drawn: every such layout meets the same
+        counts: Iterable[Floats] = (
+            each.astype(float)
+            for each in _kept_counts(_Content(included), batches, gate, seed, sampling)
+        )
+    else:
+        counts = _counts(included, batches, gate, sampling, rng)
     rows = []
-    for batch in np.rint(np.asarray(tokens, dtype=float)).astype(int):
-        if batch <= EXACT_TOKENS:
-            counts = exact_counts(gate, fixed, batch, sampling, rng)
-        else:
-            counts = approximate_counts(included, groups, batch, sampling, rng).astype(float)
+    for batch, drawn in zip(batches, counts, strict=True):
         whole = batch <= BINOMIAL_TOKENS
-        by_slot = placement.deal(counts, rng) if whole else placement.slot_load(counts)
+        by_slot = placement.deal(drawn, rng) if whole else placement.slot_load(drawn)
         rows.append(_summary(by_slot, placement.ep, gate.top_k * float(batch)))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     touched = np.array([touched_mean(included, placement, batch) for batch in tokens])
     return ExpertLoad(tokens=np.asarray(tokens, dtype=float), touched_mean=touched, **columns)
+
+
+class _Content:
+    """An array as a key: equal where shape and values are."""
+
+    def __init__(self, array: Floats) -> None:
+        self.array = array
+        self._key = array.shape, array.tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self._key == other._key
+
+
+def _counts(
+    included: Floats, batches: tuple[int, ...], gate: Gate, sampling: Sampling,
+    rng: np.random.Generator,
+) -> Iterator[Floats]:  # fmt: skip
+    """Tokens by expert of each batch, ``[draws, layers, experts]``, drawn as they are asked for."""
+    groups, fixed = expert_groups(gate, included, rng), scores(gate, included)
+    for batch in batches:
+        if batch <= EXACT_TOKENS:
+            yield exact_counts(gate, fixed, batch, sampling, rng)
+        else:
+            yield approximate_counts(included, groups, batch, sampling, rng).astype(float)
+
+
+@lru_cache(maxsize=1)
+def _kept_counts(
+    included: _Content, batches: tuple[int, ...], gate: Gate, seed: int, sampling: Sampling
+) -> tuple[NDArray[np.float32], ...]:
+    """The same of all batches, kept for the next layout of the same model (about 25 MB)."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
+    drawn = _counts(included.array, batches, gate, sampling, rng)
+    return tuple(counts.astype(np.float32) for counts in drawn)
 
 
 def touched_mean(included: Floats, placement: Placement, tokens: float) -> float:
@@ -256,13 +298,18 @@ def destinations(
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2 (a token
        crosses to a node once and is fanned out inside it).
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
     included = inclusion(shares, gate.top_k)
     picked = np.unique(np.linspace(0, len(shares) - 1, 20).round().astype(int))
-    copies, one, rows = placement.copies, Sampling(draws=1), []
+    copies, rows = placement.copies, []
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
+    if copies.max() == 1:
+        routed: Iterable[NDArray[np.intp]] = _kept_tokens(
+            _Content(included[picked]), gate, seed, tokens
+        )
+    else:
+        routed = _tokens(included[picked], gate, tokens, rng)
     nodes = -(-placement.ep // ranks_per_node)
-    for layer in picked:
-        chosen = chosen_experts(gate, scores(gate, included[layer]), tokens, one, rng)[0]
+    for layer, chosen in zip(picked, routed, strict=True):
         order = np.argsort(placement.slot_expert[layer], kind="stable")
         first = np.concatenate([[0], np.cumsum(copies[layer])[:-1]])
         slot = order[first[chosen] + rng.integers(0, copies[layer][chosen])]
@@ -274,6 +321,23 @@ def destinations(
     ranks_per_token, nodes_per_token, node_ratio = (float(x) for x in np.mean(rows, axis=0))
     hottest = float(ranks.max(axis=1).mean())
     return Destinations(ranks_per_token, nodes_per_token, hottest, node_ratio, nodes, placement.ep)
+
+
+def _tokens(
+    included: Floats, gate: Gate, tokens: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.intp]]:
+    """Experts of ``tokens`` tokens of each layer, ``[tokens, top_k]``, drawn as asked for."""
+    for row in included:
+        yield chosen_experts(gate, scores(gate, row), tokens, Sampling(draws=1), rng)[0]
+
+
+@lru_cache(maxsize=1)
+def _kept_tokens(
+    included: _Content, gate: Gate, seed: int, tokens: int
+) -> tuple[NDArray[np.intp], ...]:
+    """The same, kept for the next layout of the same model; a copy each draws nothing more."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
+    return tuple(_tokens(included.array, gate, tokens, rng))
 
 
 def distinct(shares: Floats, ranks_per_node: int) -> tuple[Floats, Floats]:

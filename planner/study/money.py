@@ -1,7 +1,8 @@
 """The whole bill of one simulated deployment: rent, own, buy from an API, energy, carbon."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,7 +27,8 @@ from planner.cost.payback import usd_per_month
 from planner.cost.rent import MONTH_H
 from planner.cost.serving import Cost, Flow
 from planner.errors import InputError
-from planner.evaluation import Result, evaluate
+from planner.evaluation import Result, evaluate, with_intervals
+from planner.evaluation.intervals import Interval
 from planner.search import plan
 from planner.sourced import Sourced
 from planner.specs.money import Ownership, Region
@@ -69,6 +71,11 @@ class Account:
     utilisation: float
     missing: tuple[str, ...]
     """What could not be answered, and why."""
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """90 % intervals of the leading numbers, by name
+    (:func:`planner.study.money_intervals.headline_numbers`); an upper end may be infinite."""
+    causes: tuple[str, ...] = ()
+    """What the intervals are made of."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -105,6 +112,11 @@ class Account:
                 for name, value in self.terms
             },
             "missing": list(self.missing),
+            "interval90": {
+                name: [end if math.isfinite(end) else None for end in ends]
+                for name, ends in self.intervals.items()
+            },
+            "causes": list(self.causes),
         }  # fmt: skip
 
 
@@ -162,7 +174,11 @@ def break_even(
         raise InputError(
             "--term", str(first["loc"][0]), f"{first['msg']}; there are {', '.join(dict(owning))}"
         ) from None
-    return account(answered(scenario), place, owning, [known[name] for name in apis], utilisation)
+    from planner.study.money_intervals import with_money_intervals  # which draws up more bills
+
+    result = answered(scenario)
+    found = account(result, place, owning, [known[name] for name in apis], utilisation)
+    return with_money_intervals(replace(found, result=with_intervals(result)))
 
 
 def answered(scenario: Scenario) -> Result:
@@ -221,7 +237,7 @@ def account(
     useful = tuple(_useful(result, price, terms) for price in rents)
     chosen = tuple(apis) or result.scenario.api_prices
     costs = [("own", own.usd_per_hour)] if own else []
-    paid = [(_rent(price), usd * _held(price, utilisation)) for price, _, usd in useful]
+    paid = [(way_of(price), usd * _held(price, utilisation)) for price, _, usd in useful]
     costs += paid[:1]
     bills = [(api, utilisation * _api_usd_per_month(api, flow)) for api in chosen]
     site_w, per_million = _power(result, region, terms, missing)
@@ -314,7 +330,8 @@ def _useful(result: Result, price: Price, terms: Ownership) -> tuple[Price, floa
     return price, share, useful_usd_per_hour(usd, share)
 
 
-def _rent(price: Price) -> str:
+def way_of(price: Price) -> str:
+    """Name of a way to rent."""
     return f"rent: {price.provider}, {price.term}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from planner.cost.payback import usd_per_month
 from planner.specs.prices import Price
-from planner.study.money import ELASTIC, Account
+from planner.study.money import ELASTIC, Account, way_of
 
 RENTS = 3
 """Cheapest ways to rent that a curve shows."""
@@ -24,7 +24,7 @@ def bills_by_load(found: Account, shares: Sequence[float]) -> dict[str, list[flo
     for price, _, usd in _cheapest(found):
         month = usd_per_month(usd * devices)
         elastic = price.term in ELASTIC
-        bills[_rent(price)] = [month * (share if elastic else 1.0) for share in shares]
+        bills[way_of(price)] = [month * (share if elastic else 1.0) for share in shares]
     for offer in found.apis:
         if offer.margins:
             month = offer.margins[0][1].income_usd / found.utilisation
@@ -51,7 +51,7 @@ def spent_by_month(found: Account, months: Sequence[float]) -> dict[str, list[fl
     running = found.paybacks[0].running_usd_per_month
     spent = {"own": [capex + worth(running, month) for month in months]}
     bills = {each.alternative: each.alternative_usd_per_month for each in found.paybacks}
-    shown = [_rent(price) for price, _, _ in _cheapest(found)]
+    shown = [way_of(price) for price, _, _ in _cheapest(found)]
     shown += [f"API: {offer.api.name}" for offer in found.apis]
     for name in shown:
         if name in bills:
@@ -61,7 +61,3 @@ def spent_by_month(found: Account, months: Sequence[float]) -> dict[str, list[fl
 
 def _cheapest(found: Account) -> list[tuple[Price, float, float]]:
     return sorted(found.useful, key=lambda each: each[2])[:RENTS]
-
-
-def _rent(price: Price) -> str:
-    return f"rent: {price.provider}, {price.term}"

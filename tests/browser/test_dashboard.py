@@ -1,5 +1,6 @@
 """The dashboard in a real Chromium: numbers, links, files, silence, and its own speed."""
 
+import http.client
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 SGLANG = "published/sglang-h100-decode"
 PAGES = ("", "deployment", "simulate", "experts", "compare", "trust")
 DRAWN_AT_ONCE = ("deployment", "experts", "compare", "trust")
+APART = "deepseek-production-day"
 QUICK = "r1-distill-7b-rtx5090"
 WAIT_MS = 90_000
 
@@ -54,7 +57,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.25)
     yield url
     os.killpg(server.pid, signal.SIGTERM)
-    server.wait(timeout=10)
+    server.wait(timeout=30)
     log.close()
 
 
@@ -325,7 +328,97 @@ def test_ways_to_pay_cross_where_the_api_says(screen: Screen) -> None:
     screen.until("Devices", str(found.result.devices))
     assert found.own is not None
     assert screen.metric("Owning, a device-hour") == usd(found.own.usd_per_hour)
+    for name in ("own_usd_per_device_hour", "own_usd_per_million_output_tokens"):
+        low, high = found.intervals[name]
+        screen.page.get_by_text(f"90 %: {usd(low)} to {usd(high)}").first.wait_for()
     screen.quiet()
+
+
+def test_pools_apart_are_changed_on_deployment_and_give_the_apis_number(screen: Screen) -> None:
+    screen.open(f"deployment?scenario={APART}")
+
+    def expected(changes: dict[str, Any]) -> str:
+        found = planner.steady(planner.load_scenario(APART, changes))
+        return f"{found.tokens_per_s_per_device:,.0f}"
+
+    screen.until("Tokens/s a device", expected({}))
+    screen.page.get_by_text("Pools apart").wait_for(timeout=WAIT_MS)
+    screen.page.get_by_role("slider").first.press("ArrowRight")
+    screen.until("Tokens/s a device", expected({"steady.sequences_per_device": 96}))
+    screen.open(f"deployment?scenario={APART}&ep=72&kv=fp8")
+    caches = ("deployment.decode.kv", "deployment.prefill.kv")
+    fewer = {"attention_tp": 1, "attention_dp": 72, "moe_ep": 72}
+    changes: dict[str, Any] = {f"deployment.decode.parallelism.{k}": v for k, v in fewer.items()}
+    screen.until("Tokens/s a device", expected({**changes, **dict.fromkeys(caches, "fp8")}))
+    screen.quiet()
+
+
+def test_pools_apart_are_simulated_and_changed_by_their_own_sliders(screen: Screen) -> None:
+    screen.open(f"simulate?scenario={APART}&requests=1000")
+    slider = screen.page.get_by_role("slider", name="Prefill replicas")
+    slider.press("ArrowRight", timeout=WAIT_MS)
+    screen.page.wait_for_url(re.compile("prefill_replicas=30"))
+    screen.page.get_by_role("button", name="Simulate", exact=True).click(timeout=WAIT_MS)
+    changes = {
+        "run.requests": 1000, "run.duration_s": None, "run.warmup_s": 0.0,
+        "run.warmup_requests": 100, "deployment.prefill.replicas": 30,
+    }  # fmt: skip
+    found = planner.simulate(planner.load_scenario(APART, changes))
+    assert found.intervals is not None
+    screen.until("TTFT p95", seconds(found.metrics.ttft_s.p95))
+    screen.until("TPOT p95", seconds(found.metrics.tpot_s.p95))
+    low, high = found.intervals.latency["ttft_s"]["p95"]
+    screen.page.get_by_text(f"90 %: {seconds(low)} to {seconds(high)}").first.wait_for()
+    screen.quiet()
+
+
+def test_a_figure_is_saved_as_svg_once_that_is_asked_for(screen: Screen, tmp_path: Path) -> None:
+    screen.open("deployment")
+    screen.page.get_by_text("SVG", exact=True).click(timeout=WAIT_MS)
+    figure = screen.page.locator(".js-plotly-plot").first
+    camera = figure.locator("[data-title='Download plot']")  # of PNG it says so
+    camera.wait_for(state="attached", timeout=WAIT_MS)
+    figure.hover()
+    with screen.page.expect_download() as waiting:
+        camera.click()
+    assert waiting.value.suggested_filename.endswith(".svg")
+    saved = tmp_path / "figure.svg"
+    waiting.value.save_as(saved)
+    assert saved.read_text().startswith("<svg")
+    screen.quiet()
+
+
+def test_uploads_from_elsewhere_and_paths_out_of_the_server_are_refused(address: str) -> None:
+    host = address.removeprefix("http://")
+    asked = [
+        ("PUT", "/_stcore/upload_file/someone/something"),
+        ("GET", "/media/../../../../etc/passwd"),
+        ("GET", "/component/x/../../../../etc/passwd"),
+    ]
+    answers = []
+    for method, path in asked:
+        with closing(http.client.HTTPConnection(host, timeout=20)) as server:
+            server.request(method, path, b"x" if method == "PUT" else None)
+            with server.getresponse() as answer:
+                answers.append((answer.status, answer.read()))
+    assert answers[0][0] == 403
+    assert all(b"root:" not in body for _, body in answers)
+
+
+def test_a_phone_shows_every_name_and_number_of_a_figure(browser: Any, address: str) -> None:
+    shown = Screen(browser, address, viewport={"width": 390, "height": 844})
+    shown.open("deployment")
+    shown.page.locator(".js-plotly-plot .main-svg").nth(8).wait_for(timeout=WAIT_MS)
+    cut = shown.page.evaluate(
+        """() => [...document.querySelectorAll('.js-plotly-plot text')].filter(t => {
+            const own = t.getBoundingClientRect();
+            const all = t.closest('svg').getBoundingClientRect();
+            return own.width && (own.right > all.right + 1 || own.left < all.left - 1);
+        }).map(t => t.textContent)"""
+    )
+    assert cut == []
+    shown.page.locator(".names").get_by_text("activations, buffers").first.wait_for()
+    shown.page.close()
 
 
 def test_the_link_of_a_page_that_cannot_be_is_explained(screen: Screen) -> None:

@@ -1,15 +1,20 @@
 """Sliders as changes of a scenario, and what is taken along."""
 
 import dataclasses
+import json
+import shlex
 
 import pytest
+from click.testing import CliRunner
 
 import planner
+from planner.cli import main
 from planner.cli.common import overrides as parsed
 from planner.dashboard import copying, knobs, scenario_form, uploads
 from planner.errors import InputError
 
 SGLANG = "published/sglang-h100-decode"
+APART = "deepseek-production-day"
 
 
 def test_sliders_left_alone_change_nothing():
@@ -26,7 +31,7 @@ def test_a_degree_deals_out_all_slots_and_keeps_the_devices_consistent():
     assert changed.deployment.parallelism.moe_ep == 96
 
 
-@pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "r1-distill-7b-rtx5090"])
+@pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "r1-distill-7b-rtx5090", APART])
 def test_every_knob_reaches_its_field(name):
     scenario = planner.load_scenario(name)
     offered, own = knobs.choices(scenario), knobs.defaults(scenario)
@@ -36,8 +41,18 @@ def test_every_knob_reaches_its_field(name):
     changed = planner.load_scenario(name, knobs.overrides(scenario, wanted))
     assert changed.steady.sequences_per_device == 24
     assert changed.steady.context_tokens == 1024
-    assert changed.deployment.kv == "fp8"
-    assert bool(changed.deployment.speculative) == bool(offered.drafts[1:])
+    assert changed.decoding.kv == "fp8"
+    assert bool(changed.decoding.speculative) == bool(offered.drafts[1:])
+
+
+def test_sliders_of_pools_apart_change_the_decode_pool_and_both_caches():
+    scenario = planner.load_scenario(APART)
+    wanted = dataclasses.replace(knobs.defaults(scenario), ep=72, kv="fp8")
+    changed = planner.load_scenario(APART, knobs.overrides(scenario, wanted))
+    assert changed.deployment.decode.parallelism.moe_ep == 72
+    assert changed.deployment.decode.parallelism.devices == 72
+    prefill = scenario.deployment.prefill.model_copy(update={"kv": "fp8"})
+    assert changed.deployment.prefill == prefill
 
 
 def _changes():
@@ -57,12 +72,18 @@ def test_copied_python_gives_the_same_number():
 
 
 def test_copied_command_says_the_same_changes():
-    import shlex
-
     changes = _changes()
     words = shlex.split(copying.command("step", SGLANG, changes))
     assert words[:3] == ["moe-planner", "step", SGLANG]
     assert parsed(tuple(words[4::2])) == changes
+
+
+def test_copied_command_runs_and_gives_the_same_number():
+    changes = _changes()
+    _, *words = shlex.split(copying.command("step", SGLANG, changes))
+    out = CliRunner().invoke(main, [*words, "--json"])
+    expected = planner.steady(planner.load_scenario(SGLANG, changes)).step.time_s
+    assert json.loads(out.output)["step_s"] == expected
 
 
 @pytest.mark.parametrize("name", [SGLANG, "r1-chat-ep16", "deepseek-profile-decode"])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import planner
+from planner.dashboard import copying, scenario_form
 
 testing = pytest.importorskip("streamlit.testing.v1")
 
@@ -21,6 +22,7 @@ def page(name, **link):
 
 
 def numbers(app):
+    assert [metric.label for metric in app.metric if not metric.help] == []
     return {metric.label: metric.value for metric in app.metric}
 
 
@@ -124,6 +126,26 @@ def test_compare_shows_the_numbers_of_the_api_and_marks_what_differs():
         assert table.loc["tokens/s a device", found.scenario.title] == rate
     assert table.loc["tokens/s a device", "differs"] == "●"
     assert table.loc["model", "differs"] == ""
+
+
+def test_scenarios_of_ones_own_stand_beside_shipped_ones_and_bad_ones_are_refused():
+    own = copying.yaml_text(
+        scenario_form.Source("r1-chat-ep16").raw(), {"title": "Mine", "deployment.kv": "fp8"}
+    )
+    app = page("compare", scenarios=SGLANG, only="yes")
+    bad = b"name: x\nmodel: ../../etc/passwd\n"
+    app.file_uploader[0].set_value(
+        [("mine.yaml", own.encode(), "text/yaml"), ("bad.yaml", bad, "text/yaml")]
+    ).run()
+    assert not app.exception
+    assert "cannot name files" in app.error[0].value
+    steady = {"sequences_per_device": 32, "context_tokens": 4096}
+    changed = planner.load_scenario("r1-chat-ep16", {"steady": steady, "deployment.kv": "fp8"})
+    table = app.dataframe[0].value.set_index("")
+    rate = f"{planner.steady(changed).tokens_per_s_per_device:,.0f}"
+    assert table.loc["tokens/s a device", "Mine"] == rate
+    assert set(table["differs"]) == {"●"}
+    assert "model" in table.index
 
 
 def test_hardware_shows_every_number_with_its_source():

@@ -120,3 +120,22 @@ def test_processes_begin_without_streamlit():
     words += "print('streamlit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_server_opens_once_its_first_answer_is_there():
+    code = (
+        "from planner.dashboard import ready\n"
+        "import streamlit.web.cli as cli\n"
+        "def opened():\n"
+        "    from planner.dashboard.jobs import board\n"
+        "    (job,) = board().values()\n"
+        "    print(type(job.told).__name__)\n"
+        "    job.cancel()\n"
+        "cli.main = opened\n"
+        "ready.PATIENCE_S = 120.0\n"
+        "ready.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200
+    )
+    assert done.stdout.split() == ["Planned"]

@@ -1,6 +1,7 @@
 """Tables of the hottest rank: exact cases, laws, and their use by a step model."""
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from planner.routing import (
     distinct,
     expert_load,
     hot_rank,
+    load,
     place,
     popularity,
     sample_counts,
@@ -191,6 +193,18 @@ def test_same_seed_same_table(r1):
     tables = [hot_rank.__wrapped__(SKEWED, r1, 36, 32) for _ in range(2)]
     assert (tables[0].ratio == tables[1].ratio).all()
     assert (tables[0].touched_hot == tables[1].touched_hot).all()
+
+
+def test_a_layout_met_after_another_has_the_table_it_has_alone(r1):
+    load._kept_counts.cache_clear()
+    load._kept_tokens.cache_clear()
+    alone = hot_rank.__wrapped__(SKEWED, r1, 32)
+    hot_rank.__wrapped__(SKEWED, r1, 8)
+    hot_rank.__wrapped__(SKEWED, r1, 36, 32)
+    after = hot_rank.__wrapped__(SKEWED, r1, 32)
+    assert (alone.load.rank_ratio_by_layer == after.load.rank_ratio_by_layer).all()
+    assert asdict(alone.reach) == asdict(after.reach)
+    assert load._kept_counts.cache_info().hits == 2
 
 
 def test_reading_a_table_is_cheap(r1):
