@@ -50,7 +50,7 @@ def test_sensitivity_size_and_break_even_answer():
     assert found["swings"][0]["swing"] == 0
     found = asked("size", *SCENARIO, "--unknown", "workload.arrivals.concurrency=1,4",
                   "--replicas", "1,2", "--worlds", "2", "--workers", "1")  # fmt: skip
-    assert {choice["name"] for choice in found["choices"]} == {"1 replicas", "2 replicas"}
+    assert {choice["name"] for choice in found["choices"]} == {"1 replica", "2 replicas"}
     found = asked("break-even", *SCENARIO, "--region", "finland", "--term", "pue=1.1",
                   "--api", "deepseek-r1")  # fmt: skip
     assert found["terms"]["pue"]["value"] == 1.1
