@@ -12,7 +12,7 @@ from planner.specs.deployment import KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
-from planner.validation.starts import NOT_DATA_PARALLEL, Role, parallelism_run, usual_start
+from planner.validation.starts import Role, as_run, usual_start
 
 T = TypeVar("T")
 
@@ -57,17 +57,17 @@ def resolve(run: Run) -> Setup:
     model = _placed(run, "model", lambda: load_model(run.model))
     hardware = _placed(run, "accelerator", lambda: hardware_of(run.accelerator))
     engine = _placed(run, "framework.name", lambda: load_engine(family_of(run)))
-    deployment = run.deployment
+    deployment, note = as_run(run)
+    notes = () if note is None else (note,)
     if isinstance(deployment, Aggregated):
-        other = parallelism_run(run)
-        role = Role(run, model, other or deployment, hardware, engine, "mixed")
-        notes = () if other is None else (NOT_DATA_PARALLEL,)
+        role = Role(run, model, deployment, hardware, engine, "mixed")
         found = Setup(run, model, hardware, None, _pool(role), notes)
     else:
         found = Setup(
             run, model, hardware,
             _pool(Role(run, model, deployment.prefill, hardware, engine, "prefill")),
             _pool(Role(run, model, deployment.decode, hardware, engine, "decode")),
+            notes,
         )  # fmt: skip
     copies = dict.fromkeys(pool.redundant_experts for pool in found.pools)
     filled = tuple(FILLED.format(copies=each) for each in copies if each)

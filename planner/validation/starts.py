@@ -9,11 +9,12 @@ References
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from planner.specs.deployment import Limits
 from planner.specs.engine import EngineSpec
 from planner.specs.model import ModelSpec
-from planner.specs.runs import Aggregated, Run, Workers
+from planner.specs.runs import Aggregated, Disaggregated, Run, Workers
 from planner.specs.scenario import Hardware
 
 BALANCE_STEPS = 60
@@ -178,20 +179,65 @@ NOT_DATA_PARALLEL = (
     "parallelism: labelled attention-data-parallel, but its start command has no such option: "
     "taken as tensor-parallel attention with expert parallelism"
 )
+RACK_LABELS = (
+    "parallelism: labelled attention-data-parallel without expert parallelism, which no recipe of "
+    "this engine has on these racks: taken as tensor-parallel where a decode replica has 4 devices "
+    "or fewer, else as data-parallel attention with expert parallelism in both pools"
+)
 
 
-def parallelism_run(run: Run) -> Aggregated | None:
-    """Return how an aggregated run was divided, where its label says otherwise; else None.
+class Divided(NamedTuple):
+    """How a run was divided, and why that is not what it states."""
+
+    deployment: Aggregated | Disaggregated
+    note: str | None = None
+
+
+def as_run(run: Run) -> Divided:
+    """Return how a run was divided: as stated, but where its start command contradicts its label.
 
     InferenceX's start commands for FP8 weights on vLLM pass no ``--data-parallel-size``: rows that
     its table labels attention-data-parallel ran tensor-parallel attention with expert parallelism.
+    Its first rows of SGLang on racks (GB200, GB300) do not say whether experts were divided
+    tensor- or expert-parallel: recipes [2]_ start replicas of a few devices without data
+    parallelism, and the others with expert parallelism among all attention ranks.
     """
     deployment = run.deployment
-    if not isinstance(deployment, Aggregated) or deployment.attention_dp == 1:
-        return None
-    if "InferenceX" not in run.source.title or run.precision.weights != "fp8":
-        return None
-    if run.framework.name.lower() != "vllm":
-        return None
-    ranks = deployment.attention_tp * deployment.attention_dp
-    return deployment.model_copy(update={"attention_tp": ranks, "attention_dp": 1})
+    if "InferenceX" not in run.source.title:
+        return Divided(deployment)
+    engine = run.framework.name.lower()
+    if isinstance(deployment, Aggregated):
+        labelled = deployment.attention_dp > 1 and engine == "vllm"
+        if labelled and run.precision.weights == "fp8":
+            return Divided(_without_ranks(deployment), NOT_DATA_PARALLEL)
+        return Divided(deployment)
+    pools = deployment.prefill, deployment.decode
+    if engine != "sglang" or not run.accelerator.startswith("gb") or not any(map(_odd, pools)):
+        return Divided(deployment)
+    few = deployment.decode.gpus // deployment.decode.replicas <= FEW_DEVICES
+    change = _without_ranks if few else _with_experts
+    prefill, decode = (change(pool) if _odd(pool) else pool for pool in pools)
+    return Divided(
+        deployment.model_copy(update={"prefill": prefill, "decode": decode}), RACK_LABELS
+    )
+
+
+FEW_DEVICES = 4
+"""Devices up to which recipes start SGLang's decode replicas without data parallelism."""
+
+W = TypeVar("W", bound=Workers)
+
+
+def _odd(workers: Workers) -> bool:
+    """Labelled data-parallel in attention, and not expert-parallel."""
+    return workers.attention_dp > 1 and workers.moe_ep == 1
+
+
+def _without_ranks(workers: W) -> W:
+    ranks = workers.attention_tp * workers.attention_dp
+    return workers.model_copy(update={"attention_tp": ranks, "attention_dp": 1})
+
+
+def _with_experts(workers: W) -> W:
+    ranks = workers.moe_tp * workers.moe_ep
+    return workers.model_copy(update={"moe_tp": 1, "moe_ep": ranks})
