@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.fitted import FACTORS, PARAMETERS
+from planner.evaluation.fitted import FACTORS, HOST, PARAMETERS
 from planner.validation.engine_model import START, Sight, predict
 
 Floats = NDArray[np.float64]
@@ -29,28 +29,38 @@ Floats = NDArray[np.float64]
 SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
-LEVELS: dict[str, tuple[float, float]] = {
-    "all": (0.12, 0.0),
-    "weights": (0.08, 0.0),
-    "family": (0.06, 1.00),
-    "precision": (0.05, 0.0),
-    "version": (0.05, 0.40),
-    "part": (0.05, 0.25),
-    "mode": (0.0, 0.40),
-    "ranks": (0.0, 0.0),
-}
-"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]
+LEVELS = ("all", "weights", "family", "precision", "version", "part", "mode", "ranks")
+"""Of :func:`planner.evaluation.fitted.groups`."""
 
-Chosen on runs left out: docs/runs.md."""
+OF_FACTOR = {"all": 0.12, "weights": 0.08, "family": 0.06, "precision": 0.05, "version": 0.08}
+"""Level -> prior spread of the effect on a factor of kernels. [log]
 
-OF_RANKS = {"prefill": 0.08, "request_host": 0.40}
-"""The same of level ``ranks``: how attention is divided where prompts are computed."""
+None by part: what a part's kernels take is for calibrations to say.  Chosen on runs left out:
+docs/runs.md."""
+
+OF_HOST = {"family": 1.00, "version": 0.40, "part": 0.25, "mode": 0.40}
+"""The same of host times."""
+
+OF_STEP = {"family": 1.00, "version": 1.00}
+"""The same of the host's time a step: one code in every mode and on every part."""
 
 OF_PROMPT_STEP = {"family": 0.50, "version": 0.20, "part": 0.15, "mode": 0.20, "ranks": 0.40}
 """The same of the host's time of a step with prompts: 90 % between 1.5 and 16 ms.
 
 Runs hardly tell it from work and waiting that the model lacks (with spreads of 1.0 they took 2 to
 154 ms for it), which are not there at other loads and models."""
+
+PRIORS: dict[str, dict[str, float]] = {
+    **dict.fromkeys(FACTORS, OF_FACTOR),
+    **dict.fromkeys(HOST, OF_HOST),
+    "step_host": OF_STEP,
+    "prefill_step_host": OF_PROMPT_STEP,
+    "prefill": {**OF_FACTOR, "ranks": 0.08},
+    "request_host": {**OF_HOST, "ranks": 0.40},
+}
+"""Parameter -> level -> prior spread of the effect. [log]
+
+``ranks``: how attention is divided where prompts are computed."""
 
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""
@@ -109,11 +119,7 @@ class EngineFit:
 
 def prior_sd(name: str, level: str) -> float:
     """Prior spread of a level's effect on a parameter; 0: it has none. [log]"""
-    if name == "prefill_step_host":
-        return OF_PROMPT_STEP.get(level, 0.0)
-    if level == "ranks":
-        return OF_RANKS.get(name, 0.0)
-    return LEVELS[level][0 if name in FACTORS else 1]
+    return PRIORS[name].get(level, 0.0)
 
 
 def keys_of(sights: Sequence[Sight]) -> tuple[Key, ...]:
