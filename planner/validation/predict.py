@@ -83,7 +83,7 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
             intervals[name] = [value * math.exp(low), value * math.exp(high)]
     sight = found.sight
     _, slopes = predict(sight.decode[None], sight.prefill[None], sight.apart_s[None], theta[None])
-    moves = slopes[0] / np.array([[tpot], [ttft]])
+    moves = slopes[0] / np.maximum([[tpot], [ttft]], 1e-12)  # an answer of one token has no TPOT
     each = [
         {name: float(row[i]) for i, name in enumerate(PARAMETERS) if abs(row[i]) > 1e-3}
         for row in moves

@@ -192,6 +192,18 @@ def synthetic(theta, count=400):
     return sights
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_answer_of_one_token_has_a_first_token_and_no_time_per_token():
+    run = next(iter(RUNS.values()))
+    load = run.workload.model_copy(
+        update={"output_tokens_max": 1, "concurrency": 2, "requests": 4, "input_tokens_max": 128}
+    )
+    found = predict_runs([run.model_copy(update={"workload": load})], load_overheads(), workers=1)
+    assert found[0].predicted["mean_tpot_s"] == 0
+    assert found[0].predicted["mean_ttft_s"] > 0
+    assert found[0].sensitivity == {}
+
+
 def test_known_overheads_are_found_again():
     truth = np.array([START[p] for p in PARAMETERS])
     truth[PARAMETERS.index("moe")] = 1.3
