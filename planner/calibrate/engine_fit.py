@@ -65,16 +65,17 @@ PRIORS: dict[str, dict[str, float]] = {
 }
 """Parameter -> level -> prior spread of the effect. [log]
 
-``ranks``: how attention is divided where prompts are computed."""
+``ranks``: how attention and experts are divided where prompts are computed."""
 
 USUAL: dict[tuple[str, str, str], float] = {
-    ("prefill_step_host", "ranks", "sglang disaggregated data-parallel"): float(np.log(20.0)),
+    ("prefill_step_host", "ranks", "sglang disaggregated expert-parallel"): float(np.log(20.0)),
 }
 """Effects whose prior is not around 0. [log]
 
-Prompts under data-parallel attention: dispatch of experts makes the host wait for counts in every
-layer [3]_, so that launches do not run ahead of kernels and their time adds to a step: 61 layers
-of some 25 launches each, 0.1 s in place of 5 ms (assumed; the runs say how much it is)."""
+Prompts under data-parallel attention with experts divided among the ranks: dispatch makes the host
+wait for counts in every layer [3]_, so that launches do not run ahead of kernels and their time
+adds to a step: 61 layers of some 25 launches each, 0.1 s in place of 5 ms (assumed; the runs say
+how much it is)."""
 
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""

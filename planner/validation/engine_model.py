@@ -92,8 +92,9 @@ def labels_of(run: Run) -> dict[str, str]:
     first = deployment if isinstance(deployment, Aggregated) else deployment.prefill
     version = f"{family_of(run)} {run.framework.version}"
     return groups(
-        version, run.precision.weights, run.accelerator, run.deployment.kind, first.attention_dp
-    )
+        version, run.precision.weights, run.accelerator, run.deployment.kind,
+        first.attention_dp, first.moe_ep,
+    )  # fmt: skip
 
 
 def case_of(run: Run, ttft_s: float) -> str:

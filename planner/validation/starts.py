@@ -168,11 +168,15 @@ def _sglang(role: Role) -> Start:
 def _sglang_apart(role: Role) -> Start:
     """Prefill and decode apart: chunks are divided among attention ranks."""
     prompt, alone = role.run.workload.input_tokens_max, role.workers.attention_dp == 1
-    tokens = max(32768 if alone else 16384, prompt)
+    tokens, most = max(32768 if alone else 16384, prompt), 4096
     if alone and role.rack and prompt <= 2048:
         tokens = 8192
+    fp8 = role.run.precision.weights == "fp8"
+    nodes = role.blackwell and not role.rack and not alone
+    if role.name == "prefill" and nodes and fp8 and prompt > 2048:
+        tokens, most = max(8192, prompt), 1  # --max-running-requests: one a rank
     poll = 10 if role.rack and role.name == "decode" and alone else 1
-    return Start(Limits(max_sequences=4096, max_step_tokens=tokens, memory_share=0.85), poll)
+    return Start(Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85), poll)
 
 
 NOT_DATA_PARALLEL = (

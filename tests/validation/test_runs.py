@@ -250,7 +250,7 @@ def test_how_runs_were_left_out_is_said():
     assert "anew" not in how_left_out([])
 
 
-SERIAL = "sglang disaggregated data-parallel"
+SERIAL = "sglang disaggregated expert-parallel"
 """Runs whose hosts wait for counts in every layer of a prompt."""
 
 

@@ -59,6 +59,15 @@ def test_a_label_that_a_recipe_bears_out_stands(name):
     assert notes == ()
 
 
+@pytest.mark.parametrize(("tokens", "sequences"), [(8192, 1), (1024, 4096)])
+def test_long_prompts_of_sglang_on_nodes_of_b200_are_computed_one_a_rank(tokens, sequences):
+    run = next(r for r in shipped_runs() if r.id.endswith("8192x1024_c160_cfg641"))
+    load = run.workload.model_copy(update={"input_tokens_max": tokens})
+    limits = resolve(run.model_copy(update={"workload": load})).prefill.limits
+    assert limits.max_sequences == sequences
+    assert limits.max_step_tokens == (8192 if sequences == 1 else 16384)
+
+
 def test_a_users_own_run_is_divided_as_it_says():
     run = next(r for r in shipped_runs() if r.id.endswith("8192x1024_c2048_cfg253"))
     own = run.model_copy(update={"source": run.source.model_copy(update={"title": "our cluster"})})
