@@ -183,6 +183,11 @@ NOT_DATA_PARALLEL = (
     "parallelism: labelled attention-data-parallel, but its start command has no such option: "
     "taken as tensor-parallel attention with expert parallelism"
 )
+TWIN_LABELS = (
+    "parallelism: labelled attention-data-parallel without expert parallelism where prompts are "
+    "computed, which no start of this engine has (runs labelled either way are alike): taken as "
+    "expert-parallel"
+)
 RACK_LABELS = (
     "parallelism: labelled attention-data-parallel without expert parallelism, which no recipe of "
     "this engine has on these racks: taken as tensor-parallel where a decode replica has 4 devices "
@@ -204,7 +209,9 @@ def as_run(run: Run) -> Divided:
     its table labels attention-data-parallel ran tensor-parallel attention with expert parallelism.
     Its first rows of SGLang on racks (GB200, GB300) do not say whether experts were divided
     tensor- or expert-parallel: recipes [2]_ start replicas of a few devices without data
-    parallelism, and the others with expert parallelism among all attention ranks.
+    parallelism, and the others with expert parallelism among all attention ranks.  Its rows of
+    TensorRT-LLM label replicas for prompts with tensor- or expert-parallel experts; of runs labelled
+    either way the times are within 2 %, and its configurations start all with expert parallelism.
     """
     deployment = run.deployment
     if "InferenceX" not in run.source.title:
@@ -215,15 +222,26 @@ def as_run(run: Run) -> Divided:
         if labelled and run.precision.weights == "fp8":
             return Divided(_without_ranks(deployment), NOT_DATA_PARALLEL)
         return Divided(deployment)
-    pools = deployment.prefill, deployment.decode
-    if engine != "sglang" or not run.accelerator.startswith("gb") or not any(map(_odd, pools)):
+    if any(map(_odd, (deployment.prefill, deployment.decode))):
+        return _relabelled(deployment, engine, run.accelerator)
+    return Divided(deployment)
+
+
+def _relabelled(deployment: Disaggregated, engine: str, part: str) -> Divided:
+    """Pools of which one is labelled data-parallel in attention, and not expert-parallel."""
+    prefill, decode = deployment.prefill, deployment.decode
+    if engine in ("tensorrt-llm", "trtllm", "trt-llm") and _odd(prefill):
+        other = {"prefill": _with_experts(prefill)}
+        return Divided(deployment.model_copy(update=other), TWIN_LABELS)
+    if engine != "sglang" or not part.startswith("gb"):
         return Divided(deployment)
-    few = deployment.decode.gpus // deployment.decode.replicas <= FEW_DEVICES
+    few = decode.gpus // decode.replicas <= FEW_DEVICES
     change = _without_ranks if few else _with_experts
-    prefill, decode = (change(pool) if _odd(pool) else pool for pool in pools)
-    return Divided(
-        deployment.model_copy(update={"prefill": prefill, "decode": decode}), RACK_LABELS
-    )
+    both = {
+        name: change(pool) if _odd(pool) else pool
+        for name, pool in (("prefill", prefill), ("decode", decode))
+    }
+    return Divided(deployment.model_copy(update=both), RACK_LABELS)
 
 
 FEW_DEVICES = 4
