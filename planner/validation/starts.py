@@ -210,8 +210,8 @@ def as_run(run: Run) -> Divided:
     Its first rows of SGLang on racks (GB200, GB300) do not say whether experts were divided
     tensor- or expert-parallel: recipes [2]_ start replicas of a few devices without data
     parallelism, and the others with expert parallelism among all attention ranks.  Its rows of
-    TensorRT-LLM label replicas for prompts with tensor- or expert-parallel experts; of runs labelled
-    either way the times are within 2 %, and its configurations start all with expert parallelism.
+    TensorRT-LLM label replicas for prompts with tensor- or expert-parallel experts; of runs
+    labelled either way times are within 2 %, and its configurations start all expert-parallel.
     """
     deployment = run.deployment
     if "InferenceX" not in run.source.title:
