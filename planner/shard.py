@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from planner import arch
 from planner.errors import InfeasibleError, InputError
-from planner.specs.deployment import KvFormat, Pool
+from planner.specs.deployment import ALL_GATHER, KvFormat, Pool
 from planner.specs.model import Attention, DenseMlp, ModelSpec, Moe, WeightFormat
 from planner.specs.speculative import Speculative
 
@@ -106,6 +106,8 @@ class Shard:
     kv: KvFormat
     weight_bytes: dict[str, float]
     """Resident bytes by component, this device."""
+    gathers_tokens: bool = False
+    """Every rank gathers all tokens and sums are scattered back, in place of an all-to-all."""
 
     @property
     def devices(self) -> int:
@@ -125,7 +127,8 @@ class Shard:
     @property
     def uses_all_to_all(self) -> bool:
         """Whether tokens travel to their experts one by one (expert parallel, attention DP)."""
-        return self.moe is not None and self.attention_dp > 1 and self.moe_ep > 1
+        apart = self.moe is not None and self.attention_dp > 1 and self.moe_ep > 1
+        return apart and not self.gathers_tokens
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -208,6 +211,7 @@ def shard(model: ModelSpec, pool: Pool) -> Shard:
         weights=pool.weights,
         kv=pool.kv,
         weight_bytes=_weight_bytes(model, pool, attention, dense, moe, stage),
+        gathers_tokens=pool.exchange == ALL_GATHER,
     )
 
 

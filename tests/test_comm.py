@@ -7,6 +7,8 @@ import pytest
 from planner import files
 from planner.comm import comm_time_s
 from planner.errors import InfeasibleError
+from planner.evaluation import build
+from planner.files.engines import load_engine
 from planner.ops import Comm, collectives
 from planner.shard import Shard, shard
 from planner.specs.deployment import Parallelism, Pool
@@ -267,3 +269,48 @@ def test_layers_without_a_cache_need_no_context_collectives() -> None:
     local = shard(files.load_model("qwen3.5-397b-a17b"), pool)
     gathers = [c for c in collectives.token_comms(local, 1.0, 8) if c.name == "attention/cp_gather"]
     assert [c.count for c in gathers] == [15]  # of 60 layers
+
+
+def test_ranks_that_gather_take_every_token_and_give_back_sums() -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="nvfp4", exchange="all-gather"
+    )
+    local = shard(files.load_model("deepseek-r1"), pool)
+    assert not local.uses_all_to_all
+    gather, scatter = collectives.expert_comms(local, 80.0, 8, dedup=False)  # ten tokens a rank
+    assert (gather.kind, scatter.kind) == ("all_gather", "reduce_scatter")
+    assert gather.bytes_per_rank == pytest.approx(10 * (7168 / 2 + 7168 / 16))
+    assert scatter.bytes_per_rank == pytest.approx(10 * 7168 * 2)
+    eight = shard(files.load_model("deepseek-r1"), pool.model_copy(update={"weights": "fp8"}))
+    gather, _ = collectives.expert_comms(eight, 80.0, 8, dedup=False)  # converted where computed
+    assert gather.bytes_per_rank == pytest.approx(10 * 7168 * 2)
+
+
+@pytest.mark.parametrize(
+    ("engine", "system", "exchange", "gathers"),
+    [
+        ("tensorrt-llm", "hgx-b200", "", True),
+        ("tensorrt-llm", "gb200-nvl72", "", False),
+        ("vllm", "gb200-nvl72", "", True),
+        ("vllm", "hgx-b200", "deepep-low-latency", False),
+        ("sglang", "hgx-b200", "", False),
+    ],
+)
+def test_an_engine_gathers_where_it_does_and_nothing_else_is_asked(
+    engine: str, system: str, exchange: str, gathers: bool
+) -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="nvfp4", exchange=exchange,
+        engine=load_engine(engine),
+    )  # fmt: skip
+    built = build(files.load_model("deepseek-r1"), files.load_hardware(system), pool)
+    assert built.shard.gathers_tokens is gathers
+
+
+def test_an_overlap_of_expert_traffic_needs_an_all_to_all() -> None:
+    pool = Pool(
+        parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="fp8", overlap="two_batch",
+        engine=load_engine("vllm"),
+    )  # fmt: skip
+    built = build(files.load_model("deepseek-r1"), files.load_hardware("hgx-h200"), pool)
+    assert built.shard.uses_all_to_all

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner import files, search
-from planner.evaluation import Replica, Result, build, evaluate, steady, with_intervals
+from planner.evaluation import (
+    Replica,
+    Result,
+    build,
+    evaluate,
+    power_error,
+    steady,
+    with_intervals,
+)
 from planner.evaluation.evaluate import resimulate
 from planner.evaluation.intervals import LATENCIES, MOST_RUNS, WHICH
 from planner.evaluation.spread import (
@@ -97,7 +105,27 @@ def test_every_interval_holds_its_point(result: Result) -> None:
         assert low <= getattr(result.energy, name) <= high
 
 
-def test_slower_steps_take_more_power_at_the_same_load_by_hand(result: Result) -> None:
+def test_power_may_be_off_by_its_law_within_idle_and_maximum_by_hand(result: Result) -> None:
+    found = with_intervals(result, lambda *_: ()).intervals
+    power, energy = result.replica.power(), result.energy
+    assert found is not None
+    assert power is not None
+    assert energy is not None
+    idle_w = power.idle_replica_w * result.replicas
+    most_w = result.devices * (power.host_w + power.max_w)
+    low, high = found.energy["fleet_w"]
+    assert low == pytest.approx(max(idle_w, energy.fleet_w / 1.4))
+    assert high == pytest.approx(min(most_w, energy.fleet_w * 1.4))
+    per_token = energy.wh_per_million_tokens
+    assert found.energy["wh_per_million_tokens"] == pytest.approx(
+        (per_token * low / energy.fleet_w, per_token * high / energy.fleet_w)
+    )
+
+
+def test_slower_steps_take_more_power_at_the_same_load_by_hand(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_error, "POWER_LOG", 0.0)
     found = with_intervals(result, lambda *_: (Spread("a", 0.0, math.log(1.5), ""),)).intervals
     assert found is not None
     assert result.energy is not None

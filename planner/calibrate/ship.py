@@ -27,7 +27,7 @@ SAME_CHIP = "h200-sxm"
 and clocks, which is what every transfer above is."""
 STARTS_FROM = {"h800-sxm": "h100-sxm", "h20": "h100-sxm"}
 """Part with rows of some families only -> sibling whose shares it takes for the others."""
-ESTIMATED = ("amd-cdna3", "amd-cdna4", "tpu")
+ESTIMATED = ("mi300x", "mi325x", "amd-cdna4", "tpu")
 """Calibrations read off published fractions, by hand: no kernel table of their parts is public."""
 HELD_AGAINST = ("h100-sxm", "a100-80g-sxm", "b200-sxm")
 """Measured parts of other makers' architectures that such estimates are tried on."""

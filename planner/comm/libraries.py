@@ -2,6 +2,7 @@
 
 from planner.errors import InputError
 from planner.ops import Comm
+from planner.specs.deployment import ALL_GATHER
 from planner.specs.hardware import CalibrationSpec, LinkShares
 from planner.specs.links import ExchangeLaw
 
@@ -29,7 +30,7 @@ def with_exchange(calibration: CalibrationSpec, library: str) -> CalibrationSpec
     """
     links = calibration.links
     if library not in links.exchanges:
-        known = ", ".join(links.exchanges) or "none"
+        known = ", ".join([*links.exchanges, ALL_GATHER])
         raise InputError(
             calibration.name, "exchange", f"no {library!r} among its links; there are: {known}"
         )

@@ -15,6 +15,7 @@ from typing import Any
 
 from planner.cost import wh_per_million_tokens
 from planner.evaluation.evaluate import resimulate
+from planner.evaluation.power_error import widened_power
 from planner.evaluation.replica import Replica
 from planner.evaluation.result import Result
 from planner.evaluation.spread import CONFIDENCE_LOG_SD, Spread, Z, engine_spread, joint
@@ -59,8 +60,8 @@ class Intervals:
     """``output_tokens_per_s`` -> interval, of the whole fleet."""
     goodput_requests_per_s: Interval
     energy: dict[str, Interval]
-    """``fleet_w``, ``wh_per_million_tokens``, ``wh_per_million_output_tokens`` -> interval,
-    from the times of steps alone; empty where the power is not known."""
+    """``fleet_w``, ``wh_per_million_tokens``, ``wh_per_million_output_tokens`` -> interval;
+    empty where the power is not known."""
     usd: tuple[dict[str, Interval], ...]
     """Of each cost: ``usd_per_hour``, ``usd_per_million_output_tokens`` -> interval."""
     devices: Interval
@@ -125,7 +126,7 @@ def with_intervals(
     usd = tuple(_usd(cost, rates, points) for cost in result.costs)
     devices = float(result.devices)
     made = Intervals(
-        latency, rates, good, _energy(point, fast, slow), usd, (devices, devices),
+        latency, rates, good, _energy(result, point, fast, slow), usd, (devices, devices),
         (low[-1], high[-1]), tuple(causes),
     )  # fmt: skip
     return replace(result, intervals=made)
@@ -195,13 +196,13 @@ def _carried_metrics(whole: Metrics, base: Metrics, moved: Metrics) -> Metrics:
     return replace(whole, **changed, steady=replace(whole.steady, **rates))
 
 
-def _energy(*runs: _Run) -> dict[str, Interval]:
-    """Power and energy at the ends of the factors; powers of steps are taken as they are."""
+def _energy(result: Result, *runs: _Run) -> dict[str, Interval]:
+    """Power and energy at the ends of the factors, with the error of the power law."""
     powers = [run.fleet_w for run in runs if run.fleet_w is not None]
     if len(powers) < len(runs):
         return {}
     flows = [run.metrics.steady for run in runs]
-    return {
+    found = {
         "fleet_w": _around(*powers),
         "wh_per_million_tokens": _around(
             *(wh_per_million_tokens(w, f.input_tokens_per_s + f.output_tokens_per_s)
@@ -212,6 +213,7 @@ def _energy(*runs: _Run) -> dict[str, Interval]:
               for w, f in zip(powers, flows, strict=True))
         ),
     }  # fmt: skip
+    return {name: widened_power(result, name, within) for name, within in found.items()}
 
 
 def _scaled(value: float, base: float, moved: float) -> float:

@@ -18,7 +18,8 @@ from planner.serving.balance import BY_PREFIX
 from planner.serving.config import Role
 from planner.serving.prefix_tier import TierSetup
 from planner.shard import Shard, shard
-from planner.specs.deployment import Pool
+from planner.specs.deployment import ALL_GATHER, Pool
+from planner.specs.engine import BOX_DEVICES
 from planner.specs.hardware import SystemSpec
 from planner.specs.model import ModelSpec
 from planner.specs.routing import Routing
@@ -144,8 +145,9 @@ def build(
         The part does not multiply in the format asked for, or has no such exchange library.
     """
     pool = with_fitted(pool, hardware.accelerator.name, mode, model)
+    pool = _exchanging(pool, hardware.system)
     local = shard(model, pool)
-    if pool.exchange:
+    if pool.exchange and not local.gathers_tokens:
         calibration = with_exchange(hardware.calibration, pool.exchange)
         hardware = hardware.model_copy(update={"calibration": calibration})
     _require_network(hardware.system, local.devices)
@@ -184,6 +186,19 @@ def build(
         step=step,
         cap_tokens=max(known) if known else None,
     )
+
+
+def _exchanging(pool: Pool, system: SystemSpec) -> Pool:
+    """The pool with what its engine does where it names no exchange.
+
+    What hides expert traffic behind computation needs an all-to-all that runs beside it (vLLM's
+    dual batch overlap runs with DeepEP alone).
+    """
+    rule = pool.engine.gathers if pool.overlap in ("share", "none") else "never"
+    boxed = system.scale_up.devices <= BOX_DEVICES
+    if pool.exchange or rule == "never" or (rule == "in_a_box" and not boxed):
+        return pool
+    return pool.model_copy(update={"exchange": ALL_GATHER})
 
 
 def _hot_rank(

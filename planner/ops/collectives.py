@@ -103,8 +103,8 @@ def expert_comms(
     """Collectives that bring tokens to their experts and back.
 
     Equal tokens on every device (no attention data parallelism): one all-reduce.  Otherwise
-    all-to-all to the expert ranks, or, with experts cut by tensor parallelism alone,
-    all-gather and reduce-scatter.
+    all-to-all to the expert ranks, or, with experts cut by tensor parallelism alone or where
+    the deployment says so, all-gather and reduce-scatter.
 
     Parameters
     ----------
@@ -132,20 +132,8 @@ def expert_comms(
         return [
             Comm("expert_network/all_reduce", "all_reduce", devices, inside, whole, 0.0, moe.layers)
         ]
-    if shard.moe_ep == 1:
-        part = whole / devices
-        return [
-            Comm("expert_network/all_gather", "all_gather", devices, inside, part, 0.0, moe.layers),
-            Comm(
-                "expert_network/reduce_scatter",
-                "reduce_scatter",
-                devices,
-                inside,
-                part,
-                0.0,
-                moe.layers,
-            ),
-        ]
+    if shard.moe_ep == 1 or shard.gathers_tokens:
+        return _gathered(shard, moe, group_tokens / devices, inside)
     own = group_tokens / devices
     busiest: Real = 1.0 if hot is None else hot.pairs_ratio(group_tokens, prompt_tokens)
     busiest_out = busiest
@@ -178,6 +166,24 @@ def expert_comms(
         )
         for phase, size in halves
     ]
+
+
+def _gathered(shard: Shard, moe: LocalMoe, own: Real, inside: int) -> list[Comm]:
+    """Every rank gathers the ``own`` tokens of all others; partial sums are scattered back.
+
+    4-bit inputs are gathered as they are multiplied, scales included; others in 16 bits and
+    converted after, as TensorRT-LLM does (``fused_moe_cutlass.py``).
+    """
+    ranks, elements = shard.stage_devices, moe.message_elements
+    narrow = ELEMENT_BYTES[COMPUTE_PRECISION[moe.gate_up.storage]] < 1 and shard.gathers_tokens
+    each = message_bytes(moe)[0] if narrow else 2.0 * elements
+    return [
+        Comm("expert_network/all_gather", "all_gather", ranks, inside, own * each, 0.0, moe.layers),
+        Comm(
+            "expert_network/reduce_scatter", "reduce_scatter", ranks, inside,
+            own * 2.0 * elements, 0.0, moe.layers,
+        ),
+    ]  # fmt: skip
 
 
 def message_bytes(moe: LocalMoe) -> tuple[float, float]:

@@ -28,13 +28,17 @@ from planner.specs.routing import Balanced, HistogramPopularity, Routing
 
 Real = float | NDArray[np.float64]
 
+SATURATED = 1e-9
+"""Share of missed slots that counts as none."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HotRank:
-    """Hottest rank of a layer, mean over layers and steps, tabulated by tokens of the group.
+    r"""Hottest rank of a layer, mean over layers and steps, tabulated by tokens of the group.
 
-    Between the tabulated batches everything is linear in the logarithm of tokens; above the last
-    it is constant; below one token, touched slots fall to zero with the tokens.
+    Between the tabulated batches ratios are linear in the logarithm of tokens; the share of slots
+    that is missed falls as :math:`\\exp(-c B^a)` (``a`` is 1 for equally popular slots); above the
+    last all is constant; below one token, touched slots fall to zero with the tokens.
     """
 
     tokens: Floats
@@ -70,14 +74,23 @@ class HotRank:
         ----------
         .. [1] L. Kish, "Survey Sampling", 1965, section 5.4 (effective size of a clustered sample).
         """
+        return self._read(self.ratio, self.independent(group_tokens, prompt_tokens))
+
+    def independent(self, group_tokens: Real, prompt_tokens: float) -> Real:
+        """Independent tokens that scatter as so many do of which those of one prompt choose alike.
+
+        References
+        ----------
+        .. [1] As :meth:`pairs_ratio`.
+        """
         alike = 1.0 + (max(prompt_tokens, 1.0) - 1.0) * self.correlation
-        return self._read(self.ratio, group_tokens if alike == 1.0 else group_tokens / alike)
+        return group_tokens if alike == 1.0 else group_tokens / alike
 
     def arrivals_ratio(self, group_tokens: Real, prompt_tokens: float = 1.0) -> tuple[Real, Real]:
         """Distinct tokens of the hottest rank and node over the mean; pairs where that is unknown.
 
         What popularity does is computed (:class:`planner.routing.Destinations`); chance makes a
-        rank hotter by as much as it does in pairs, and a node, where it averages out, no hotter.
+        rank hotter by as much as it does in pairs.  The second is of the busiest network card.
 
         References
         ----------
@@ -86,7 +99,8 @@ class HotRank:
         pairs = self.pairs_ratio(group_tokens, prompt_tokens)
         if self.reach is None:
             return pairs, pairs
-        return self.reach.rank_ratio * pairs / float(self.ratio[-1]), self.reach.node_ratio
+        cards = self.reach.card_ratio(self.independent(group_tokens, prompt_tokens))
+        return self.reach.rank_ratio * pairs / float(self.ratio[-1]), cards
 
     def pairs_ratio_p95(self, group_tokens: Real) -> Real:
         """95th percentile over steps of the same.
@@ -130,10 +144,11 @@ class HotRank:
         return found if isinstance(group_tokens, np.ndarray) else float(found)
 
     def _slots(self, column: Floats, group_tokens: Real) -> Real:
-        read = self._read(column, group_tokens)
+        hit = np.log(-np.log(np.maximum(1.0 - column / self.local_slots, SATURATED)))
+        found = -self.local_slots * np.expm1(-np.exp(self._read(hit, group_tokens)))
         if isinstance(group_tokens, np.ndarray):
-            return read * np.minimum(group_tokens, 1.0)
-        return read * min(group_tokens, 1.0)
+            return np.asarray(found * np.minimum(group_tokens, 1.0))
+        return float(found * min(group_tokens, 1.0))
 
 
 def windows(routing: Routing, moe: Moe, seed: int | None = None) -> tuple[Floats, Floats]:

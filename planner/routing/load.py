@@ -1,6 +1,7 @@
 """Load of the hottest and the mean rank by tokens of a step, tabulated."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from planner.routing.counts import (
 from planner.routing.gate import Gate, scores
 from planner.routing.placement import Placement
 from planner.routing.popularity import Floats, inclusion
+
+Real = float | NDArray[np.float64]
 
 EXACT_TOKENS = 8
 """Largest batch of a table that is routed token by token."""
@@ -181,6 +184,57 @@ class Destinations:
     node_ratio: float
     """The same of nodes: what the network cards of a node take in where a token crosses once and
     is fanned out inside."""
+    nodes: int
+    cards: int
+    """Network cards: as many as ranks."""
+
+    def card_spread(self, group_tokens: Real) -> Real:
+        r"""Standard deviation of what chance brings to one network card, over the mean.
+
+        A card takes in what its partners send, the rank of its number on each other node:
+        :math:`n = B (N - 1) / R` tokens that each come with probability :math:`p`, so
+        :math:`\sqrt{(1 - p) / (p n)}`.  What a card sends spreads as much: of the ``B / R`` tokens
+        of its rank each goes to :math:`N - 1` nodes with that probability.
+
+        Parameters
+        ----------
+        group_tokens : independent tokens of all ranks. [tokens]
+
+        References
+        ----------
+        .. [1] DeepSeek-AI, "DeepEP", github.com/deepseek-ai/DeepEP, csrc/kernels/internode.cu
+           (a token crosses to the rank of its sender's number on the other node).
+        """
+        if self.nodes == 1:
+            return 0.0 * group_tokens
+        p = min(1.0, self.nodes_per_token / self.nodes)
+        met = np.maximum(group_tokens, 1.0) * (self.nodes - 1) / self.cards
+        return np.sqrt((1 - p) / (p * met))
+
+    def card_ratio(self, group_tokens: Real) -> Real:
+        """Tokens that the busiest network card takes in or sends, over the mean; with chance.
+
+        The busiest card of the most visited node, or of all, whichever is busier: a little less
+        than both effects together.
+
+        References
+        ----------
+        .. [1] G. Blom, "Statistical Estimates and Transformed Beta-Variables", 1958 (the largest
+           of n normal draws is expected at quantile (n - 3/8) / (n + 1/4)).
+        """
+        spread = self.card_spread(group_tokens)
+        of_node, of_all = (largest_of(n) for n in (self.cards / self.nodes, 2 * self.cards))
+        return np.maximum(self.node_ratio + of_node * spread, 1.0 + of_all * spread)
+
+
+def largest_of(draws: float) -> float:
+    """Expected largest of so many standard normal draws.
+
+    References
+    ----------
+    .. [1] G. Blom, "Statistical Estimates and Transformed Beta-Variables", 1958.
+    """
+    return NormalDist().inv_cdf((draws - 0.375) / (draws + 0.25)) if draws > 1 else 0.0
 
 
 def destinations(
@@ -218,9 +272,8 @@ def destinations(
     by_slot = placement.slot_load(included[None])[0]
     ranks, _ = distinct(by_slot.reshape(len(by_slot), placement.ep, -1), ranks_per_node)
     ranks_per_token, nodes_per_token, node_ratio = (float(x) for x in np.mean(rows, axis=0))
-    return Destinations(
-        ranks_per_token, nodes_per_token, float(ranks.max(axis=1).mean()), node_ratio
-    )
+    hottest = float(ranks.max(axis=1).mean())
+    return Destinations(ranks_per_token, nodes_per_token, hottest, node_ratio, nodes, placement.ep)
 
 
 def distinct(shares: Floats, ranks_per_node: int) -> tuple[Floats, Floats]:

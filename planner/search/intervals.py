@@ -7,6 +7,7 @@ from dataclasses import replace
 from planner.cost import Cost
 from planner.evaluation import FleetPool, Result, with_intervals
 from planner.evaluation.intervals import Interval
+from planner.evaluation.power_error import widened_power
 from planner.evaluation.spread import joint
 from planner.search.plan import Plan
 from planner.search.slower import replicas_of, usd_per_replica_hour
@@ -66,7 +67,7 @@ def sized(result: Result) -> Result:
 def _of_size(result: Result, name: str, growth: Interval) -> Interval:
     """Power and energy of a fleet of other size, as busy: they go with the devices."""
     value = getattr(result.energy, name)
-    return value * min(1.0, growth[0]), value * max(1.0, growth[1])
+    return widened_power(result, name, (value * min(1.0, growth[0]), value * max(1.0, growth[1])))
 
 
 def _sum_of(ends: Sequence[Interval], weights: Sequence[float]) -> Interval:

@@ -21,10 +21,11 @@ from planner.serving.breakdowns import Breakdowns
 from planner.serving.clock import ARRIVAL, LOST, ROUTER
 from planner.serving.cluster import Cluster, PoolSetup
 from planner.serving.fleet import Fleet
+from planner.serving.front import EngineFactory, Front
 from planner.serving.operations import Operations, Signal
+from planner.serving.pool import Pool
 from planner.serving.records import Records
 from planner.serving.scaling import Scaler
-from planner.serving.simulation import EngineFactory, Front, _Pool
 
 NOBODY = -1
 
@@ -49,7 +50,7 @@ class OperatedFront(Front):
             [pool.setup.replicas for pool in self._operated],
         )  # fmt: skip
 
-    def _pool(self, setup: PoolSetup, first: int) -> _Pool:
+    def _pool(self, setup: PoolSetup, first: int) -> Pool:
         pool = OperatedPool(setup, first, self.cluster)
         self._operated.append(pool)
         return pool
@@ -78,7 +79,7 @@ class OperatedFront(Front):
 
     # --- requests ---
 
-    def _submit(self, pool: _Pool, request: int, now_s: float) -> int:
+    def _submit(self, pool: Pool, request: int, now_s: float) -> int:
         assert isinstance(pool, OperatedPool)
         pool.outstanding += 1
         pool.entered += 1
@@ -244,7 +245,7 @@ def _require_queue(rules: Operations) -> None:
         )  # fmt: skip
 
 
-class OperatedPool(_Pool):
+class OperatedPool(Pool):
     """The router in front of a pool whose members come and go."""
 
     def __init__(self, setup: PoolSetup, first: int, cluster: Cluster) -> None:

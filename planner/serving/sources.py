@@ -13,7 +13,7 @@ from planner.serving.prefix_ledger import PrefixLedger
 from planner.specs.requests import PrefixBlocks
 
 if TYPE_CHECKING:
-    from planner.serving.simulation import Front
+    from planner.serving.front import Front
 
 HOPELESS = 10_000
 """Requests of a closed loop that may be rejected in a row before the run is given up."""

@@ -23,6 +23,10 @@ one whose cache has most of the prompt unless load is too uneven, ``prefix_cost`
 prompt tokens to compute and tokens held are fewest together."""
 
 
+ALL_GATHER = "all-gather"
+"""Exchange that is none: every rank gathers all tokens."""
+
+
 class Parallelism(Spec):
     """How one replica is divided over devices.
 
@@ -103,7 +107,8 @@ class Pool(Spec):
     """Share of expert communication hidden behind computation: an assumption, listed as one."""
     exchange: str = ""
     """Library that dispatches tokens to experts, by its name among the calibration's
-    ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice."""
+    ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice;
+    ``all-gather``: none, every rank gathers all tokens and reduce-scatters the results."""
     overlap: OverlapPolicy = "share"
     """What runs while expert traffic is on the wire."""
     gate_apart: bool = False

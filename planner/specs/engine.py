@@ -26,6 +26,12 @@ what is free before weights are loaded, for weights and cache, activations besid
 (TensorRT-LLM).
 """
 
+Gathers = Literal["never", "in_a_box", "always"]
+"""Where ranks of attention data parallelism gather all tokens for their experts, if a deployment
+names no exchange: nowhere, where links join no more than :data:`BOX_DEVICES`, or everywhere."""
+
+BOX_DEVICES = 8
+
 
 class EngineLimits(Spec):
     """The engine's own defaults; a deployment's ``limits`` go before them."""
@@ -110,6 +116,7 @@ class EngineSpec(Spec):
     """Decode batches are padded up to the next of these (captured graphs); above the last they
     are not, and every kernel is launched by the host.  Empty: no padding, no such time."""
     graphs: GraphRules = GraphRules()
+    gathers: Gathers = "never"
     limits: EngineLimits = EngineLimits()
     overheads: EngineOverheads = EngineOverheads()
     """What is stated here goes before what is fitted."""

@@ -69,7 +69,7 @@ class ExpertWork:
     ranks: Floats
     """Distinct tokens that come to each rank, over the mean rank's."""
     nodes: Floats
-    """Distinct tokens that come to each rank's node, over the mean node's."""
+    """Distinct tokens that each rank's network card takes in or sends, over the mean card's."""
 
 
 Experts = Callable[[float, int], ExpertWork]
@@ -141,6 +141,7 @@ def drawn(
     gate, draws = Gate.of(moe), count()
     steps = Steps(gate, served, seed, sampling)
     per_node = max(1, model.domain // model.shard.moe_tp)
+    hot = model.hot
 
     def experts(group_tokens: float, layers: int) -> ExpertWork:
         number = next(draws)
@@ -150,8 +151,13 @@ def drawn(
         slots = placement.deal(counts, rng)[0]
         rows = np.linspace(0, len(slots) - 1, layers).round().astype(int)
         by_rank = slots[rows].reshape(layers, placement.ep, -1)
-        reached = distinct(by_rank / tokens, per_node)
-        return ExpertWork(by_rank.sum(axis=2), (by_rank > 0).sum(axis=2).astype(float), *reached)
+        reached, nodes = distinct(by_rank / tokens, per_node)
+        if hot is not None and hot.reach is not None:
+            spread = hot.reach.card_spread(hot.independent(group_tokens, prompt_tokens))
+            nodes = nodes * (1 + spread * rng.standard_normal((2, *nodes.shape)).max(axis=0))
+        return ExpertWork(
+            by_rank.sum(axis=2), (by_rank > 0).sum(axis=2).astype(float), reached, nodes
+        )
 
     return experts
 
