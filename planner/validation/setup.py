@@ -123,6 +123,7 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
         kv=kv_format(run, role.hardware),
         engine=engine,
         speculative=drafts,
+        exchange=usual.exchange,
         limits=Limits(
             max_sequences=own.max_sequences or most,
             max_step_tokens=own.max_step_tokens or usual.limits.max_step_tokens,

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from planner.specs.deployment import Limits
+from planner.specs.deployment import ALL_GATHER, Limits
 from planner.specs.engine import EngineSpec
 from planner.specs.model import ModelSpec
 from planner.specs.runs import Aggregated, Disaggregated, Run, Workers
@@ -36,6 +36,8 @@ class Start:
     """Decode steps for which prompts wait until every attention rank has one."""
     captured: tuple[int, ...] = ()
     """Batch sizes of its graphs; none: those of the engine."""
+    exchange: str = ""
+    """How tokens reach their experts; empty: as the engine does by default."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,13 @@ def _sglang_apart(role: Role) -> Start:
     if alone and role.rack and prompt <= 2048:
         tokens = 8192
     fp8 = role.run.precision.weights == "fp8"
-    nodes = role.blackwell and not role.rack and not alone
+    nodes = role.blackwell and not role.rack and not alone  # without --moe-a2a-backend
     if role.name == "prefill" and nodes and fp8 and prompt > 2048:
         tokens, most = max(8192, prompt), 1  # --max-running-requests: one a rank
     poll = 10 if role.rack and role.name == "decode" and alone else 1
-    return Start(Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85), poll)
+    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=0.85)
+    gathers = nodes and role.workers.moe_ep > 1
+    return Start(limits, poll, exchange=ALL_GATHER if gathers else "")
 
 
 NOT_DATA_PARALLEL = (

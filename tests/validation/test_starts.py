@@ -70,7 +70,9 @@ def test_a_label_that_a_recipe_bears_out_stands(name):
 def test_long_prompts_of_sglang_on_nodes_of_b200_are_computed_one_a_rank(tokens, sequences):
     run = next(r for r in shipped_runs() if r.id.endswith("8192x1024_c160_cfg641"))
     load = run.workload.model_copy(update={"input_tokens_max": tokens})
-    limits = resolve(run.model_copy(update={"workload": load})).prefill.limits
+    setup = resolve(run.model_copy(update={"workload": load}))
+    limits = setup.prefill.limits
+    assert setup.decode.exchange == "all-gather"  # no --moe-a2a-backend
     assert limits.max_sequences == sequences
     assert limits.max_step_tokens == (8192 if sequences == 1 else 16384)
 
