@@ -188,9 +188,8 @@ NOT_DATA_PARALLEL = (
     "taken as tensor-parallel attention with expert parallelism"
 )
 TWIN_LABELS = (
-    "parallelism: labelled attention-data-parallel without expert parallelism where prompts are "
-    "computed, which no start of this engine has (runs labelled either way are alike): taken as "
-    "expert-parallel"
+    "parallelism: labelled with tensor-parallel experts; of this engine's rows, those labelled "
+    "either way are alike: taken as expert-parallel"
 )
 RACK_LABELS = (
     "parallelism: labelled attention-data-parallel without expert parallelism, which no recipe of "
@@ -214,8 +213,10 @@ def as_run(run: Run) -> Divided:
     Its first rows of SGLang on racks (GB200, GB300) do not say whether experts were divided
     tensor- or expert-parallel: recipes [2]_ start replicas of a few devices without data
     parallelism, and the others with expert parallelism among all attention ranks.  Its rows of
-    TensorRT-LLM label replicas for prompts with tensor- or expert-parallel experts; of runs
-    labelled either way times are within 2 %, and its configurations start all expert-parallel.
+    TensorRT-LLM are labelled with tensor- or expert-parallel experts in aggregated replicas and
+    where prompts are computed; of runs labelled either way times are within 2 %, so one of both is
+    wrong: expert parallelism is what its disaggregated configurations start and what runs left out
+    of a fit bear out.
     """
     deployment = run.deployment
     if "InferenceX" not in run.source.title:
@@ -225,6 +226,8 @@ def as_run(run: Run) -> Divided:
         labelled = deployment.attention_dp > 1 and engine == "vllm"
         if labelled and run.precision.weights == "fp8":
             return Divided(_without_ranks(deployment), NOT_DATA_PARALLEL)
+        if engine in TENSORRT_LLM and deployment.moe_ep == 1 and deployment.moe_tp > 1:
+            return Divided(_with_experts(deployment), TWIN_LABELS)
         return Divided(deployment)
     if any(map(_odd, (deployment.prefill, deployment.decode))):
         return _relabelled(deployment, engine, run.accelerator)
@@ -234,7 +237,7 @@ def as_run(run: Run) -> Divided:
 def _relabelled(deployment: Disaggregated, engine: str, part: str) -> Divided:
     """Pools of which one is labelled data-parallel in attention, and not expert-parallel."""
     prefill, decode = deployment.prefill, deployment.decode
-    if engine in ("tensorrt-llm", "trtllm", "trt-llm") and _odd(prefill):
+    if engine in TENSORRT_LLM and _odd(prefill):
         other = {"prefill": _with_experts(prefill)}
         return Divided(deployment.model_copy(update=other), TWIN_LABELS)
     if engine != "sglang" or not part.startswith("gb"):
@@ -248,6 +251,7 @@ def _relabelled(deployment: Disaggregated, engine: str, part: str) -> Divided:
     return Divided(deployment.model_copy(update=both), RACK_LABELS)
 
 
+TENSORRT_LLM = ("tensorrt-llm", "trtllm", "trt-llm")
 FEW_DEVICES = 4
 """Devices up to which recipes start SGLang's decode replicas without data parallelism."""
 

@@ -7,7 +7,7 @@ import pytest
 from planner.files.runs import read_runs
 from planner.validation.setup import resolve
 from planner.validation.shipped import shipped_runs
-from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL, RACK_LABELS
+from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL, RACK_LABELS, TWIN_LABELS
 
 RUNS = {
     run.id.split("/")[1]: run
@@ -52,6 +52,13 @@ def test_prompts_of_tensorrt_llm_have_experts_among_ranks_whichever_way_they_are
         found, notes = divided(f"dsr1_b200_trtllm_fp8_disagg_{name}")
         assert found == [(1, 8, 1, 8), (1, 8, 1, 8)]
         assert bool(notes) == ("667" in name)
+
+
+def test_replicas_of_tensorrt_llm_have_experts_among_ranks_whichever_way_they_are_labelled():
+    found, notes = divided("dsr1_b200_trtllm_fp8_agg_1024x1024_c64_cfg75")
+    assert found == [(8, 1, 1, 8)]
+    assert notes == (TWIN_LABELS,)
+    assert divided("dsr1_b200_trtllm_fp8_agg_1024x1024_c16_cfg177") == ([(8, 1, 1, 8)], ())
 
 
 @pytest.mark.parametrize(
