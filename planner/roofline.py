@@ -85,16 +85,18 @@ class Call:
     """Operands of one step of the inner dimension at the stated bandwidth."""
     scores_s: Real = 0.0
     """One FLOP a score (pair of query and key, head) at the stated peak."""
+    head_rows: Real = 0.0
+    """Queries of all heads in prefill attention."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
 
         .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
-           + \frac{t_q}{\eta_q} + d\,\tau + t_0
+           + \frac{t_q}{\eta_q} + d\,\tau + r\,\rho + t_0
 
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
-        over the call's size), depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the
-        call that the kernel makes of it (:meth:`shaped`).
+        over the call's size), depth ``d``, time a step of it ``tau``, rows of heads ``r``, time a
+        row ``rho`` and floor ``t_0``, of the call that the kernel makes of it (:meth:`shaped`).
 
         References
         ----------
@@ -115,7 +117,8 @@ class Call:
         else:
             query_s = query_s / law.query_share
         busy = blended(call.compute_s / compute, memory_s / memory, law.blend)
-        return busy + query_s + call.depth * (law.depth_s or 0.0) + law.floor_s
+        beside = call.depth * (law.depth_s or 0.0) + call.head_rows * (law.row_s or 0.0)
+        return busy + query_s + beside + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
         """Return the call with what tiles, pipelines and exponentials add to it.
@@ -147,7 +150,7 @@ class Call:
             compute_s = compute_s + law.score_flop * self.scores_s
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
-            self.rows, self.step_s, self.scores_s,
+            self.rows, self.step_s, self.scores_s, self.head_rows,
         )  # fmt: skip
 
 
@@ -240,19 +243,21 @@ def work_depth(op: Op) -> Real:
     """Length of what an op cannot spread over units.
 
     Inner dimension of a product; of prompts the length ``sqrt(2 pairs)`` of the one prompt that
-    would have as many causal pairs.  Decode attention has none: what is known of a batch are
-    totals, and by totals a short sequence more would shorten the mean. [elements, tokens]
+    would have as many causal pairs; of decoding sequences the mean of the contexts they read: each
+    is split over units, and what those find is joined in turn. [elements, tokens]
 
     References
     ----------
     .. [1] T. Dao et al., "Flash-Decoding for long-context inference", 2023 (one sequence's keys
-       are a chain unless they are split).
+       are split over units, and a second step reduces over the splits).
     """
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
     if isinstance(op, AttentionPrefill):
         pairs = op.capped_pairs
         return math.sqrt(2 * pairs) if isinstance(pairs, float) else np.sqrt(2 * pairs)
+    if isinstance(op, AttentionDecode):
+        return op.capped_tokens / larger(op.sequences, 1e-30)
     return 0.0
 
 
@@ -286,9 +291,12 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
     if isinstance(op, AttentionDecode):
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
-        return Call(compute_s, moved / bandwidth, 1.0, moved, 0.0, query_s, lines=True)
+        return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True)
     moved, scores_s = op.hbm_bytes, op.heads * op.capped_pairs / peak
-    return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), scores_s=scores_s)
+    return Call(
+        compute_s, moved / bandwidth, 1.0, moved, work_depth(op),
+        scores_s=scores_s, head_rows=op.heads * op.tokens,
+    )  # fmt: skip
 
 
 def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:

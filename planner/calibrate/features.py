@@ -57,7 +57,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
     return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0))
 
 
-MORE = ("rows", "step_s", "scores_s")
+MORE = ("rows", "step_s", "scores_s", "head_rows")
 """What only some kernels have."""
 
 
@@ -87,6 +87,8 @@ class Work:
     """Operands of one step of a product's inner dimension at the peak. [s]"""
     scores_s: FloatArray | None = None
     """One FLOP a score of prefill attention at the peak. [s]"""
+    head_rows: FloatArray | None = None
+    """Queries of all heads in prefill attention."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -245,7 +247,7 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         kv, dim = table["kv_heads"], table["head_dim"]
         flop = 4 * context * heads * dim
         moved, asked = kv_size * 2 * context * kv * dim, 2 * heads * dim
-    of = _Amounts(flop, moved, np.ones_like(flop), np.zeros_like(flop))
+    of = _Amounts(flop, moved, np.ones_like(flop), context / sequences)
     query_s = size * sequences * asked / peaks.bytes_per_s
     eight = kv_size == 1.0 and "fp8" in peaks.flop_per_s
     work = _work("attention_decode", "fp8_tensor" if eight else table.dtype, peaks, of)
@@ -266,7 +268,7 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     of = _Amounts(flop, moved, np.ones_like(flop), np.sqrt(2 * pair_count))
     work = _work("attention_prefill", table.dtype, peaks, of)
     scores_s = pair_count * heads / peaks.rate(table.dtype)
-    return replace(work, variant=variant_of(table), scores_s=scores_s)
+    return replace(work, variant=variant_of(table), scores_s=scores_s, head_rows=tokens * heads)
 
 
 def works(table: Table, peaks: Peaks) -> list[Work]:

@@ -151,19 +151,52 @@ def _held(
     return [error for error in errors if error]
 
 
-def fit_part(part: AcceleratorSpec, base: CalibrationSpec) -> tuple[CalibrationSpec, PartFit]:
+def choices_of(part: AcceleratorSpec, families: Sequence[str] = ()) -> list[Chosen]:
+    """Tables that a part's calibration is fitted to, of ``families`` (empty: all)."""
+    found = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+    return [choice for choice in found if not families or choice.key[0] in families]
+
+
+def fit_part(
+    part: AcceleratorSpec, base: CalibrationSpec, families: Sequence[str] = ()
+) -> tuple[CalibrationSpec, PartFit]:
     """Fit the calibration of one part; what has no rows keeps the shares of ``base``.
+
+    Parameters
+    ----------
+    families : those to fit anew, the others keep shares and errors of ``base``; empty: all.
 
     Raises
     ------
     InputError
         No measured rows of the part are to be had.
     """
-    choices = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+    choices = choices_of(part, families)
     if not choices:
         raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
     found = fit_tables(choices, stated_peaks(part), base.elementwise)
-    return with_laws(base, part.name, (part.name,), found), found
+    made = with_laws(base, part.name, (part.name,), found)
+    if families and base.provenance and made.provenance:
+        update = {"provenance": renewed(base.provenance, made.provenance, families)}
+        made = made.model_copy(update=update)
+    return made, found
+
+
+OPS = {"grouped_gemm": ("grouped_gemm", "moe_layer")}
+"""Family of shares -> operations whose rows they are fitted to, where it has another name."""
+
+
+def renewed(old: Provenance, new: Provenance, families: Sequence[str]) -> Provenance:
+    """``new`` for what was fitted anew, ``old`` for all else."""
+    again = {op for family in families for op in OPS.get(family, (family,))}
+    sigma = {k: v for k, v in old.residual_sigma.items() if k.split("/")[0] not in families}
+    return new.model_copy(
+        update={
+            "rows": (*(r for r in old.rows if r.family not in again), *new.rows),
+            "held_out": (*(h for h in old.held_out if h.family not in again), *new.held_out),
+            "residual_sigma": {**sigma, **new.residual_sigma},
+        }
+    )
 
 
 def with_laws(
@@ -183,6 +216,10 @@ def with_laws(
                 update[family] = law
         else:
             update[family] = law
+    decode = tables[VARIANTS["attention_decode"]]
+    if ("attention_decode", "") in found.laws:  # else those would take the shares of MLA
+        for kind in ("gqa", "gqa_fp8_cache"):
+            decode.setdefault(kind, base.attention_decode)
     gemm, grouped = tables["gemm"], tables["grouped_gemm"]
     for each, law in grouped.items():
         if law.compute_curve is None and ("grouped_gemm", each) not in found.laws:
@@ -238,7 +275,7 @@ def transfer_errors(
     """Error on the rows of ``part`` of shares fitted to another part."""
     peaks = stated_peaks(part)
     if tables is None:
-        tables = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+        tables = choices_of(part)
     found = []
     for choice in tables:
         for table in choice.tables:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 from planner.roofline import Shaping
@@ -22,12 +23,17 @@ TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
+SPANS = (32768, 16384, 65536)
+"""Context from which decode attention has no more splits: 256 keys on each of 132 to 160 units are
+34,000 to 41,000, of 128 half of that."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
 SCORES = (None, 128, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
+SPLIT_KEYS = (1e-9,)
+"""A key of the mean context in decode: 256 of them are a split, joined in a quarter of a us. [s]"""
 CHAINS = (1e-10, 5e-8)
 """A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
@@ -53,6 +59,7 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     query: bool = False
+    row: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
 
@@ -63,9 +70,19 @@ FORMS = {
     ),
     "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS),
     "attention_decode": Form(
-        (), CACHE_KNOTS, ("max", "sum"), query=True, rising=True, starts=COMPUTE_STARTS
+        (),
+        CACHE_KNOTS,
+        ("max", "sum"),
+        True,
+        SPLIT_KEYS,
+        COMPUTE_STARTS,
+        split_depth=SPANS,
+        query=True,
+        rising=True,
     ),
-    "attention_prefill": Form(blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES),
+    "attention_prefill": Form(
+        blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES, row=True
+    ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
 
@@ -94,16 +111,23 @@ def others(form: Form) -> list[list[Change]]:
     found: list[list[Change]] = [
         [partial(_changed, blend=each) for each in form.blends[1:]],
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
-        [
-            partial(_changed, compute_share=each, blend=blend)
-            for each in form.starts[1:]
-            for blend in form.blends
-        ],
+        _together(form) if form.starts[1:] else [],
     ]
     shapes: list[list[Change]] = [
         [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED
     ]
     return found + shapes
+
+
+def _together(form: Form) -> list[Change]:
+    """Every blend from every start with every split: one is right only with the others."""
+    choices = product(form.starts, form.blends, form.split_depth)
+    return [partial(_started, start, blend, split) for start, blend, split in choices]
+
+
+def _started(start: float, blend: Blend, split: int | None, begin: Begin) -> Begin:
+    shaping = replace(begin.shaping, split_depth=split)
+    return replace(begin, compute_share=start, blend=blend, shaping=shaping)
 
 
 def _changed(begin: Begin, **values: Any) -> Begin:

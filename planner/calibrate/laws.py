@@ -26,10 +26,14 @@ CLEARLY = 1e-3
 """Part of the cost that a change must save to be made."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
-EXTRA = {"depth": "depth_s", "query": "query_share"}
-LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02))}
-HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0}
+EXTRA = {"depth": "depth_s", "query": "query_share", "row": "row_s"}
+LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02)), "row": float(np.log(1e-14))}
+HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0, "row": float(np.log(1e-8))}
 """Bounds of the parameters that only some laws have, as logarithms."""
+ONE_WIDTH = 0.01
+"""Spread of the logarithm of bytes a row below which heads have one width."""
+ROW = float(np.log(1e-10))
+"""First guess of the time a row, as a logarithm."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 MOST_ROWS = 4000
@@ -147,7 +151,7 @@ class _Shape:
         labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
         labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
         self.shares = len(labels)
-        extra = [name for name in ("depth", "query") if getattr(form, name)]
+        extra = [n for n in EXTRA if getattr(form, n) and (n != "row" or _rows_show(works))]
         self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
         self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
 
@@ -155,7 +159,7 @@ class _Shape:
         """First guess, as logarithms."""
         shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
-        first = {"depth": float(np.log(begin.depth_s)), "query": float(np.log(0.5))}
+        first = {"depth": float(np.log(begin.depth_s)), "query": float(np.log(0.5)), "row": ROW}
         return np.array(shares + floor + [first[name] for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
@@ -174,9 +178,7 @@ class _Shape:
     def law(self, x: FloatArray, begin: Begin, source: str) -> Achieved:
         """Build the law of a parameter vector, its curves made monotone in time."""
         compute, memory = x[: self.compute], x[self.compute : self.compute + self.memory]
-        floor, depth, query = (
-            float(np.exp(x[self.shares])), self.value("depth", x), self.value("query", x)
-        )  # fmt: skip
+        floor, more = float(np.exp(x[self.shares])), {n: self.value(n, x) for n in EXTRA}
 
         def number(value: float, note: str) -> Sourced:
             return Sourced(float(f"{value:.4g}"), source, note, "derived")
@@ -199,8 +201,7 @@ class _Shape:
             blend=begin.blend,
             multiplies=self.multiplies,
             **{name: getattr(begin.shaping, name) for name in SHAPED},
-            depth_s=None if depth is None else number(depth, "fitted"),
-            query_share=None if query is None else number(query, "fitted"),
+            **{EXTRA[n]: number(v, "fitted") for n, v in more.items() if v is not None},
         )
 
     def prior(self, x: FloatArray) -> FloatArray:
@@ -219,6 +220,12 @@ class _Shape:
             else:
                 pulls += [np.diff(slopes) / SMOOTH, slopes[[0, -1]]]
         return np.concatenate(pulls) if pulls else np.zeros(0)
+
+
+def _rows_show(works: Sequence[Work]) -> bool:
+    """Whether rows of heads are not all of one width, so that their time is not their bytes'."""
+    each = [w.head_rows / w.memory_s for w in works if w.head_rows is not None and len(w.memory_s)]
+    return bool(each) and float(np.ptp(np.log(np.concatenate(each)))) > ONE_WIDTH
 
 
 def _reaching(knots: tuple[float, ...], sizes: Sequence[FloatArray]) -> tuple[float, ...]:
@@ -303,7 +310,10 @@ class _Plain:
         memory = self._memory(x[c : c + m], work)
         busy = blended(work.compute_s / np.exp(compute), memory_s / memory, self.blend)
         depth = work.depth * (self.shape.value("depth", x) or 0.0)
-        return np.asarray(busy + query_s + depth + np.exp(x[c + m]))
+        rows = (
+            0.0 if work.head_rows is None else work.head_rows * (self.shape.value("row", x) or 0.0)
+        )
+        return np.asarray(busy + query_s + depth + rows + np.exp(x[c + m]))
 
     def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
         """Share of the bandwidth of each row."""

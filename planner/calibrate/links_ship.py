@@ -62,7 +62,7 @@ def ship_links(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
         fits = {tuple(name.split("/", 1)): fit for name, fit in found[part].fits.items()}
         (folder / "covariance").mkdir(exist_ok=True)
         beside = folder / "covariance" / f"{part}-links.json"
-        beside.write_text(covariance_json(fits), "utf-8")  # type: ignore[arg-type]
+        beside.write_text(covariance_json(fits, {}), "utf-8")  # type: ignore[arg-type]
     for part, sibling in TRANSFERRED.items():
         if not parts or part in parts:
             paths.append(_write(folder, part, _copied(part, sibling, _links(sibling, made))))

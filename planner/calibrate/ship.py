@@ -5,7 +5,7 @@ from pathlib import Path
 
 from planner import files
 from planner.calibrate.carried import carried
-from planner.calibrate.fit import fit_part, transfer, transfer_errors
+from planner.calibrate.fit import choices_of, fit_part, transfer, transfer_errors
 from planner.calibrate.write import write_calibration
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec
 from planner.specs.provenance import HeldOut
@@ -35,10 +35,15 @@ ABOUT = """Achieved shares of the stated peaks, {how}. Floors [s].
 Made by planner.calibrate.ship; make it again, do not edit. How, how wrong: docs/calibration.md."""
 
 
-def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
+def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) -> list[Path]:
     """Fit or transfer the calibrations of ``parts`` (all without) into ``folder``.
 
     Takes minutes a part, and the optional tables.
+
+    Parameters
+    ----------
+    families : those to fit anew, the others stay as they ship; empty: all.  Parts that start from
+        a sibling's shares are fitted whole: they have few rows.
 
     Raises
     ------
@@ -53,15 +58,18 @@ def ship(folder: Path, parts: Sequence[str] = ()) -> list[Path]:
         part, base = files.load_accelerator(name), files.load_calibration(name)
         if name in STARTS_FROM:
             base = transfer(base, name, (name,), _carried(STARTS_FROM[name], made, part))
-        spec, found = fit_part(part, base)
+        again = () if name in STARTS_FROM else families
+        spec, found = fit_part(part, base, again)
         provenance = spec.provenance
         if provenance and sibling:
-            held = (*provenance.held_out, *transfer_errors(part, _carried(sibling, made, part)))
+            errors = transfer_errors(part, _carried(sibling, made, part), choices_of(part, again))
+            held = (*provenance.held_out, *errors)
             update = {"held_out": held, "transferred_from": STARTS_FROM.get(name, "")}
             spec = spec.model_copy(update={"provenance": provenance.model_copy(update=update)})
         made[name] = spec
         how = "fitted to measured kernel times"
-        paths.append(write_calibration(folder, spec, ABOUT.format(how=how), found.fits))
+        about = ABOUT.format(how=how)
+        paths.append(write_calibration(folder, spec, about, found.fits, add=bool(again)))
     for name, sibling in TRANSFERRED.items():
         if parts and name not in parts:
             continue

@@ -64,9 +64,9 @@ def _scalar(value: Any) -> str:
     return text if plain and not text[0].isdigit() else json.dumps(text)
 
 
-def covariance_json(fits: dict[Key, Fit]) -> str:
-    """Covariances of the logarithms of each fit's parameters, as JSON."""
-    found = {
+def covariance_json(fits: dict[Key, Fit], before: dict[str, Any]) -> str:
+    """Covariances of the logarithms of each fit's parameters, as JSON, after those ``before``."""
+    found = before | {
         "/".join(part for part in key if part): {
             "parameters": list(fit.names),
             "rows": fit.rows,
@@ -79,13 +79,24 @@ def covariance_json(fits: dict[Key, Fit]) -> str:
 
 
 def write_calibration(
-    folder: Path, spec: CalibrationSpec, about: str, fits: dict[Key, Fit] | None = None
+    folder: Path,
+    spec: CalibrationSpec,
+    about: str,
+    fits: dict[Key, Fit] | None = None,
+    add: bool = False,
 ) -> Path:
-    """Write a calibration into ``folder``, covariances below it; return the calibration's path."""
+    """Write a calibration into ``folder``, covariances below it; return the calibration's path.
+
+    Parameters
+    ----------
+    add : leave the covariances of other fits that are there as they are.
+    """
     path = folder / f"{spec.name}.yaml"
     path.write_text(calibration_yaml(spec, about), "utf-8")
     if fits:
         beside = folder / "covariance"
         beside.mkdir(exist_ok=True)
-        (beside / f"{spec.name}.json").write_text(covariance_json(fits), "utf-8")
+        path_of = beside / f"{spec.name}.json"
+        known = json.loads(path_of.read_text("utf-8")) if add and path_of.exists() else {}
+        path_of.write_text(covariance_json(fits, known), "utf-8")
     return path

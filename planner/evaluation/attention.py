@@ -22,8 +22,9 @@ NO_LIMIT = 1 << 62
 class DecodeCore:
     """Decode attention of one group of layers: piecewise a line in the context.
 
-    ``floor + max(compute . x, moved(cache . x)) + query * sequences`` with ``moved`` straight
-    between the knots of the memory share's curve.
+    ``floor + max(compute . x, moved(cache . x)) + query * sequences + depth * min(mean, longest)``
+    with ``moved`` straight between the knots of the memory share's curve and ``mean`` what a
+    sequence reads, ``read . x / sequences``.
     """
 
     floor_s: float
@@ -33,6 +34,12 @@ class DecodeCore:
     """Bytes of cache. [bytes]"""
     query_s: float
     """Of one sequence's query and result. [s]"""
+    read: Line
+    """Entries of the cache that sequences read, in all. [tokens]"""
+    depth_s: float
+    """Of an entry of their mean. [s]"""
+    longest: float
+    """Mean beyond which it costs no more. [tokens]"""
     knots: tuple[float, ...]
     """Bytes at which the line of ``moved`` changes."""
     pieces: tuple[tuple[float, float], ...]
@@ -59,26 +66,43 @@ class DecodeCore:
         valid = NO_LIMIT
         if piece < len(self.knots) and up_moved > 0:
             valid = overtaking_steps(self.knots[piece] - moved, up_moved)
-        beside = self.floor_s + self.query_s * sequences
+        chain_s, up_chain, until = self._chain((sequences, context, capped), growing)
+        valid = min(valid, until)
+        beside = self.floor_s + self.query_s * sequences + chain_s
         if self.additive:
-            return beside + compute + memory, up_compute + up_memory, valid
+            return beside + compute + memory, up_compute + up_memory + up_chain, valid
         if compute < memory or (compute == memory and up_compute < up_memory):
             compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
         if up_memory > up_compute:
             valid = min(valid, overtaking_steps(compute - memory, up_memory - up_compute))
-        return beside + compute, up_compute, valid
+        return beside + compute, up_compute + up_chain, valid
+
+    def _chain(self, load: Line, growing: float) -> tuple[float, float, int]:
+        """Time by the mean context, its growth a step, and steps for which that holds."""
+        sequences = load[0]
+        if sequences <= 0 or self.depth_s == 0:
+            return 0.0, 0.0, NO_LIMIT
+        mean = dot(self.read, load) / sequences
+        if mean >= self.longest:
+            return self.depth_s * self.longest, 0.0, NO_LIMIT
+        up = self.read[1] + self.read[2] * growing / sequences
+        until = NO_LIMIT
+        if up > 0 and math.isfinite(self.longest):
+            until = overtaking_steps(self.longest - mean, up)
+        return self.depth_s * mean, self.depth_s * up, until
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillCore:
     """Prefill attention of one group of layers.
 
-    ``floor + compute . x (+ or max) memory . x + depth * sqrt(chain . x)``
+    ``floor + compute . x (+ or max) memory . x + rows . x + depth * sqrt(chain . x)``
     """
 
     floor_s: float
     compute: Line
     memory: Line
+    rows: Line
     depth_s: float
     chain: Line
     """Twice the (capped) pairs of one call."""
@@ -91,7 +115,8 @@ class PrefillCore:
         load = tokens, pairs, capped
         compute, memory = dot(self.compute, load), dot(self.memory, load)
         busy = compute + memory if self.additive else max(compute, memory)
-        return self.floor_s + busy + self.depth_s * math.sqrt(dot(self.chain, load))
+        beside = dot(self.rows, load) + self.depth_s * math.sqrt(dot(self.chain, load))
+        return self.floor_s + busy + beside
 
 
 def dot(line: Line, load: tuple[float, float, float]) -> float:
@@ -114,12 +139,16 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
         knots, pieces = _pieces(law, bytes_per_s, rounds)
         memory, again = _line(calls, "memory_s", rounds), ops[0].readings
+        x, y, z = (model.shard.pp * float(op.capped_tokens) for op in ops)
         found.append(
             DecodeCore(
                 floor_s=rounds * float(law.floor_s),
                 compute=_line(calls, "compute_s", rounds / law.compute_share),
                 cache=cache,
                 query_s=0.0 if whole else query[0] / float(law.query_share or 1.0),
+                read=(x, y, z),
+                depth_s=rounds * float(law.depth_s or 0.0),
+                longest=float(law.split_depth or math.inf),
                 knots=knots,
                 pieces=pieces,
                 additive=law.blend == "sum",
@@ -154,6 +183,7 @@ def _prefill(
         floor_s=rounds * float(law.floor_s),
         compute=_line(calls, "compute_s", rounds / law.compute_share),
         memory=_line(calls, "memory_s", rounds / law.memory_share),
+        rows=_line(calls, "head_rows", rounds * float(law.row_s or 0.0)),
         depth_s=rounds * float(law.depth_s or 0.0),
         chain=(x, y, z),
         additive=law.blend == "sum",

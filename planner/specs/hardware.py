@@ -223,7 +223,8 @@ class Achieved(Spec):
     powers; root of squares; sum (no overlap)."""
     depth_s: OverheadS | None = None
     """Time of one step along what cannot be spread over units, which nothing runs beside: the
-    inner dimension of a product, the prompt in prefill attention. [s]"""
+    inner dimension of a product, the prompt in prefill attention, the mean context that a sequence
+    reads in decode attention. [s]"""
     query_share: Share | None = None
     """Decode attention: share of the bandwidth at which queries and results move, beside the
     cache; None: they are part of its bytes."""
@@ -231,7 +232,8 @@ class Achieved(Spec):
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
     split_depth: Count | None = None
     """Inner dimension beyond which it is split over more units, so that a step along it no longer
-    adds to the chain and units are busy as by a result that many times larger. [elements]"""
+    adds to the chain and units are busy as by a result that many times larger; in decode attention
+    the mean context beyond which there are no units left to split it over. [elements, tokens]"""
     fill_depth: Count | None = None
     """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
     product's own. [elements]"""
@@ -240,6 +242,9 @@ class Achieved(Spec):
     where the part has such units.  Shares are of that peak."""
     score_flop: Count | None = None
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
+    row_s: OverheadS | None = None
+    """Prefill attention: time of one head's row (a query) beside its products: what starting and
+    finishing its tile takes, spread over all units. [s]"""
 
 
 NARROW_HEADS = 64
@@ -323,8 +328,6 @@ class CalibrationSpec(Spec):
                     raise ValueError(f"{name}: no compute_curve, and blend max or sum")
                 if name == "attention_prefill" and law.memory_curve:
                     raise ValueError(f"{name}: no memory_curve")
-                if name == "attention_decode" and law.depth_s:
-                    raise ValueError(f"{name}: no depth_s")
         return self
 
 

@@ -67,7 +67,6 @@ def test_what_is_no_curve_is_refused(
     ("family", "field", "value", "message"),
     [
         ("attention_decode", "blend", "root2", "attention_decode: no compute_curve, and blend"),
-        ("attention_decode", "depth_s", {"value": 1e-9, "source": "t"}, "attention_decode: no dep"),
         (
             "attention_prefill", "memory_curve",
             {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
@@ -215,6 +214,12 @@ def test_few_latent_heads_take_the_law_of_many_where_there_is_no_other() -> None
 def test_the_length_of_one_prompt_is_its_chain() -> None:
     op = AttentionPrefill("x", 4096, 4096**2 / 2, 4096**2 / 2, 2 * 128 * 320.0, 128 * 320.0)
     assert work_depth(op) == pytest.approx(4096)
+
+
+def test_the_mean_context_is_the_chain_of_decode() -> None:
+    op = AttentionDecode("x", 4.0, 6e4, 4e4, 2e5, 1e3, 1e5)
+    assert work_depth(op) == pytest.approx(1e4)
+    assert work_depth(AttentionDecode("x", 0.0, 0.0, 0.0, 2e5, 1e3, 1e5)) == 0.0
 
 
 @pytest.mark.parametrize("variant", ["gqa", "gqa_fp8_cache", "mla_fp8_cache"])

@@ -9,7 +9,7 @@ from planner import files
 from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
-from planner.calibrate.fit import fit_tables, transfer, with_laws
+from planner.calibrate.fit import PartFit, fit_part, fit_tables, transfer, with_laws
 from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.splits import held_out, summary
@@ -174,3 +174,48 @@ def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
         assert other == pytest.approx(1 / (1 + rate * (1 / own - 1)), rel=1e-3)
     assert moved.compute_curve.sizes[0] == pytest.approx(law.compute_curve.sizes[0] * 78 / 132)
     assert carried(measured, h100, files.load_accelerator("mi300x")) == measured
+
+
+def test_one_family_is_fitted_anew_and_the_others_stay() -> None:
+    part, before = files.load_accelerator("h20"), files.load_calibration("h20")
+    after, found = fit_part(part, before, ("attention_decode",))
+    assert {key[0] for key in found.fits} == {"attention_decode"}
+    assert after.gemm == before.gemm
+    assert before.provenance is not None
+    assert after.provenance is not None
+    for family in ("gemm", "grouped_gemm", "attention_prefill"):
+        kept = [h for h in before.provenance.held_out if h.family == family]
+        assert [h for h in after.provenance.held_out if h.family == family] == kept
+    assert after.provenance.residual_sigma.keys() == before.provenance.residual_sigma.keys()
+
+
+def test_decode_kernels_that_were_not_fitted_do_not_take_the_shares_of_mla() -> None:
+    law = files.load_calibration("h200-sxm").attention_decode
+    found = PartFit(fits={("attention_decode", ""): Fit(("", ""), law, (), np.eye(1), 0.1, 9)})
+    made_of = with_laws(BASE, "test-part", ("h200-sxm",), found)
+    assert made_of.attention_decode == law
+    own = BASE.attention_decode_variants.get("gqa", BASE.attention_decode)
+    assert made_of.attention_decode_variants["gqa"] == own
+
+
+def test_a_chain_over_the_mean_context_is_found_again() -> None:
+    rng = np.random.default_rng(1)
+    sequences, mean = (
+        v.ravel() for v in np.meshgrid(2.0 ** np.arange(10), 2.0 ** np.arange(7, 18))
+    )
+    of = np.ones_like(sequences)
+    columns = {
+        "sequences": sequences, "context_tokens": sequences * mean, "heads": 8 * of,
+        "kv_heads": of, "head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16"}
+    origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
+    table = Table("attention_decode", "bf16", "k", origin, columns, of, labels)
+    moved_s = works(table, PEAKS)[0].memory_s
+    exact = 1e-5 + moved_s / 0.8 + 3e-10 * np.minimum(mean, 32768)
+    times = exact * np.exp(0.01 * rng.standard_normal(len(of)))
+    law = fit_law(("attention_decode", "gqa"), [Sample(works(table, PEAKS), times)], {}, "t").law
+    assert law.split_depth == 32768
+    assert float(law.depth_s or 0) == pytest.approx(3e-10, rel=0.1)
+    assert np.quantile(np.abs(predict_s(works(table, PEAKS), {("attention_decode", "gqa"): law})
+                              / exact - 1), 0.9) < 0.03  # fmt: skip
