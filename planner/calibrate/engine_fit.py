@@ -37,7 +37,7 @@ SIGMA = np.array([0.05, 0.20])
 LEVELS = ("all", "weights", "family", "precision", "version", "part", "mode", "ranks")
 """Of :func:`planner.evaluation.fitted.groups`."""
 
-OF_FACTOR = {"all": 0.12, "weights": 0.08, "family": 0.06, "precision": 0.05, "version": 0.08}
+OF_FACTOR = {"all": 0.12, "weights": 0.08, "family": 0.06, "precision": 0.05, "version": 0.05}
 """Level -> prior spread of the effect on a factor of kernels. [log]
 
 None by part: what a part's kernels take is for calibrations to say.  Chosen on runs left out:
