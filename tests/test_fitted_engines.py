@@ -52,14 +52,15 @@ def test_another_system_and_another_format_take_others() -> None:
     hopper = built({}, engine="sglang").pool.engine.overheads
     blackwell = built({"system": "hgx-b200"}, engine="sglang").pool.engine.overheads
     fp4 = built({"system": "hgx-b200"}, engine="sglang", weights="nvfp4").pool.engine.overheads
-    parts = effect("moe", "b200-sxm") / effect("moe", "h200-sxm")
-    assert blackwell.moe_factor / hopper.moe_factor == pytest.approx(parts)
+    parts = effect("request_host", "b200-sxm") / effect("request_host", "h200-sxm")
+    assert blackwell.request_host_s / hopper.request_host_s == pytest.approx(parts)
+    assert blackwell.moe_factor == hopper.moe_factor  # kernels of a part are its calibration's
     formats = effect("moe", "fp4", "sglang fp4") / effect("moe", "fp8", "sglang fp8")
     assert fp4.moe_factor / blackwell.moe_factor == pytest.approx(formats)
 
 
 def test_attention_parallel_ranks_take_their_own_cost_of_a_step_with_prompts() -> None:
-    both = "sglang aggregated tensor-parallel", "sglang disaggregated data-parallel"
+    both = "sglang aggregated tensor-parallel", "sglang disaggregated expert-parallel"
     pool = load_pool({"attention_dp": 8, "moe_ep": 8})
     model = files.load_model("deepseek-r1")
     apart = with_fitted(pool, "h200-sxm", "disaggregated", model).engine.overheads

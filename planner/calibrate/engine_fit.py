@@ -1,10 +1,13 @@
 r"""Fit an engine's overheads to measured runs: one joint, robust, shrunken fit.
 
 Every parameter is :math:`\log\theta = \log\theta_0 + \sum_{levels} e`, an effect for the engine
-family, for its version, and so on, each with a Gaussian prior around 0: what few runs show stays
+family, for its version, and so on, each with a Gaussian prior: what few runs show stays
 near what more runs show, and in the end near the kernels.  The objective is
 
-.. math:: \sum_i \rho\!\left(\frac{\log \hat y_i - \log y_i}{\sigma}\right) + \sum_j e_j^2 / s_j^2
+.. math:: \sum_i \rho\!\left(\frac{\log \hat y_i - \log y_i}{\sigma}\right)
+   + \sum_j (e_j - m_j)^2 / s_j^2
+
+with usual values :math:`m` (0 but for :data:`USUAL`),
 
 with soft-L1 :math:`\rho` (Cauchy for time to first token), minimised by Gauss-Newton with damping.
 
@@ -13,6 +16,8 @@ References
 .. [1] A. Gelman, J. Hill, "Data Analysis Using Regression and Multilevel/Hierarchical Models",
    Cambridge University Press, 2007 (partial pooling).
 .. [2] P. J. Huber, E. M. Ronchetti, "Robust Statistics", Wiley, 2009.
+.. [3] DeepSeek-AI, DeepEP, github.com/deepseek-ai/DeepEP, README (normal kernels: the host waits
+   for received counts, hence no graphs).
 """
 
 from collections.abc import Sequence
@@ -21,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.fitted import FACTORS, PARAMETERS
+from planner.evaluation.fitted import FACTORS, HOST, PARAMETERS
 from planner.validation.engine_model import START, Sight, predict
 
 Floats = NDArray[np.float64]
@@ -29,28 +34,48 @@ Floats = NDArray[np.float64]
 SIGMA = np.array([0.05, 0.20])
 """Spread of log(measured / predicted) that is expected of TPOT and TTFT."""
 
-LEVELS: dict[str, tuple[float, float]] = {
-    "all": (0.12, 0.0),
-    "weights": (0.08, 0.0),
-    "family": (0.06, 1.00),
-    "precision": (0.05, 0.0),
-    "version": (0.05, 0.40),
-    "part": (0.05, 0.25),
-    "mode": (0.0, 0.40),
-    "ranks": (0.0, 0.0),
-}
-"""Level -> prior spread of the effect on a factor, and on a host time (0: none). [log]
+LEVELS = ("all", "weights", "family", "precision", "version", "part", "mode", "ranks")
+"""Of :func:`planner.evaluation.fitted.groups`."""
 
-Chosen on runs left out: docs/runs.md."""
+OF_FACTOR = {"all": 0.12, "weights": 0.08, "family": 0.06, "precision": 0.05, "version": 0.05}
+"""Level -> prior spread of the effect on a factor of kernels. [log]
 
-OF_RANKS = {"prefill": 0.08, "request_host": 0.40}
-"""The same of level ``ranks``: how attention is divided where prompts are computed."""
+None by part: what a part's kernels take is for calibrations to say.  Chosen on runs left out:
+docs/runs.md."""
+
+OF_HOST = {"family": 1.00, "version": 0.40, "part": 0.25, "mode": 0.40}
+"""The same of host times."""
+
+OF_STEP = {"family": 1.00, "version": 1.00}
+"""The same of the host's time a step: one code in every mode and on every part."""
 
 OF_PROMPT_STEP = {"family": 0.50, "version": 0.20, "part": 0.15, "mode": 0.20, "ranks": 0.40}
 """The same of the host's time of a step with prompts: 90 % between 1.5 and 16 ms.
 
 Runs hardly tell it from work and waiting that the model lacks (with spreads of 1.0 they took 2 to
 154 ms for it), which are not there at other loads and models."""
+
+PRIORS: dict[str, dict[str, float]] = {
+    **dict.fromkeys(FACTORS, OF_FACTOR),
+    **dict.fromkeys(HOST, OF_HOST),
+    "step_host": OF_STEP,
+    "prefill_step_host": OF_PROMPT_STEP,
+    "prefill": {**OF_FACTOR, "ranks": 0.08},
+    "request_host": {**OF_HOST, "ranks": 0.40},
+}
+"""Parameter -> level -> prior spread of the effect. [log]
+
+``ranks``: how attention and experts are divided where prompts are computed."""
+
+USUAL: dict[tuple[str, str, str], float] = {
+    ("prefill_step_host", "ranks", "sglang disaggregated expert-parallel"): float(np.log(20.0)),
+}
+"""Effects whose prior is not around 0. [log]
+
+Prompts under data-parallel attention with experts divided among the ranks: dispatch makes the host
+wait for counts in every layer [3]_, so that launches do not run ahead of kernels and their time
+adds to a step: 61 layers of some 25 launches each, 0.1 s in place of 5 ms (assumed; the runs say
+how much it is)."""
 
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""
@@ -109,11 +134,7 @@ class EngineFit:
 
 def prior_sd(name: str, level: str) -> float:
     """Prior spread of a level's effect on a parameter; 0: it has none. [log]"""
-    if name == "prefill_step_host":
-        return OF_PROMPT_STEP.get(level, 0.0)
-    if level == "ranks":
-        return OF_RANKS.get(name, 0.0)
-    return LEVELS[level][0 if name in FACTORS else 1]
+    return PRIORS[name].get(level, 0.0)
 
 
 def keys_of(sights: Sequence[Sight]) -> tuple[Key, ...]:
@@ -138,15 +159,16 @@ def fit(sights: Sequence[Sight], start: EngineFit | None = None, rounds: int = 6
     keys = keys_of(sights)
     sd = np.array([prior_sd(name, level) for name, level, _ in keys])
     problem = _Problem(sights, keys, sd)
-    effects = np.zeros(len(keys))
+    usual = problem.usual
+    effects = usual.copy()
     if start is not None:
         old = dict(zip(start.keys, start.effects, strict=True))
-        effects = np.array([old.get(key, 0.0) for key in keys])
+        effects = np.array([old.get(key, USUAL.get(key, 0.0)) for key in keys])
     cost, jac, res, weight = problem.linearised(effects)
     damping = 1e-3
     for _ in range(rounds):
         hessian = (jac * weight[:, None]).T @ jac + np.diag(1 / sd**2)
-        gradient = jac.T @ (weight * res) + effects / sd**2
+        gradient = jac.T @ (weight * res) + (effects - usual) / sd**2
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -gradient)
         trial = problem.linearised(effects + step)
         if trial[0] <= cost:
@@ -195,6 +217,7 @@ class _Problem:
         for j, (name, level, group) in enumerate(keys):
             at = PARAMETERS.index(name)
             self.design[at, :, j] = [s.labels[level] == group for s in sights]
+        self.usual = np.array([USUAL.get(key, 0.0) for key in keys])
         self.base = np.log([START[name] for name in PARAMETERS])
 
     def linearised(self, effects: Floats) -> tuple[float, Floats, Floats, Floats]:
@@ -214,10 +237,13 @@ class _Problem:
         bent = np.sqrt(1 + res**2)
         loss = np.where([True, False], 2 * (bent - 1), np.log1p(res**2))
         weight = used / np.where([True, False], bent, 1 + res**2)
-        cost = float(np.sum(loss) + np.sum((effects / self.sd) ** 2))
+        cost = float(np.sum(loss)) + self._of_priors(effects)
         flat = res.ravel()
         return cost, jac.reshape(len(flat), -1), flat, weight.ravel()
 
     def misfit(self, effects: Floats) -> float:
         """Cost without that of the priors."""
-        return self.linearised(effects)[0] - float(np.sum((effects / self.sd) ** 2))
+        return self.linearised(effects)[0] - self._of_priors(effects)
+
+    def _of_priors(self, effects: Floats) -> float:
+        return float(np.sum(((effects - self.usual) / self.sd) ** 2))

@@ -56,8 +56,12 @@ class Fitted:
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that may be fitted: measured, and in accord with Little's law."""
-    return [r for r in runs if r.measured and not r.scored_apart and not flags(r)]
+    """Return the runs that may be fitted: measured, in accord with Little's law, no drafts.
+
+    How many drafts are accepted is a matter of the text, not of the engine.
+    """
+    fit_for = [r for r in runs if r.measured and not r.scored_apart and not r.speculative]
+    return [r for r in fit_for if not flags(r)]
 
 
 def fit_engines(  # noqa: PLR0913

@@ -106,14 +106,17 @@ def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
     )
 
 
-def groups(version: str, weights: str, part: str, mode: str, attention_dp: int) -> dict[str, str]:
+def groups(
+    version: str, weights: str, part: str, mode: str, attention_dp: int, moe_ep: int
+) -> dict[str, str]:
     """Return the group at every level of the fit.
 
     Parameters
     ----------
     version : family and version of the engine, a space between.
-    attention_dp : attention ranks of a replica that computes prompts.
+    attention_dp, moe_ep : attention and expert ranks of a replica that computes prompts.
     """
+    apart = "tensor" if attention_dp == 1 else "data" if moe_ep == 1 else "expert"
     family = version.split(" ", maxsplit=1)[0]
     return {
         "all": "all",
@@ -123,7 +126,7 @@ def groups(version: str, weights: str, part: str, mode: str, attention_dp: int) 
         "version": version,
         "part": part,
         "mode": f"{family} {mode}",
-        "ranks": f"{family} {mode} {'data' if attention_dp > 1 else 'tensor'}-parallel",
+        "ranks": f"{family} {mode} {apart}-parallel",
     }
 
 
@@ -131,7 +134,8 @@ def labels_of(pool: Pool, part: str, mode: Mode) -> dict[str, str]:
     """Return the group of a pool at every level of the fit."""
     weights = _FORMATS.get(pool.weights, pool.weights)
     version = f"{pool.engine.name} {pool.engine.version}"
-    return groups(version, weights, part, mode, pool.parallelism.attention_dp)
+    division = pool.parallelism
+    return groups(version, weights, part, mode, division.attention_dp, division.moe_ep)
 
 
 def with_fitted(pool: Pool, part: str, mode: Mode, model: ModelSpec) -> Pool:

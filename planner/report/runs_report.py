@@ -157,7 +157,10 @@ def _within(made: Prediction, quantity: str, write: Callable[[float], str]) -> t
 
 def _left_out(report: RunsReport) -> tuple[tuple[str, str], ...]:
     refused = [(f"refused: line {b.line} {b.id}", b.problem) for b in report.refused]
-    failed = [(f"not predicted: {name}", error) for name, error in report.failed().items()]
+    failed = [
+        (f"not predicted: {name}", error.removeprefix(f"{name}: "))
+        for name, error in report.failed().items()
+    ]
     flagged = [
         (f"flagged: {name}", note) for name, notes in report.flagged().items() for note in notes
     ]

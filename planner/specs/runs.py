@@ -1,11 +1,13 @@
 """Measured serving runs, as a person writes them down: what ran, under which load, how fast."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from planner.specs.base import Count, Spec
 from planner.specs.deployment import KvFormat, Parallelism
+from planner.specs.speculative import Drafts, Probability
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -122,6 +124,36 @@ class EngineSettings(Spec):
     poll_steps: Count | None = None
 
 
+class RunSpeculation(Spec):
+    """Draft tokens, as far as a run states them; how many are accepted, at most one way."""
+
+    method: Literal["mtp", "eagle", "eagle3"] = "mtp"
+    """Engines call a model's own prediction module either name."""
+    draft_tokens: Drafts | None = None
+    acceptance: tuple[Probability, ...] = ()
+    """Probability that draft ``i`` is accepted, given that all before it were."""
+    tokens_per_step: Annotated[float, Field(ge=1)] | None = None
+    """Mean tokens a step."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        drafts = self.draft_tokens
+        if self.acceptance and self.tokens_per_step is not None:
+            raise ValueError("give acceptance or tokens_per_step, not both")
+        if (self.acceptance or self.tokens_per_step is not None) and drafts is None:
+            raise ValueError("how many are accepted is stated, so state draft_tokens too")
+        if drafts is not None and self.acceptance and len(self.acceptance) < drafts:
+            raise ValueError(
+                f"acceptance has {len(self.acceptance)} positions for draft_tokens {drafts}"
+            )
+        if drafts is not None and (self.tokens_per_step or 1) > drafts + 1:
+            raise ValueError(
+                f"tokens_per_step is {self.tokens_per_step:g}, at most {drafts + 1} can be with "
+                f"draft_tokens {drafts}"
+            )
+        return self
+
+
 class Measured(Spec):
     """Means over the measured requests."""
 
@@ -156,7 +188,8 @@ class Run(Spec):
     accelerator: str
     framework: Framework
     precision: RunPrecision
-    speculative: None = None
+    speculative: RunSpeculation | None = None
+    """Speculative decoding; a name (``mtp``, ``mtp3``, ``eagle``) says the method alone."""
     deployment: Annotated[Aggregated | Disaggregated, Field(discriminator="kind")]
     workload: RunWorkload
     settings: EngineSettings = EngineSettings()
@@ -171,6 +204,19 @@ class Run(Spec):
     """Measured quantities that are predicted and listed, but neither scored nor fitted."""
     scored_apart: Any = None
     """Why the whole run is listed apart."""
+
+    @field_validator("speculative", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        name = given.strip().lower()
+        if name in ("", "none", "off"):
+            return None
+        found = re.fullmatch(r"(mtp|eagle3?)(?:[-_ ]?(\d+))?", name)
+        if found is None:
+            raise ValueError("is no known method; give mtp, eagle or none, or an object")
+        return {"method": found[1], "draft_tokens": int(found[2]) if found[2] else None}
 
     @field_validator("measured", mode="before")
     @classmethod

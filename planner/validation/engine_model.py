@@ -9,7 +9,7 @@ from planner.evaluation.fitted import FACTORS, PARAMETERS, groups
 from planner.specs.runs import Aggregated, Run
 from planner.validation.exposure import COMPONENTS
 from planner.validation.setup import family_of
-from planner.validation.starts import parallelism_run
+from planner.validation.starts import as_run
 
 Floats = NDArray[np.float64]
 
@@ -88,12 +88,13 @@ def predict(
 
 def labels_of(run: Run) -> dict[str, str]:
     """Return the group of a run at every level."""
-    workers = parallelism_run(run) or run.deployment
-    first = workers if isinstance(workers, Aggregated) else workers.prefill
+    deployment = as_run(run).deployment
+    first = deployment if isinstance(deployment, Aggregated) else deployment.prefill
     version = f"{family_of(run)} {run.framework.version}"
     return groups(
-        version, run.precision.weights, run.accelerator, run.deployment.kind, first.attention_dp
-    )
+        version, run.precision.weights, run.accelerator, run.deployment.kind,
+        first.attention_dp, first.moe_ep,
+    )  # fmt: skip
 
 
 def case_of(run: Run, ttft_s: float) -> str:

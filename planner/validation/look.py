@@ -10,7 +10,7 @@ from planner.evaluation.fitted import overheads_of
 from planner.specs.runs import Run
 from planner.validation.engine_model import Sight, labels_of, predict
 from planner.validation.exposure import exposures, padding
-from planner.validation.replay import replay
+from planner.validation.replay import Replay, replay
 from planner.validation.setup import resolve
 
 Floats = NDArray[np.float64]
@@ -40,10 +40,21 @@ def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
     tpot, ttft = exposures(done, (setup.hardware.calibration,) * len(setup.pools))
     decode = np.array([sum(e.decode for e in tpot), sum(e.decode for e in ttft)])
     prefill = np.array([sum(e.prefill for e in tpot), sum(e.prefill for e in ttft)])
+    if run.speculative is not None:
+        decode = _drafted(decode, prefill, done, theta)
     summed = predict(decode[None], prefill[None], np.zeros((1, 2)), theta[None])[0][0]
     means = np.array([done.tpot_s, done.ttft_s + float(overheads.request_host_s)])
     sight = Sight(run.id, labels_of(run), decode, prefill, means - summed, measured_of(run))
     return Look(sight, means, done.notes, padding(done.replicas[-1].step, done.traces[-1]))
+
+
+def _drafted(decode: Floats, prefill: Floats, done: Replay, theta: Floats) -> Floats:
+    """Exposures of decoding with drafts: a plain step's, in proportion to what was simulated."""
+    none, nothing = np.zeros((1, 2)), np.zeros_like(decode)[None]
+    plain = predict(decode[None], nothing, none, theta[None])[0][0]
+    prompts = predict(nothing, prefill[None], none, theta[None])[0][0]
+    share = max(done.tpot_s - float(prompts[0]), 0.0) / max(float(plain[0]), 1e-12)
+    return np.array([share * decode[0], decode[1]])
 
 
 def measured_of(run: Run) -> Floats:

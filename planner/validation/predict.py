@@ -1,5 +1,6 @@
 """Predictions of measured runs, with the interval that 90 % of such runs fall in."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from planner.errors import PlannerError
 from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
+from planner.evaluation.spread import CONFIDENCE_LOG_SD, Z
 from planner.files import load_model
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
@@ -71,16 +73,17 @@ def theta_of_run(run: Run, stored: OverheadsFit) -> Floats:
 
 def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Prediction:
     tpot, ttft = (float(x) for x in found.means_s)
-    seen = combination_of(run) in stored.combinations
+    seen = combination_of(run) in stored.combinations and run.speculative is None
     means = {"mean_ttft_s": ttft, "mean_tpot_s": tpot, **throughput(run, ttft, tpot)}
     intervals = {}
     for name, value in means.items():
         width = width_of(stored, name, seen, case_of(run, ttft))
         if width is not None:
-            intervals[name] = [value * float(np.exp(width.low)), value * float(np.exp(width.high))]
+            low, high = _with_drafts(width, run)
+            intervals[name] = [value * math.exp(low), value * math.exp(high)]
     sight = found.sight
     _, slopes = predict(sight.decode[None], sight.prefill[None], sight.apart_s[None], theta[None])
-    moves = slopes[0] / np.array([[tpot], [ttft]])
+    moves = slopes[0] / np.maximum([[tpot], [ttft]], 1e-12)  # an answer of one token has no TPOT
     each = [
         {name: float(row[i]) for i, name in enumerate(PARAMETERS) if abs(row[i]) > 1e-3}
         for row in moves
@@ -92,6 +95,14 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
         run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
         (*flags(run), *found.notes), found.padding,
     )  # fmt: skip
+
+
+def _with_drafts(width: Width, run: Run) -> tuple[float, float]:
+    """Ends of an interval, wider where draft tokens are accepted as the text has it. [log]"""
+    if run.speculative is None:
+        return width.low, width.high
+    more = Z * CONFIDENCE_LOG_SD["estimate"]
+    return -math.hypot(min(width.low, 0.0), more), math.hypot(max(width.high, 0.0), more)
 
 
 def width_of(stored: OverheadsFit, quantity: str, seen: bool, case: str = "") -> Width | None:

@@ -12,7 +12,9 @@ from planner.specs.deployment import KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
-from planner.validation.starts import NOT_DATA_PARALLEL, Role, parallelism_run, usual_start
+from planner.specs.speculative import Speculative
+from planner.validation.drafts import drafting
+from planner.validation.starts import Role, as_run, usual_start
 
 T = TypeVar("T")
 
@@ -57,17 +59,18 @@ def resolve(run: Run) -> Setup:
     model = _placed(run, "model", lambda: load_model(run.model))
     hardware = _placed(run, "accelerator", lambda: hardware_of(run.accelerator))
     engine = _placed(run, "framework.name", lambda: load_engine(family_of(run)))
-    deployment = run.deployment
+    deployment, note = as_run(run)
+    drafts, said = _placed(run, "speculative", lambda: drafting(run, model, engine.name))
+    notes = said if note is None else (note, *said)
     if isinstance(deployment, Aggregated):
-        other = parallelism_run(run)
-        role = Role(run, model, other or deployment, hardware, engine, "mixed")
-        notes = () if other is None else (NOT_DATA_PARALLEL,)
-        found = Setup(run, model, hardware, None, _pool(role), notes)
+        role = Role(run, model, deployment, hardware, engine, "mixed")
+        found = Setup(run, model, hardware, None, _pool(role, drafts), notes)
     else:
         found = Setup(
             run, model, hardware,
             _pool(Role(run, model, deployment.prefill, hardware, engine, "prefill")),
-            _pool(Role(run, model, deployment.decode, hardware, engine, "decode")),
+            _pool(Role(run, model, deployment.decode, hardware, engine, "decode"), drafts),
+            notes,
         )  # fmt: skip
     copies = dict.fromkeys(pool.redundant_experts for pool in found.pools)
     filled = tuple(FILLED.format(copies=each) for each in copies if each)
@@ -98,7 +101,7 @@ def hardware_of(accelerator: str) -> Hardware:
     return load_hardware(best.name)
 
 
-def _pool(role: Role) -> Pool:
+def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
     run, workers, own = role.run, role.workers, role.run.settings
     usual = usual_start(role)
     most = usual.limits.max_sequences or 1
@@ -119,6 +122,8 @@ def _pool(role: Role) -> Pool:
         weights=weight_format(run, role.model, role.hardware),
         kv=kv_format(run, role.hardware),
         engine=engine,
+        speculative=drafts,
+        exchange=usual.exchange,
         limits=Limits(
             max_sequences=own.max_sequences or most,
             max_step_tokens=own.max_step_tokens or usual.limits.max_step_tokens,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planner.calibrate.engine_fit import LEVELS
+from planner.calibrate.engine_fit import OF_FACTOR
 from planner.calibrate.enough import KINDS, standings, verdict
 from planner.evaluation.fitted import PARAMETERS
 from planner.files.overheads import load_overheads
@@ -14,7 +14,7 @@ RUNS = shipped_runs()
 VLLM = [run for run in RUNS if family_of(run) == "vllm"][:10]
 
 
-PRIOR = LEVELS["family"][0]
+PRIOR = OF_FACTOR["family"]
 
 
 def stored(log_se):

@@ -6,7 +6,8 @@ import pytest
 
 from planner.files.runs import read_runs
 from planner.validation.setup import resolve
-from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL
+from planner.validation.shipped import shipped_runs
+from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL, RACK_LABELS, TWIN_LABELS
 
 RUNS = {
     run.id.split("/")[1]: run
@@ -25,6 +26,68 @@ def test_a_start_command_without_data_parallelism_goes_before_the_label():
     division = setup.decode.parallelism
     assert (division.attention_tp, division.attention_dp, division.moe_ep) == (4, 1, 4)
     assert setup.notes == (NOT_DATA_PARALLEL,)
+
+
+def divided(name):
+    """(attention_tp, attention_dp, moe_tp, moe_ep) of both pools, and what is said about them."""
+    setup = resolve(next(run for run in shipped_runs() if run.id.endswith(name)))
+    each = [pool.parallelism for pool in setup.pools]
+    return [(p.attention_tp, p.attention_dp, p.moe_tp, p.moe_ep) for p in each], setup.notes
+
+
+def test_small_replicas_of_sglang_on_racks_are_tensor_parallel_whatever_their_label():
+    found, notes = divided("dsr1_gb200_sglang_fp4_disagg_8192x1024_c32_cfg255")
+    assert found == [(4, 1, 4, 1), (4, 1, 4, 1)]  # labelled 4 attention ranks in the decode pool
+    assert notes == (RACK_LABELS,)
+
+
+def test_wide_replicas_of_sglang_on_racks_divide_experts_among_attention_ranks():
+    found, notes = divided("dsr1_gb200_sglang_fp8_disagg_8192x1024_c2048_cfg253")
+    assert found == [(1, 8, 1, 8), (1, 32, 1, 32)]  # labelled tensor-parallel experts in prefill
+    assert notes == (RACK_LABELS,)
+
+
+def test_prompts_of_tensorrt_llm_have_experts_among_ranks_whichever_way_they_are_labelled():
+    for name in ("8192x1024_c640_cfg667", "8192x1024_c640_cfg555"):  # twins: 42.6 and 42.4 ms
+        found, notes = divided(f"dsr1_b200_trtllm_fp8_disagg_{name}")
+        assert found == [(1, 8, 1, 8), (1, 8, 1, 8)]
+        assert bool(notes) == ("667" in name)
+
+
+def test_replicas_of_tensorrt_llm_have_experts_among_ranks_whichever_way_they_are_labelled():
+    found, notes = divided("dsr1_b200_trtllm_fp8_agg_1024x1024_c64_cfg75")
+    assert found == [(8, 1, 1, 8)]
+    assert notes == (TWIN_LABELS,)
+    assert divided("dsr1_b200_trtllm_fp8_agg_1024x1024_c16_cfg177") == ([(8, 1, 1, 8)], ())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dsr1_b200_sglang_fp8_disagg_8192x1024_c160_cfg641",  # its recipe has such experts
+        "dsr1_gb300_sglang_fp4_disagg_1024x1024_c512_cfg576",  # labelled expert-parallel
+    ],
+)
+def test_a_label_that_a_recipe_bears_out_stands(name):
+    _, notes = divided(name)
+    assert notes == ()
+
+
+@pytest.mark.parametrize(("tokens", "sequences"), [(8192, 1), (1024, 4096)])
+def test_long_prompts_of_sglang_on_nodes_of_b200_are_computed_one_a_rank(tokens, sequences):
+    run = next(r for r in shipped_runs() if r.id.endswith("8192x1024_c160_cfg641"))
+    load = run.workload.model_copy(update={"input_tokens_max": tokens})
+    setup = resolve(run.model_copy(update={"workload": load}))
+    limits = setup.prefill.limits
+    assert setup.decode.exchange == "all-gather"  # no --moe-a2a-backend
+    assert limits.max_sequences == sequences
+    assert limits.max_step_tokens == (8192 if sequences == 1 else 16384)
+
+
+def test_a_users_own_run_is_divided_as_it_says():
+    run = next(r for r in shipped_runs() if r.id.endswith("8192x1024_c2048_cfg253"))
+    own = run.model_copy(update={"source": run.source.model_copy(update={"title": "our cluster"})})
+    assert resolve(own).prefill.parallelism.moe_tp == 8
 
 
 @pytest.mark.parametrize(("clients", "poll"), [(8, 10), (32, 30)])
