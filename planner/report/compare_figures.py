@@ -87,7 +87,7 @@ def speeds(rates: Mapping[str, Rates]) -> "Figure":
     names = {title: wrapped(title, 38) for title in rates}
     lines = sum(1 + name.count("<br>") for name in names.values())
     figure = base(
-        "Throughput against speed", 380, 20 * lines + 10,
+        "Throughput against speed", 460, 20 * lines + 10,
         "up: more tokens from a device; right: faster for a user; bars: 90 % intervals",
     )  # fmt: skip
     colours = [c for name, c in OKABE_ITO.items() if name not in ("grey", "yellow")]

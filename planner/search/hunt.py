@@ -277,8 +277,9 @@ class Search:
         found = fleet.fewest((count,), 0)
         self._take(fleet, found)
         if found is None:
+            replicas = "1 replica" if count == 1 else f"{count} replicas"
             self._refuse_broken(
-                fleet, (count,), f"with {count} replicas, the most that cost less than the best"
+                fleet, (count,), f"with {replicas}, the most that cost less than the best"
             )
 
     def _pair(self, layout: Layout) -> None:
