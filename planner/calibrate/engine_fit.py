@@ -72,10 +72,10 @@ USUAL: dict[tuple[str, str, str], float] = {
 }
 """Effects whose prior is not around 0. [log]
 
-Prompts under data-parallel attention with experts divided among the ranks: dispatch makes the host
-wait for counts in every layer [3]_, so that launches do not run ahead of kernels and their time
-adds to a step: 61 layers of some 25 launches each, 0.1 s in place of 5 ms (assumed; the runs say
-how much it is)."""
+Prompts under data-parallel attention with experts divided among the ranks: a time a step, not a
+request, is what runs show.  Why is not established; if dispatch makes the host wait for counts in
+every layer [3]_, launches do not run ahead of kernels and add to a step: 61 layers of some 25
+launches each, 0.1 s in place of 5 ms (assumed; the runs say how much it is)."""
 
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""
