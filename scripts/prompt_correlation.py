@@ -5,9 +5,9 @@ Needs ``tokenizers`` and a model's ``tokenizer.json``; neither comes with the pr
     python scripts/prompt_correlation.py ShareGPT_V3_unfiltered_cleaned_split.json tokenizer.json
 """
 
+import argparse
 import json
 import random
-import sys
 from pathlib import Path
 
 from planner.routing.alike import repeated_text_correlation
@@ -32,4 +32,8 @@ def main(dataset: str, tokenizer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("tokenizer")
+    asked = parser.parse_args()
+    main(asked.dataset, asked.tokenizer)

@@ -18,7 +18,7 @@ from planner.evaluation.evaluate import resimulate
 from planner.evaluation.power_error import widened_power
 from planner.evaluation.replica import Replica
 from planner.evaluation.result import Result
-from planner.evaluation.spread import CONFIDENCE_LOG_SD, Spread, Z, engine_spread, joint
+from planner.evaluation.spread import CONFIDENCE_LOG_SD, Spread, Z, engine_spread, joint, widened
 from planner.evaluation.spread import step_spreads as spreads_of
 from planner.evaluation.thinning import thinned
 from planner.serving import Metrics, Percentiles, Watch
@@ -228,7 +228,7 @@ def _latency(
         return (point, point)
     low, high = _around(point, fast, slow)
     if name == "ttft_s":
-        low, high = _widened(point, (low, high), first)
+        low, high = widened(point, (low, high), first)
     return _with_noise(getattr(runs[1], name), which, (low, high))
 
 
@@ -236,15 +236,6 @@ def _around(point: float, *others: float) -> Interval:
     """Smallest interval that holds all of them."""
     known = [point, *(x for x in others if not math.isnan(x))]
     return min(known), max(known)
-
-
-def _widened(point: float, interval: Interval, logs: tuple[float, float]) -> Interval:
-    """Squares of logarithms added on both sides."""
-    if not point:
-        return interval
-    low = math.hypot(math.log(max(interval[0], 1e-9 * point) / point), logs[0])
-    high = math.hypot(math.log(interval[1] / point), logs[1])
-    return point * math.exp(-low), point * math.exp(high)
 
 
 def _with_noise(values: Percentiles, which: str, interval: Interval) -> Interval:
@@ -271,12 +262,12 @@ def _usd(cost: Any, rates: dict[str, Interval], point: Metrics) -> dict[str, Int
     low, high = rates["output_tokens_per_s"]
     rate = point.steady.output_tokens_per_s
     hour = cost.usd_per_hour
-    found = {"usd_per_hour": _widened(hour, (hour, hour), (-Z * log_sd, Z * log_sd))}
+    found = {"usd_per_hour": widened(hour, (hour, hour), (-Z * log_sd, Z * log_sd))}
     for name in PER_MILLION:
         value = getattr(cost, name)
         if not math.isfinite(value) or not rate:
             found[name] = (value, value)
             continue
         ends = value * rate / high, value * rate / low if low else math.inf
-        found[name] = _widened(value, ends, (-Z * log_sd, Z * log_sd))
+        found[name] = widened(value, ends, (-Z * log_sd, Z * log_sd))
     return found

@@ -17,6 +17,7 @@ References
 import math
 
 from planner.evaluation.result import Result
+from planner.evaluation.spread import widened
 
 Interval = tuple[float, float]
 
@@ -39,9 +40,7 @@ def widened_power(result: Result, name: str, interval: Interval) -> Interval:
     idle, most = (w / fleet_w for w in _ends_w(result))
     down = max(-POWER_LOG, math.log(idle)) if 0 < idle < 1 else 0.0
     up = min(POWER_LOG, math.log(most)) if most > 1 else 0.0
-    low = math.hypot(math.log(max(interval[0], 1e-9 * point) / point), down)
-    high = math.hypot(math.log(interval[1] / point), up)
-    return point * math.exp(-low), point * math.exp(high)
+    return widened(point, interval, (down, up))
 
 
 def _ends_w(result: Result) -> Interval:

@@ -289,3 +289,14 @@ def acceptance(replica: Replica) -> list[Spread]:
         return []
     log_sd = CONFIDENCE_LOG_SD["contradictory" if spec.source else "estimate"]
     return [Spread("accepted tokens", -Z * log_sd, Z * log_sd, "acceptance depends on the text")]
+
+
+def widened(
+    point: float, interval: tuple[float, float], logs: tuple[float, float]
+) -> tuple[float, float]:
+    """Squares of logarithms added on both sides of a point inside an interval."""
+    if not point:
+        return interval
+    low = math.hypot(math.log(max(interval[0], 1e-9 * point) / point), logs[0])
+    high = math.hypot(math.log(interval[1] / point), logs[1])
+    return point * math.exp(-low), point * math.exp(high)
