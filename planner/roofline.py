@@ -86,7 +86,7 @@ class Call:
     scores_s: Real = 0.0
     """One FLOP a score (pair of query and key, head) at the stated peak."""
     head_rows: Real = 0.0
-    """Queries of all heads in prefill attention."""
+    """Queries of all heads in prefill attention; elements of a grouped product's result."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -282,6 +282,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             return Call(
                 op.flop / peak, moved / bandwidth, work_size(op), moved, op.k,
                 rows=rows, step_s=step_s,
+                head_rows=rows * op.n if isinstance(op, GroupedGemm) else 0.0,
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)

@@ -108,6 +108,8 @@ class Shard:
     """Resident bytes by component, this device."""
     gathers_tokens: bool = False
     """Every rank gathers all tokens and sums are scattered back, in place of an all-to-all."""
+    windows_whole: bool = False
+    """Layers that attend to a window keep the cache of every token."""
 
     @property
     def devices(self) -> int:
@@ -136,8 +138,12 @@ class Shard:
         return sum(
             a.layers * a.held_bytes_per_token / a.context_split
             for a in self.attention
-            if a.core.cache_tokens is None
+            if a.core.cache_tokens is None or (self.windows_whole and a.core.cache_tokens)
         )
+
+    def _window_tokens(self, attention: LocalAttention) -> int:
+        """Tokens of a full window whose cache does not grow beyond it."""
+        return 0 if self.windows_whole else attention.core.cache_tokens or 0
 
     @property
     def state_bytes_per_sequence(self) -> float:
@@ -146,7 +152,7 @@ class Shard:
             a.layers
             * (
                 a.core.state_bytes_per_sequence * a.head_share
-                + ((a.core.cache_tokens or 0) + a.core.raw_window_tokens) * a.entry_bytes
+                + (self._window_tokens(a) + a.core.raw_window_tokens) * a.entry_bytes
             )
             for a in self.attention
         )
@@ -212,6 +218,7 @@ def shard(model: ModelSpec, pool: Pool) -> Shard:
         kv=pool.kv,
         weight_bytes=_weight_bytes(model, pool, attention, dense, moe, stage),
         gathers_tokens=pool.exchange == ALL_GATHER,
+        windows_whole=pool.engine.windows_whole,
     )
 
 

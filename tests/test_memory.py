@@ -12,6 +12,7 @@ from planner.files import profiles
 from planner.memory import Memory, activation_bytes, communication_bytes, footprint
 from planner.shard import Shard, shard
 from planner.specs.deployment import Limits, Parallelism, Pool
+from planner.specs.engine import EngineSpec
 
 
 def cut(model: str = "deepseek-r1", weights: Any = "fp8", kv: Any = "bf16", **d: int) -> Shard:
@@ -197,3 +198,12 @@ def test_more_memory_or_fewer_buffers_never_hold_fewer_tokens() -> None:
     assert tokens == sorted(tokens)
     chunks = [on("hgx-h200", max_step_tokens=n).kv_capacity_tokens for n in (32768, 8192, 2048)]
     assert chunks == sorted(chunks)
+
+
+def test_an_engine_may_keep_the_whole_cache_of_windowed_layers() -> None:
+    """gpt-oss: 18 of 36 layers see 128 tokens; kept whole, a token costs twice as much."""
+    model, own = files.load_model("gpt-oss-120b"), Pool(parallelism=Parallelism(), weights="mxfp4")
+    whole = own.model_copy(update={"engine": EngineSpec(windows_whole=True)})
+    short, full = shard(model, own), shard(model, whole)
+    assert full.kv_bytes_per_token == pytest.approx(2 * short.kv_bytes_per_token)
+    assert short.state_bytes_per_sequence > full.state_bytes_per_sequence == 0

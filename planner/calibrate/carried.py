@@ -42,6 +42,7 @@ def carried(
     update: dict[str, object] = {
         "gemm": each(measured.gemm, dense=True),
         "grouped_gemm": each(measured.grouped_gemm, dense=False),
+        "expert_kernels": {n: each(k, dense=False) for n, k in measured.expert_kernels.items()},
     }
     for name in ("attention_decode", "attention_prefill"):
         update[name] = scaled(getattr(measured, name), "bf16")

@@ -1,6 +1,6 @@
 """Which measured tables a part's calibration is fitted to, by rule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.calibrate import tables as aic
 from planner.calibrate.features import variant_of
@@ -14,12 +14,35 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Precision -> formats of rows, best first: block scales are what large MoE models ship in."""
 
-SERVED = {"fp8_block": "deepgemm"}
+SERVED = {"fp8_block": "deepgemm", "nvfp4": "trtllmnvfp4experts"}
 """Format -> kernel that models of it are served with; preferred where its rows are."""
-AVOIDED = ("min_latency", "flashinfer")
-"""Kernels that run at small batches or on request only, or (FlashInfer's tables) whose rows beat
-the bound of their own routing so often that the rest is not believed either."""
+AVOIDED = ("min_latency", "sglang_flashinfer")
+"""Kernels that run at small batches or on request only, or (SGLang's tables of FlashInfer) whose
+rows beat the bound of their own routing so often that the rest is not believed either."""
 ENGINES = ("trtllm", "sglang", "vllm")
+NARROWEST_UNSERVED = 512
+"""Experts cut narrower than this are left out of rows of kernels that engines do not run on such
+slices: they are the farthest from any law."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Grouped products that engines run in place of those the part's own shares are of."""
+
+    engine: str
+    """Whose tables have them."""
+    kernel: str
+    """What their kernels' names hold."""
+    formats: tuple[str, ...]
+    """Of rows."""
+
+
+LIBRARIES = {
+    "cutlass": Library("trtllm", "moe_torch_flow_cutlass", ("fp8_block", "nvfp4")),
+    "triton": Library("sglang", "fused_moe_triton", ("bf16", "fp8_block")),
+    "trtllm-gen": Library("vllm", "_trtllm", ("bf16", "fp8_block")),
+}
+"""Libraries of grouped products with shares of their own, where a part has rows of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +59,35 @@ def candidates(part: str) -> list[Table]:
     if aic.installed() and part in aic.PARTS:
         found += aic.aic_tables(part)
         found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if _served(t, "fp8_block")]
-    return [t for t in found if not any(word in t.kernel for word in AVOIDED)]
+        found += [t for t in aic.aic_tables(part, ("moe_layer",), "vllm") if _served(t, "nvfp4")]
+    found = [t if _served(t, t.dtype) else _wide(t) for t in found]
+    return [t for t in found if len(t) and not any(word in t.kernel for word in AVOIDED)]
+
+
+def libraries(part: str, part_precisions: tuple[str, ...]) -> dict[str, list[Chosen]]:
+    """Tables of the libraries that a part's own shares are not fitted to, by library."""
+    if not (aic.installed() and part in aic.PARTS):
+        return {}
+    own = [t for choice in chosen(candidates(part), part_precisions) for t in choice.tables]
+    known = {(t.kernel, t.dtype) for t in own}
+    found = {}
+    for name, library in LIBRARIES.items():
+        tables = [
+            replace(table, labels={**table.labels, "library": name})
+            for table in aic.aic_tables(part, ("moe_layer",), library.engine)
+            if library.kernel in table.kernel
+            and table.dtype in library.formats
+            and (table.kernel, table.dtype) not in known
+        ]
+        found[name] = chosen(tables, part_precisions)
+    return {name: choices for name, choices in found.items() if choices}
+
+
+def _wide(table: Table) -> Table:
+    """A table of MoE layers without the slices that its kernel is not served on."""
+    if table.op != "moe_layer":
+        return table
+    return table.take(table["intermediate"] >= NARROWEST_UNSERVED)
 
 
 def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen]:

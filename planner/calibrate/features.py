@@ -177,7 +177,8 @@ def grouped_gemm(
     moved = pairs * (k * ACTIVATION_BYTES[dtype] + out * n) + touched * k * n * WEIGHT_BYTES[dtype]
     rows = pairs / np.maximum(touched, 1e-30)
     work = _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
-    return replace(work, step_s=(moved - out * pairs * n) / k / peaks.bytes_per_s)
+    step_s = (moved - out * pairs * n) / k / peaks.bytes_per_s
+    return replace(work, step_s=step_s, head_rows=pairs * n)
 
 
 def touched(table: Table) -> FloatArray:

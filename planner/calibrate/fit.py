@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from planner.calibrate.choice import Chosen, candidates, chosen
+from planner.calibrate.choice import Chosen, candidates, chosen, libraries
 from planner.calibrate.features import Peaks, law_of, stated_peaks, works
 from planner.calibrate.laws import FEWEST_ROWS, Fit, Key, Limits, Sample, fit_law
 from planner.calibrate.rows import Table
@@ -12,7 +12,7 @@ from planner.calibrate.screen import screen
 from planner.calibrate.splits import errors_of, held_out
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
 from planner.specs.provenance import HeldOut, Provenance, RowCount, Split
 
 CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)
@@ -31,6 +31,8 @@ class PartFit:
 
     most_sigma: float = MOST_SIGMA
     fits: dict[Key, Fit] = field(default_factory=dict)
+    of_libraries: dict[tuple[str, ...], Fit] = field(default_factory=dict)
+    """Family, precision and library -> fit of expert kernels beside the part's own."""
     rows: list[RowCount] = field(default_factory=list)
     held_out: list[HeldOut] = field(default_factory=list)
 
@@ -172,14 +174,44 @@ def fit_part(
         No measured rows of the part are to be had.
     """
     choices = choices_of(part, families)
-    if not choices:
+    if not choices and not candidates(part.name):
         raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
     found = fit_tables(choices, stated_peaks(part), base.elementwise)
     made = with_laws(base, part.name, (part.name,), found)
+    if not families or "grouped_gemm" in families:
+        made = _with_libraries(made, part, found)
     if families and base.provenance and made.provenance:
         update = {"provenance": renewed(base.provenance, made.provenance, families)}
         made = made.model_copy(update=update)
     return made, found
+
+
+def _with_libraries(
+    spec: CalibrationSpec, part: AcceleratorSpec, found: PartFit
+) -> CalibrationSpec:
+    """``spec`` with the expert kernels of other libraries; their fits are added to ``found``."""
+    kernels: dict[str, dict[Precision, Achieved]] = {}
+    assert spec.provenance is not None
+    made = spec.provenance
+    for name, choices in libraries(part.name, part.dense_flop_per_s.precisions()).items():
+        own = fit_tables(choices, stated_peaks(part), spec.elementwise)
+        laws = {choice.key[1]: own.laws[choice.key] for choice in choices if choice.key in own.laws}
+        if laws:
+            kernels[name] = laws  # type: ignore[assignment]
+        fits: dict[tuple[str, ...], Fit] = {(*key, name): fit for key, fit in own.fits.items()}
+        found.of_libraries.update(fits)
+        made = made.model_copy(
+            update={
+                "rows": (*made.rows, *own.rows),
+                "held_out": (*made.held_out, *own.held_out),
+                "residual_sigma": {
+                    **made.residual_sigma,
+                    **{"/".join(key): round(fit.sigma, 4) for key, fit in fits.items()},
+                },
+            }
+        )
+    found.rows, found.held_out = list(made.rows), list(made.held_out)
+    return spec.model_copy(update={"expert_kernels": kernels, "provenance": made})
 
 
 OPS = {"grouped_gemm": ("grouped_gemm", "moe_layer")}
@@ -259,6 +291,7 @@ def transfer(
             **base.grouped_gemm,
             **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
         },
+        "expert_kernels": measured.expert_kernels,
         **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},
         "provenance": Provenance(
             fitted=own.fitted if own else "",

@@ -1,11 +1,12 @@
 """What is tried, rather than fitted, of the law of a family: its parameters, blend and shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, Literal
 
+from planner.calibrate.rows import FloatArray
 from planner.roofline import Shaping
 
 Blend = Literal["max", "root4", "root2", "sum"]
@@ -28,6 +29,11 @@ SPANS = (32768, 16384, 65536)
 34,000 to 41,000, of 128 half of that."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
+NARROW = 1024.0
+"""Inner dimension that some rows must stay under for a filling pipeline to be seen: beside 2,048
+steps it looks like any other loss, and read off those alone it makes narrow slices far too slow."""
+LEAST_FILL = 128
+"""Fill of grouped products where no row is narrow: the least of those that show one."""
 SCORES = (None, 128, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 COMPUTE_STARTS = (0.6, 0.08)
@@ -68,7 +74,9 @@ FORMS = {
     "gemm": Form(
         KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True, tile_rows=TILES, split_depth=SPLITS
     ),
-    "grouped_gemm": Form(KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS),
+    "grouped_gemm": Form(
+        KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS, row=True
+    ),
     "attention_decode": Form(
         (),
         CACHE_KNOTS,
@@ -98,6 +106,14 @@ class Begin:
 
 
 Change = Callable[[Begin], Begin]
+
+
+def told_by(form: Form, depths: Sequence[FloatArray]) -> Form:
+    """``form`` with the fills that rows of these inner dimensions tell apart. [elements]"""
+    least = min((float(each.min()) for each in depths if len(each)), default=0.0)
+    return (
+        replace(form, fill_depth=(LEAST_FILL,)) if form.fill_depth[1:] and least > NARROW else form
+    )
 
 
 def first_of(form: Form) -> Begin:

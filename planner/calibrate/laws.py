@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from planner.calibrate.features import Work, predict_s
-from planner.calibrate.forms import FORMS, SHAPED, Begin, Blend, Form, first_of, others
+from planner.calibrate.forms import (
+    FORMS,
+    SHAPED,
+    Begin,
+    Blend,
+    Form,
+    first_of,
+    others,
+    told_by,
+)
 from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
 from planner.roofline import blended
@@ -27,13 +36,13 @@ CLEARLY = 1e-3
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
 EXTRA = {"depth": "depth_s", "query": "query_share", "row": "row_s"}
-LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02)), "row": float(np.log(1e-14))}
+LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02)), "row": float(np.log(1e-16))}
 HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0, "row": float(np.log(1e-8))}
 """Bounds of the parameters that only some laws have, as logarithms."""
 ONE_WIDTH = 0.01
 """Spread of the logarithm of bytes a row below which heads have one width."""
-ROW = float(np.log(1e-10))
-"""First guess of the time a row, as a logarithm."""
+ROW = {"attention_prefill": float(np.log(1e-10)), "grouped_gemm": float(np.log(1e-12))}
+"""First guess of the time a row of a head, or an element of a result, as a logarithm."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 MOST_ROWS = 4000
@@ -115,8 +124,9 @@ def fit_law(
     samples = [s for s in thinned(samples, MOST_ROWS) if len(s)]
     if sum(map(len, samples)) < FEWEST_ROWS:
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
-    form = FORMS.get(key[0], Form()) if curved else Form()
-    shape = _Shape(key, form, [w for s in samples for w in s.works if w.key == key])
+    own = [w for s in samples for w in s.works if w.key == key]
+    form = told_by(FORMS.get(key[0], Form()), [w.depth for w in own]) if curved else Form()
+    shape = _Shape(key, form, own)
     begin = first_of(form)
     best = _solve(shape, begin, samples, fixed, limits)
     for kind in others(form):
@@ -159,7 +169,11 @@ class _Shape:
         """First guess, as logarithms."""
         shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
-        first = {"depth": float(np.log(begin.depth_s)), "query": float(np.log(0.5)), "row": ROW}
+        first = {
+            "depth": float(np.log(begin.depth_s)),
+            "query": float(np.log(0.5)),
+            "row": ROW.get(self.key[0], 0.0),
+        }
         return np.array(shares + floor + [first[name] for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:

@@ -69,7 +69,9 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
         made[name] = spec
         how = "fitted to measured kernel times"
         about = ABOUT.format(how=how)
-        paths.append(write_calibration(folder, spec, about, found.fits, add=bool(again)))
+        fits = dict(found.of_libraries)
+        fits.update(((*key,), fit) for key, fit in found.fits.items())
+        paths.append(write_calibration(folder, spec, about, fits, add=bool(again)))
     for name, sibling in TRANSFERRED.items():
         if parts and name not in parts:
             continue

@@ -32,7 +32,7 @@ DTYPES = {
 
 SMALLEST_SIDE = 512
 """Narrower matrix products are left out: no model's layer is one."""
-NARROWEST_EXPERT = 512
+NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
 SHORTEST_CONTEXT = 128
 """Shorter contexts and prompts are left out: launch, not attention."""

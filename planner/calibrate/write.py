@@ -1,10 +1,11 @@
 """A calibration as YAML in the style of the shipped ones, and its covariances as JSON."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from planner.calibrate.laws import Fit, Key
+from planner.calibrate.laws import Fit
 from planner.sourced import Sourced
 from planner.specs.base import Spec
 from planner.specs.hardware import CalibrationSpec, Curve
@@ -64,7 +65,7 @@ def _scalar(value: Any) -> str:
     return text if plain and not text[0].isdigit() else json.dumps(text)
 
 
-def covariance_json(fits: dict[Key, Fit], before: dict[str, Any]) -> str:
+def covariance_json(fits: Mapping[tuple[str, ...], Fit], before: dict[str, Any]) -> str:
     """Covariances of the logarithms of each fit's parameters, as JSON, after those ``before``."""
     found = before | {
         "/".join(part for part in key if part): {
@@ -82,7 +83,7 @@ def write_calibration(
     folder: Path,
     spec: CalibrationSpec,
     about: str,
-    fits: dict[Key, Fit] | None = None,
+    fits: Mapping[tuple[str, ...], Fit] | None = None,
     add: bool = False,
 ) -> Path:
     """Write a calibration into ``folder``, covariances below it; return the calibration's path.

@@ -109,6 +109,15 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
                 "products and attention cores as measured on this part, with libraries of its date",
             )
         )  # fmt: skip
+    if replica.shard.moe and replica.hardware.calibration.experts_of:
+        named = ", ".join(sorted(set(replica.hardware.calibration.experts_of.values())))
+        found.append(
+            Assumption(
+                "expert kernels", None, "assumed", f"measured: {named}",
+                "experts' products as this library takes; which one an engine runs changes by "
+                "version, format and part (deployment.experts_kernel)",
+            )
+        )  # fmt: skip
     found += _engine(replica)
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:

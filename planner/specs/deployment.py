@@ -26,6 +26,9 @@ prompt tokens to compute and tokens held are fewest together."""
 ALL_GATHER = "all-gather"
 """Exchange that is none: every rank gathers all tokens."""
 
+DEFAULT_KERNELS = "default"
+"""Experts' products of the calibration's ``grouped_gemm``, whatever the engine prefers."""
+
 
 class Parallelism(Spec):
     """How one replica is divided over devices.
@@ -109,6 +112,10 @@ class Pool(Spec):
     """Library that dispatches tokens to experts, by its name among the calibration's
     ``links.exchanges`` (``deepep-low-latency-2025-02``); empty: the calibration's choice;
     ``all-gather``: none, every rank gathers all tokens and reduce-scatters the results."""
+    experts_kernel: str = ""
+    """Library of the experts' grouped products, by its name among the calibration's
+    ``expert_kernels`` (``cutlass``, ``triton``); ``default``: those of ``grouped_gemm``; empty: as
+    the engine chooses."""
     overlap: OverlapPolicy = "share"
     """What runs while expert traffic is on the wire."""
     gate_apart: bool = False

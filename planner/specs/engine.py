@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
+from planner.specs.hardware import Precision
 from planner.specs.overheads import EngineOverheads, OverheadsFit
 
 Policy = Literal["mixed", "prefill_first", "inflight", "interleaved"]
@@ -117,6 +118,11 @@ class EngineSpec(Spec):
     are not, and every kernel is launched by the host.  Empty: no padding, no such time."""
     graphs: GraphRules = GraphRules()
     gathers: Gathers = "never"
+    expert_kernels: dict[Precision, tuple[str, ...]] = Field(default_factory=dict)
+    """Format -> libraries of grouped products, best first: the first runs that a part has shares
+    of; none, or where tokens are sent to their experts: those of ``grouped_gemm``."""
+    windows_whole: bool = False
+    """Layers that attend to a window keep the cache of every token."""
     limits: EngineLimits = EngineLimits()
     overheads: EngineOverheads = EngineOverheads()
     """What is stated here goes before what is fitted."""

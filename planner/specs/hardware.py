@@ -244,7 +244,8 @@ class Achieved(Spec):
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
     row_s: OverheadS | None = None
     """Prefill attention: time of one head's row (a query) beside its products: what starting and
-    finishing its tile takes, spread over all units. [s]"""
+    finishing its tile takes, spread over all units.  Grouped products: time of one element of the
+    result, that of the passes over rows before and after them. [s]"""
 
 
 NARROW_HEADS = 64
@@ -303,6 +304,8 @@ class CalibrationSpec(Spec):
     """Parts this applies to; empty: every part without its own."""
     gemm: dict[Precision, Achieved]
     grouped_gemm: dict[Precision, Achieved]
+    expert_kernels: dict[str, dict[Precision, Achieved]] = Field(default_factory=dict)
+    """Library -> format -> its grouped products, where they are not those of ``grouped_gemm``."""
     attention_prefill: Achieved
     attention_decode: Achieved
     """MLA on a 16-bit cache, and every kernel that has none of its own below."""
@@ -316,6 +319,8 @@ class CalibrationSpec(Spec):
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
     kernels_of: str = ""
     """Part that products and attention cores were measured on, if another; set by a scenario."""
+    experts_of: dict[Precision, str] = Field(default_factory=dict)
+    """Library whose products stand in ``grouped_gemm``, by format; set by a deployment."""
     provenance: Provenance | None = None
     """Absent where the numbers were read off published figures by hand."""
 

@@ -10,6 +10,7 @@ from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
 from planner.calibrate.fit import PartFit, fit_part, fit_tables, transfer, with_laws
+from planner.calibrate.forms import FORMS, LEAST_FILL, told_by
 from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.splits import held_out, summary
@@ -219,3 +220,11 @@ def test_a_chain_over_the_mean_context_is_found_again() -> None:
     assert float(law.depth_s or 0) == pytest.approx(3e-10, rel=0.1)
     assert np.quantile(np.abs(predict_s(works(table, PEAKS), {("attention_decode", "gqa"): law})
                               / exact - 1), 0.9) < 0.03  # fmt: skip
+
+
+def test_a_pipelines_fill_is_only_read_off_rows_that_show_it() -> None:
+    form = FORMS["grouped_gemm"]
+    wide, narrow = np.array([7168.0, 2048.0]), np.array([7168.0, 256.0])
+    assert told_by(form, [wide]).fill_depth == (LEAST_FILL,)
+    assert told_by(form, [wide, narrow]).fill_depth == form.fill_depth
+    assert told_by(FORMS["gemm"], [wide]).fill_depth == FORMS["gemm"].fill_depth

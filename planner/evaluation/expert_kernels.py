@@ -1,0 +1,57 @@
+"""Which library multiplies a pool's experts, and the calibration with its shares."""
+
+from collections.abc import Mapping
+
+from planner.errors import InputError
+from planner.shard import Shard
+from planner.specs.deployment import DEFAULT_KERNELS, Pool
+from planner.specs.hardware import Achieved, CalibrationSpec, Precision
+
+FAMILY = "grouped_gemm"
+
+
+def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) -> CalibrationSpec:
+    """Return the calibration with the grouped products that the pool's engine runs.
+
+    The library that the pool names; else of the engine's, by format, the first that the part has
+    shares of, where tokens are not sent to their experts: what receives them one rank at a time
+    (DeepEP and its like) feeds the kernels of ``grouped_gemm``.
+
+    Raises
+    ------
+    InputError
+        The part has no shares of the library that the pool names.
+    """
+    own, named = calibration.expert_kernels, pool.experts_kernel
+    if named and named != DEFAULT_KERNELS and named not in own:
+        has = ", ".join((DEFAULT_KERNELS, *own))
+        raise InputError(
+            "", "experts_kernel", f"{named!r} has no shares on {calibration.name}; there are {has}"
+        )
+    wanted: dict[Precision, tuple[str, ...]] = {}
+    if named:
+        wanted = dict.fromkeys(calibration.grouped_gemm, (named,))
+    elif not shard.uses_all_to_all:
+        wanted = dict(pool.engine.expert_kernels)
+    chosen = {
+        precision: name
+        for precision, names in wanted.items()
+        if (name := next((n for n in names if precision in own.get(n, {})), None))
+    }
+    return _serving(calibration, chosen) if chosen else calibration
+
+
+def _serving(calibration: CalibrationSpec, chosen: Mapping[Precision, str]) -> CalibrationSpec:
+    """``calibration`` with each format's grouped products and residuals of the chosen library."""
+    laws: dict[Precision, Achieved] = dict(calibration.grouped_gemm)
+    made = calibration.provenance
+    sigma = dict(made.residual_sigma) if made else {}
+    for precision, name in chosen.items():
+        laws[precision] = calibration.expert_kernels[name][precision]
+        residual = sigma.get(f"{FAMILY}/{precision}/{name}")
+        if residual is not None:
+            sigma[f"{FAMILY}/{precision}"] = residual
+    if made:
+        made = made.model_copy(update={"residual_sigma": sigma})
+    update = {FAMILY: laws, "provenance": made, "experts_of": dict(chosen)}
+    return calibration.model_copy(update=update)
