@@ -15,6 +15,7 @@ from planner.specs.runs import Run
 from planner.validation.engine_model import START, case_of, combination_of, labels_of, predict
 from planner.validation.look import Look, look_at_all, measured_of
 from planner.validation.predict import flags, throughput
+from planner.validation.reported import refuse_reported
 
 Floats = NDArray[np.float64]
 
@@ -79,8 +80,9 @@ def fit_engines(  # noqa: PLR0913
     Raises
     ------
     InputError
-        Too few usable runs, or none that can be simulated.
+        Too few usable runs, none that can be simulated, or one that is kept as a test.
     """
+    refuse_reported(runs)
     kept = usable(runs)
     if len(kept) < ENOUGH:
         raise InputError(

@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 workers_option = click.option("--workers", default=2, show_default=True, help="Processes.")
 
 
-def validate_runs(
+def validate_runs(  # noqa: PLR0913
     runs_file: str | None, out: str | None, as_json: bool, html: str | None, workers: int,
-    explained: str | None = None,
+    *, explained: str | None = None, reported: bool = False,
 ) -> None:  # fmt: skip
-    """Predict every run of a file (None: the shipped ones) and say how far off that is."""
+    """Predict every run of a file (None: the shipped ones) and say how far off that is.
+
+    ``reported``: those that others reported, which are never fitted; errors by maker of the part.
+    """
     from planner.files.overheads import load_overheads
     from planner.files.runs import read_runs
     from planner.report.runs_report import RunsReport, print_runs
     from planner.report.terminal import console
     from planner.validation.predict import Prediction, predict_runs
+    from planner.validation.reported import GROUPS as OF_REPORTED
+    from planner.validation.reported import reported_runs
     from planner.validation.shipped import shipped_runs
+    from planner.validation.summary import GROUPS
 
-    runs, refused = read_runs(runs_file) if runs_file else (list(shipped_runs()), [])
+    stored = list(reported_runs() if reported else () if runs_file else shipped_runs())
+    runs, refused = read_runs(runs_file) if runs_file else (stored, [])
     if explained is not None:
         explain_run(runs, explained, as_json)
         return
-    report = RunsReport(runs, predict_runs(runs, load_overheads(), workers), refused)
+    groupings = OF_REPORTED if reported else GROUPS
+    report = RunsReport(runs, predict_runs(runs, load_overheads(), workers), refused, groupings)
     if out is not None:
         lines = [
             *report.predictions,

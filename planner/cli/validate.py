@@ -17,6 +17,7 @@ from planner.errors import InputError
 @workers_option
 @click.option("--published", is_flag=True, help="Hold predictions to published figures.")
 @click.option("--measured", is_flag=True, help="The measured runs that travel with the package.")
+@click.option("--reported", is_flag=True, help="Runs that others reported: never fitted.")
 @click.option("--baseline", is_flag=True, help="Hold errors by group against the stored ones.")
 @click.option("--refresh", is_flag=True, help="With --baseline: store them anew.")
 @click.option("--from-vllm", metavar="FILE", help="Result of vllm bench serve --save-result.")
@@ -29,8 +30,9 @@ from planner.errors import InputError
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; keys end in their unit.")
 def validate(  # noqa: PLR0913, PLR0917
     runs_file: str | None, out: str | None, html: str | None, explain: str | None, workers: int,
-    published: bool, measured: bool, baseline: bool, refresh: bool, scenario: str | None,
-    sets: tuple[str, ...], only: tuple[str, ...], as_json: bool, **own: str | None,
+    published: bool, measured: bool, reported: bool, baseline: bool, refresh: bool,
+    scenario: str | None, sets: tuple[str, ...], only: tuple[str, ...], as_json: bool,
+    **own: str | None,
 ) -> None:  # fmt: skip
     """Set predictions beside measured runs or published figures; say how far they are off."""
     given = {name.removeprefix("from_"): file for name, file in own.items() if file}
@@ -38,15 +40,20 @@ def validate(  # noqa: PLR0913, PLR0917
         show_own(given, scenario, sets, as_json)
     elif baseline:
         show_baseline(refresh)
-    elif runs_file is not None or measured:
-        validate_runs(runs_file, out, as_json, html, workers, explain)
+    elif reported and (runs_file is not None or measured):
+        raise InputError(
+            "--reported", "", "names runs of its own; give no file and no --measured beside it"
+        )
+    elif runs_file is not None or measured or reported:
+        validate_runs(runs_file, out, as_json, html, workers, explained=explain, reported=reported)
     elif published:
         show_published(only, as_json)
     else:
         raise InputError(
             "validate",
             "",
-            "nothing to validate: give RUNS.jsonl, --measured, --published or --from-vllm FILE",
+            "nothing to validate: give RUNS.jsonl, --measured, --reported, --published or "
+            "--from-vllm FILE",
         )
 
 

@@ -1,8 +1,8 @@
 """Measured runs beside predictions: tables for the terminal, a page with parity plots."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from planner.specs.runs import Run
 from planner.validation.explain import Explanation, lines
 from planner.validation.predict import Prediction, flags
 from planner.validation.setup import family_of
-from planner.validation.summary import summarise, truth
+from planner.validation.summary import GROUPS, summarise, truth
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -38,10 +38,12 @@ class RunsReport:
     runs: Sequence[Run]
     predictions: Sequence[Prediction]
     refused: Sequence[BadRow] = ()
+    groupings: Mapping[str, Callable[[Run], str]] = field(default_factory=lambda: GROUPS)
+    """By what errors are summed up."""
 
     def summary(self) -> list[dict[str, Any]]:
         """Errors by group and quantity, as :func:`planner.validation.summary.summarise`."""
-        return summarise(self.runs, self.predictions)
+        return summarise(self.runs, self.predictions, self.groupings)
 
     def flagged(self) -> dict[str, tuple[str, ...]]:
         """Id -> what is odd about the measurement."""

@@ -1,6 +1,6 @@
 """Errors of predictions by model, part, engine and mode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,12 @@ def truth(run: Run) -> dict[str, float]:
     return {name: value for name, value in values.items() if name not in run.unusable}
 
 
-def summarise(runs: Sequence[Run], predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Return a row for every group and quantity.
+def summarise(
+    runs: Sequence[Run],
+    predictions: Sequence[Prediction],
+    groupings: Mapping[str, Callable[[Run], str]] = GROUPS,
+) -> list[dict[str, Any]]:
+    """Return a row for every group of every grouping and quantity.
 
     Each has ``by``, ``group``, ``quantity``, ``n``, ``coverage_share`` (predicted of all),
     ``median_abs_error``, ``mean_abs_error``, ``p90_abs_error``, ``bias`` (median of predicted /
@@ -42,7 +46,7 @@ def summarise(runs: Sequence[Run], predictions: Sequence[Prediction]) -> list[di
     """
     made = {each.id: each for each in predictions}
     rows = []
-    for by, group_of in GROUPS.items():
+    for by, group_of in groupings.items():
         groups: dict[str, list[Run]] = {}
         for run in runs:
             groups.setdefault(group_of(run), []).append(run)
