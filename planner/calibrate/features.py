@@ -16,20 +16,20 @@ from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, P
 
 PRECISION: dict[str, Precision] = {
     "bf16": "bf16", "fp16": "bf16", "fp8_block": "fp8", "fp8_tensor": "fp8", "fp8_row": "fp8",
-    "nvfp4": "fp4", "int8": "int8",
+    "nvfp4": "fp4", "mxfp4": "fp4", "int8": "int8",
 }  # fmt: skip
 """Format of a row -> format the matrix units multiply in."""
 
 ACTIVATION_BYTES = {
     "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8_block": 1.0, "fp8_tensor": 1.0, "fp8_row": 1.0,
-    "nvfp4": 0.5, "int8": 1.0,
+    "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0,
 }  # fmt: skip
-WEIGHT_BYTES = {**ACTIVATION_BYTES, "fp8_block": 1 + 4 / 128**2, "nvfp4": 0.5625}
+WEIGHT_BYTES = {**ACTIVATION_BYTES, "fp8_block": 1 + 4 / 128**2, "nvfp4": 0.5625, "mxfp4": 0.53125}
 """With their scales. [bytes an element]"""
 RESULT_BYTES = {"fp32": 4.0}
 ROWS_DECIDE = ("fp32",)
 """Formats of processors: no tiles to spread over many units, so that rows alone decide."""
-QUANTISED = ("fp8_block", "fp8_tensor", "fp8_row", "nvfp4")
+QUANTISED = ("fp8_block", "fp8_tensor", "fp8_row", "nvfp4", "mxfp4")
 """Formats whose activations a serving engine converts from bf16 before it multiplies."""
 
 

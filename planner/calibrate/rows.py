@@ -25,8 +25,8 @@ FRAME = ("header", "section", "error", "end")
 NUMBERS = frozenset(
     {name for keys in KEYS.values() for name in keys} - {"variant", "distribution"}
 ) | {"pairs", "touched", "nodes", "flop", "bytes", "tokens", "hidden", "experts", "top_k"}
-"""Fields of a row that are columns of a table; ``variant``, ``distribution`` and ``phase`` tell
-tables apart."""
+"""Fields of a row that are columns of a table; ``variant``, ``distribution``, ``phase`` and
+``kv_dtype`` tell tables apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _same_device(row: Mapping[str, Any], header: Mapping[str, Any], where: str) 
 
 
 def _group(row: Mapping[str, Any]) -> tuple[str, ...]:
-    names = ("op", "dtype", "kernel", "variant", "distribution", "phase")
+    names = ("op", "dtype", "kernel", "variant", "distribution", "phase", "kv_dtype")
     return tuple(str(row.get(name) or "") for name in names)
 
 
@@ -198,7 +198,7 @@ def _table(rows: list[dict[str, Any]], origin: Origin) -> Table:
     }
     labels = {
         name: str(first[name])
-        for name in ("variant", "distribution", "phase")
+        for name in ("variant", "distribution", "phase", "kv_dtype")
         if first.get(name) is not None
     }
     times = np.array([row["time_s"] for row in rows], dtype=float)

@@ -14,12 +14,12 @@ MEASURED = {
     "h100-sxm": None, "h200-sxm": "h100-sxm", "h800-sxm": "h100-sxm", "h20": "h100-sxm",
     "b200-sxm": None,
     "gb200-nvl72": "b200-sxm", "b300-sxm": "b200-sxm", "gb300-nvl72": "b300-sxm",
-    "a100-80g-sxm": None, "l40s": None, "rtx-pro-6000": None,
+    "a100-80g-sxm": None, "l40s": None, "rtx-pro-6000": None, "mi355x": None, "mi300x": None,
 }  # fmt: skip
 """Part with rows -> sibling whose shares are held against them, in this order."""
 TRANSFERRED = {
     "gh200": "h200-sxm", "h100-nvl": "h100-sxm", "h100-pcie": "h100-sxm", "rtx-4090": "l40s",
-    "rtx-5090": "rtx-pro-6000", "dgx-spark-gb10": "rtx-pro-6000",
+    "rtx-5090": "rtx-pro-6000", "dgx-spark-gb10": "rtx-pro-6000", "mi325x": "mi300x",
 }  # fmt: skip
 """Part without rows -> sibling whose shares it takes."""
 SAME_CHIP = "h200-sxm"
@@ -27,7 +27,9 @@ SAME_CHIP = "h200-sxm"
 and clocks, which is what every transfer above is."""
 STARTS_FROM = {"h800-sxm": "h100-sxm", "h20": "h100-sxm"}
 """Part with rows of some families only -> sibling whose shares it takes for the others."""
-ESTIMATED = ("mi300x", "mi325x", "amd-cdna4", "tpu")
+PARTLY_FITTED = ("mi300x",)
+"""Part with rows of some formats only: its sibling takes those, and keeps its own of others."""
+ESTIMATED = ("tpu",)
 """Calibrations read off published fractions, by hand: no kernel table of their parts is public."""
 HELD_AGAINST = ("h100-sxm", "a100-80g-sxm", "b200-sxm")
 """Measured parts of other makers' architectures that such estimates are tried on."""
@@ -75,7 +77,10 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
     for name, sibling in TRANSFERRED.items():
         if parts and name not in parts:
             continue
-        spec = transfer(files.load_calibration(name), name, (name,), _of(sibling, made))
+        measured = _of(sibling, made)
+        if sibling in PARTLY_FITTED:
+            measured = _fitted_products(measured)
+        spec = transfer(files.load_calibration(name), name, (name,), measured)
         like = _of(SAME_CHIP, made).provenance
         if spec.provenance and like:
             held = tuple(h for h in like.held_out if h.split == "part")
@@ -102,6 +107,16 @@ def estimate_errors(calibration: CalibrationSpec) -> list[HeldOut]:
 
 def _carried(name: str, made: dict[str, CalibrationSpec], part: AcceleratorSpec) -> CalibrationSpec:
     return carried(_of(name, made), files.load_accelerator(name), part)
+
+
+def _fitted_products(measured: CalibrationSpec) -> CalibrationSpec:
+    """``measured`` without the shares of products that no rows of it stand behind."""
+    fitted = measured.provenance.residual_sigma if measured.provenance else {}
+    update = {
+        family: {k: v for k, v in getattr(measured, family).items() if f"{family}/{k}" in fitted}
+        for family in ("gemm", "grouped_gemm")
+    }
+    return measured.model_copy(update=update)
 
 
 def _of(name: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:

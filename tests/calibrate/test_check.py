@@ -105,7 +105,7 @@ def test_two_sources_side_by_side() -> None:
         assert record["median_ratio"] == 1.0
         assert record["n"] > 0
     with pytest.raises(InputError):
-        compare("published", "published", "mi300x")
+        compare("published", "published", "gaudi3")
 
 
 def test_provenance_names_every_fitted_family() -> None:

@@ -131,9 +131,9 @@ def test_rows_that_are_not_sound_are_refused_in_one_line(
     ("arguments", "message"),
     [
         (("fit", "nonsense"), "'nonsense' is not known"),
-        (("fit", "mi300x"), "no measured rows"),
+        (("fit", "gaudi3"), "no measured rows"),
         (("check", "none.jsonl"), "cannot be read"),
-        (("compare", "published", "published", "--part", "mi300x"), "no rows of mi300x"),
+        (("compare", "published", "published", "--part", "gaudi3"), "no rows of gaudi3"),
         (("compare", "published", "published", "--part", "nonsense"), "nonsense"),
     ],
 )

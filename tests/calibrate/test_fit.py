@@ -18,7 +18,7 @@ from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
 from planner.specs.hardware import CalibrationSpec
 
-PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("mi300x")
+PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("gaudi3")
 PEAKS = stated_peaks(PART)
 LAW = files.load_calibration("h200-sxm").gemm["bf16"]
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from planner import files
 from planner.calibrate.check import check
-from planner.calibrate.ship import MEASURED, TRANSFERRED, ship
+from planner.calibrate.ship import MEASURED, PARTLY_FITTED, TRANSFERRED, ship
 from planner.report.calibration import errors_markdown
-from planner.specs.hardware import CalibrationSpec
+from planner.specs.hardware import CalibrationSpec, Precision
 
 
 def test_a_transferred_calibration_is_made_again_as_it_ships(tmp_path: Path) -> None:
@@ -22,7 +24,26 @@ def test_every_part_that_is_made_has_its_own_file() -> None:
         assert calibration.provenance is not None
         if name in TRANSFERRED:
             assert calibration.provenance.transferred_from == sibling
-            assert calibration.gemm["bf16"] == files.load_calibration(str(sibling)).gemm["bf16"]
+            taken: Precision = "fp8" if sibling in PARTLY_FITTED else "bf16"
+            assert calibration.gemm[taken] == files.load_calibration(str(sibling)).gemm[taken]
+
+
+def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_others() -> None:
+    """MI325X: AITER's rows of 304 units are FP8; its own bf16 rate was published."""
+    own, measured = files.load_calibration("mi325x"), files.load_calibration("mi300x")
+    assert own.gemm["bf16"].compute_share == 0.604
+    assert own.gemm["bf16"] != measured.gemm["bf16"]
+    assert own.grouped_gemm["fp8"] == measured.grouped_gemm["fp8"]
+
+
+def test_amd_parts_are_fitted_to_carried_rows_and_again_as_they_ship(tmp_path: Path) -> None:
+    (path,) = ship(tmp_path, ["mi300x"])
+    again = files.load_spec(path, CalibrationSpec)
+    for family in ("gemm", "grouped_gemm"):
+        one = getattr(again, family)["fp8"]
+        two = getattr(files.load_calibration("mi300x"), family)["fp8"]
+        assert one.compute_curve and two.compute_curve
+        assert one.compute_curve.shares == pytest.approx(two.compute_curve.shares, rel=0.05)
 
 
 def test_rows_that_are_carried_give_the_part_that_ships(tmp_path: Path) -> None:
@@ -49,7 +70,7 @@ def test_the_documented_errors_are_those_that_are_stored() -> None:
 
 
 def test_estimates_say_what_such_estimates_are_worth() -> None:
-    for name in ("mi300x", "mi325x", "mi355x", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7-ironwood"):
+    for name in ("tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7-ironwood"):
         provenance = files.load_calibration(name).provenance
         assert provenance is not None
         assert provenance.transferred_from == "published fractions"
