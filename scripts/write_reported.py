@@ -72,8 +72,8 @@ SEEN = """## What the errors say
 * GLM-4.7 on TensorRT-LLM, H100 and GB200: 18 % in the median, always too fast.
 * Prompts of 2,000 to 32,000 tokens all at once on vLLM and SGLang (DeepSeek-R1, GLM-4.6,
   Qwen3-235B): time per output token within 22 %, time to first token within 31 %.
-* DeepSeek-V4-Pro without drafts: by Little's law 160 requests were in flight on B200 and B300, 35 on
-  8 H200, where the cache as counted here holds all 256 slots: time per token +124 to +158 %.
+* DeepSeek-V4-Pro without drafts: by Little's law 160 requests were in flight on B200 and B300, 35
+  on 8 H200, where the cache as counted here holds more: time per token +124 to +158 %.
 * DeepSeek-V4-Flash without drafts at 1,024 and 4,096 clients: -23 to -55 %, on H100 +4 %.
 * Tokens/s in the command's summary are Little's law on either side, which is no throughput where
   all requests start at once.
