@@ -28,8 +28,9 @@ EACH = 5
 """Runs of each engine, part, model and mode."""
 LEAST_NOISE = 0.015
 """A median error may grow by so much before it counts; more where another seed moves it more."""
-SLOW_TAGS = frozenset({"routing", "eplb", "mlperf"})
-"""Published figures that take seconds each: ``scripts/write_published.py --check`` has them."""
+SLOW_TAGS = frozenset({"routing", "eplb", "mlperf", "trtllm-2026"})
+"""Published figures that take seconds each, or that are many: ``scripts/write_published.py
+--check`` has them."""
 
 QUANTITIES = ("mean_tpot_s", "mean_ttft_s")
 
