@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from planner.files.runs import read_runs
+from planner.specs.runs import Run
 from planner.validation.setup import resolve
 
 FILE = Path(__file__).parents[2] / "planner" / "validation" / "reported" / "amd.jsonl"
@@ -19,9 +20,10 @@ def test_every_line_is_a_run_with_a_source() -> None:
     assert {run.accelerator for run in RUNS} == {"mi300x", "mi325x", "mi355x"}
     for run in RUNS:
         assert run.source.title
+        assert run.measured
         assert run.measured.mean_tpot_s
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.id)
-def test_every_run_resolves(run) -> None:
+def test_every_run_resolves(run: Run) -> None:
     assert resolve(run)
