@@ -10,7 +10,8 @@ from planner.calibrate.rows import Table
 Key = tuple[str, str]
 
 FORMATS: dict[str, tuple[str, ...]] = {
-    "bf16": ("bf16",), "fp8": ("fp8_block", "fp8_tensor"), "fp4": ("nvfp4", "mxfp4"), "int8": ("int8",),
+    "bf16": ("bf16",), "fp8": ("fp8_block", "fp8_tensor"), "fp4": ("nvfp4", "mxfp4"),
+    "int8": ("int8",),
 }  # fmt: skip
 """Precision -> formats of rows, best first: block scales are what large MoE models ship in."""
 

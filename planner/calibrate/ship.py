@@ -83,7 +83,13 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
         spec = transfer(files.load_calibration(name), name, (name,), measured)
         like = _of(SAME_CHIP, made).provenance
         if spec.provenance and like:
-            held = tuple(h for h in like.held_out if h.split == "part")
+            fitted = measured.provenance.rows if measured.provenance else ()
+            kinds = {(r.family, r.dtype) for r in fitted}
+            held = tuple(
+                h for h in like.held_out
+                if h.split == "part"
+                and (sibling not in PARTLY_FITTED or (h.family, h.dtype) in kinds)
+            )  # fmt: skip
             said = tuple(h.model_copy(update={"source": f"{SAME_CHIP}: {h.source}"}) for h in held)
             update = {"held_out": said}
             spec = spec.model_copy(update={"provenance": spec.provenance.model_copy(update=update)})

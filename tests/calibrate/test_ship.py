@@ -34,6 +34,10 @@ def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_oth
     assert own.gemm["bf16"].compute_share == 0.604
     assert own.gemm["bf16"] != measured.gemm["bf16"]
     assert own.grouped_gemm["fp8"] == measured.grouped_gemm["fp8"]
+    assert own.provenance
+    assert {(h.family, h.dtype) for h in own.provenance.held_out} == {
+        ("gemm", "fp8_block"), ("moe_layer", "fp8_block"),
+    }  # fmt: skip
 
 
 def test_amd_parts_are_fitted_to_carried_rows_and_again_as_they_ship(tmp_path: Path) -> None:
@@ -42,7 +46,8 @@ def test_amd_parts_are_fitted_to_carried_rows_and_again_as_they_ship(tmp_path: P
     for family in ("gemm", "grouped_gemm"):
         one = getattr(again, family)["fp8"]
         two = getattr(files.load_calibration("mi300x"), family)["fp8"]
-        assert one.compute_curve and two.compute_curve
+        assert one.compute_curve
+        assert two.compute_curve
         assert one.compute_curve.shares == pytest.approx(two.compute_curve.shares, rel=0.05)
 
 
