@@ -87,16 +87,20 @@ class Call:
     """One FLOP a score (pair of query and key, head) at the stated peak."""
     head_rows: Real = 0.0
     """Queries of all heads in prefill attention; elements of a grouped product's result."""
+    tokens: Real = 0.0
+    """Tokens of prefill attention, whatever their heads."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
 
         .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
-           + \frac{t_q}{\eta_q} + d\,\tau + r\,\rho + t_0
+           + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + d\,\tau + t_0
 
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
-        over the call's size), depth ``d``, time a step of it ``tau``, rows of heads ``r``, time a
-        row ``rho`` and floor ``t_0``, of the call that the kernel makes of it (:meth:`shaped`).
+        over the call's size), rows of heads ``r``, time a row ``rho``, tokens ``n``, time a token
+        ``nu``, depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the call that the
+        kernel makes of it (:meth:`shaped`); where the law says so the chain ``d tau`` is joined
+        to what stands before it as a root of powers (:func:`chained`).
 
         References
         ----------
@@ -116,9 +120,9 @@ class Call:
             memory_s, query_s = memory_s + query_s, 0.0
         else:
             query_s = query_s / law.query_share
-        busy = blended(call.compute_s / compute, memory_s / memory, law.blend)
-        beside = call.depth * (law.depth_s or 0.0) + call.head_rows * (law.row_s or 0.0)
-        return busy + query_s + beside + law.floor_s
+        busy = blended(call.compute_s / compute, memory_s / memory, law.blend) + query_s
+        busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
+        return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
         """Return the call with what tiles, pipelines and exponentials add to it.
@@ -150,7 +154,7 @@ class Call:
             compute_s = compute_s + law.score_flop * self.scores_s
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
-            self.rows, self.step_s, self.scores_s, self.head_rows,
+            self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens,
         )  # fmt: skip
 
 
@@ -242,9 +246,10 @@ def work_size(op: Op) -> Real:
 def work_depth(op: Op) -> Real:
     """Length of what an op cannot spread over units.
 
-    Inner dimension of a product; of prompts the length ``sqrt(2 pairs)`` of the one prompt that
-    would have as many causal pairs; of decoding sequences the mean of the contexts they read: each
-    is split over units, and what those find is joined in turn. [elements, tokens]
+    Inner dimension of a product; of prompts the longest context one of their tokens sees, or the
+    length ``sqrt(2 pairs)`` of the one prompt that would have as many causal pairs; of decoding
+    sequences the mean of the contexts they read: each is split over units, and what those find is
+    joined in turn. [elements, tokens]
 
     References
     ----------
@@ -254,6 +259,8 @@ def work_depth(op: Op) -> Real:
     if isinstance(op, Gemm | GroupedGemm):
         return op.k
     if isinstance(op, AttentionPrefill):
+        if op.longest_tokens is not None:
+            return op.longest_tokens
         pairs = op.capped_pairs
         return math.sqrt(2 * pairs) if isinstance(pairs, float) else np.sqrt(2 * pairs)
     if isinstance(op, AttentionDecode):
@@ -293,11 +300,30 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     if isinstance(op, AttentionDecode):
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
         return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True)
-    moved, scores_s = op.hbm_bytes, op.heads * op.capped_pairs / peak
+    moved, query_s = op.key_bytes, op.query_bytes / bandwidth
     return Call(
-        compute_s, moved / bandwidth, 1.0, moved, work_depth(op),
-        scores_s=scores_s, head_rows=op.heads * op.tokens,
+        compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s,
+        scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
+        tokens=op.tokens,
     )  # fmt: skip
+
+
+def chained(busy_s: Real, chain_s: Real, how: str) -> Real:
+    """Work of all units, and the chain of one of them: after it (``sum``) or beside it. [s]
+
+    Beside it, as a root of powers: units that share much work evenly hide the longest of its
+    tiles; where there are few, that one decides.
+
+    References
+    ----------
+    .. [1] R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM J. Appl. Math. 17(2),
+       1969 (a schedule takes no longer than mean work and longest task together).
+    """
+    if how == "sum":
+        return busy_s + chain_s
+    power = 2.0 if how == "root2" else 1.5
+    joined: Real = (busy_s**power + chain_s**power) ** (1 / power)
+    return joined
 
 
 def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:

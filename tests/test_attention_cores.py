@@ -18,6 +18,7 @@ CASES = (
     ("qwen3-235b-a22b", "hgx-h100", 4, "bf16", "bf16"),
     ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16", "bf16"),
     ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4"),
+    ("deepseek-v3.2", "hgx-h200", 8, "fp8", "fp8"),
 )
 
 
@@ -50,12 +51,12 @@ def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
 
 
 @pytest.mark.parametrize("case", CASES)
-@given(prompts=st.integers(1, 64), each=st.integers(1, 100_000))
+@given(prompts=st.integers(1, 64), each=st.integers(1, 100_000), known=st.booleans())
 def test_prefill_is_the_time_of_the_op(
-    case: tuple[str, str, int, str, str], prompts: int, each: int
+    case: tuple[str, str, int, str, str], prompts: int, each: int, known: bool
 ) -> None:
     model, pairs = step(case), prompts * each * (each + 1) / 2
-    load = float(prompts * each), pairs, pairs
+    load, longest = (float(prompts * each), pairs, pairs), float(each) if known else None
     for group, forms in enumerate(prefill_cores(model)):
-        expected = model.prefill_attention(*load)[group].time_s
-        assert forms[0].at(*load) == pytest.approx(float(expected), rel=1e-9)
+        expected = model.prefill_attention(*load, longest=longest)[group].time_s
+        assert forms[0].at(*load, longest) == pytest.approx(float(expected), rel=1e-9)

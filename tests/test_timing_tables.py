@@ -59,6 +59,7 @@ def with_prompt(load: RankLoad, position: int, tokens: int, cap: int | None) -> 
     load.prefill_pairs = attention_pairs(position, tokens)
     load.prefill_capped_pairs = capped_attention_pairs(position, tokens, cap)
     load.prompts_finished = 1
+    load.prefill_longest = position + tokens
     return load
 
 
@@ -82,7 +83,8 @@ def _rank_s(replica: Replica, load: RankLoad) -> float:
     if load.prefill_tokens:
         y = float(load.prefill_tokens), load.prefill_pairs, load.prefill_capped_pairs
         total += float(step.prompts(y[0]).time_s)
-        forms = [step.prefill_attention(*y, sparse=how) for how in (True, False)]
+        far = float(load.prefill_longest)
+        forms = [step.prefill_attention(*y, sparse=how, longest=far) for how in (True, False)]
         total += sum(min(float(a.time_s), float(b.time_s)) for a, b in zip(*forms, strict=True))
     total += float(step.tokens(float(load.sequences + load.prefill_tokens)).time_s)
     return total + float(step.head(float(load.sequences + load.prompts_finished)).time_s)

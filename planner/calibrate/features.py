@@ -57,7 +57,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
     return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0))
 
 
-MORE = ("rows", "step_s", "scores_s", "head_rows")
+MORE = ("rows", "step_s", "scores_s", "head_rows", "tokens")
 """What only some kernels have."""
 
 
@@ -76,7 +76,7 @@ class Work:
     depth: FloatArray
     """Inner dimension, or length of a prompt. [elements, tokens]"""
     query_s: FloatArray
-    """Queries and results of decode attention at the peak. [s]"""
+    """Queries and results of attention at the peak. [s]"""
     variant: str = ""
     """Kernel of attention (``AttentionVariant``); empty: MLA on a 16-bit cache."""
     multiplies: Precision | None = None
@@ -89,6 +89,8 @@ class Work:
     """One FLOP a score of prefill attention at the peak. [s]"""
     head_rows: FloatArray | None = None
     """Queries of all heads in prefill attention."""
+    tokens: FloatArray | None = None
+    """Tokens of prefill attention."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -265,11 +267,18 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     each = tokens / sequences
     pair_count = sequences * each * (each + 1) / 2
     flop = 2 * pair_count * heads * (qk + v)
-    moved = 2 * size * tokens * heads * (qk + v)
-    of = _Amounts(flop, moved, np.ones_like(flop), np.sqrt(2 * pair_count))
+    own = table.labels.get("variant", "gqa") == "gqa" and "kv_heads" in table.columns
+    keys = table["kv_heads"] if own else heads
+    of = _Amounts(flop, size * tokens * keys * (qk + v), np.ones_like(flop), each)
     work = _work("attention_prefill", table.dtype, peaks, of)
-    scores_s = pair_count * heads / peaks.rate(table.dtype)
-    return replace(work, variant=variant_of(table), scores_s=scores_s, head_rows=tokens * heads)
+    return replace(
+        work,
+        variant=variant_of(table),
+        query_s=size * tokens * heads * (qk + v) / peaks.bytes_per_s,
+        scores_s=pair_count * heads / peaks.rate(table.dtype),
+        head_rows=tokens * heads,
+        tokens=tokens,
+    )
 
 
 def works(table: Table, peaks: Peaks) -> list[Work]:

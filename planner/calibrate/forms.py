@@ -10,6 +10,7 @@ from planner.calibrate.rows import FloatArray
 from planner.roofline import Shaping
 
 Blend = Literal["max", "root4", "root2", "sum"]
+Chain = Literal["sum", "root1.5", "root2"]
 
 KNOTS: dict[str, tuple[float, ...]] = {
     "gemm": tuple(4.0**i * 128 * 128 for i in range(-1, 8)),
@@ -34,7 +35,7 @@ NARROW = 1024.0
 steps it looks like any other loss, and read off those alone it makes narrow slices far too slow."""
 LEAST_FILL = 128
 """Fill of grouped products where no row is narrow: the least of those that show one."""
-SCORES = (None, 128, 256, 512)
+SCORES = (None, 128, 192, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
@@ -43,6 +44,8 @@ SPLIT_KEYS = (1e-9,)
 CHAINS = (1e-10, 5e-8)
 """A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
+JOINED: tuple[Chain, ...] = ("sum", "root1.5", "root2")
+"""How the chain of a prompt joins the work of all units."""
 SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop")
 """Parts of a law that are one of a few numbers (:class:`planner.roofline.Shaping`)."""
 
@@ -64,8 +67,10 @@ class Form:
     split_depth: tuple[int | None, ...] = (None,)
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
+    chain: tuple[Chain, ...] = ("sum",)
     query: bool = False
     row: bool = False
+    token: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
 
@@ -89,7 +94,14 @@ FORMS = {
         rising=True,
     ),
     "attention_prefill": Form(
-        blends=("max", "sum"), depth=True, depths=CHAINS, score_flop=SCORES, row=True
+        blends=("max", "sum"),
+        depth=True,
+        depths=CHAINS,
+        score_flop=SCORES,
+        chain=JOINED,
+        query=True,
+        row=True,
+        token=True,
     ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
@@ -103,6 +115,7 @@ class Begin:
     depth_s: float
     compute_share: float
     shaping: Shaping
+    chain: Chain = "sum"
 
 
 Change = Callable[[Begin], Begin]
@@ -119,7 +132,7 @@ def told_by(form: Form, depths: Sequence[FloatArray]) -> Form:
 def first_of(form: Form) -> Begin:
     """The first of everything that may be tried."""
     shaping = Shaping(**{name: getattr(form, name)[0] for name in SHAPED})
-    return Begin(form.blends[0], form.depths[0], form.starts[0], shaping)
+    return Begin(form.blends[0], form.depths[0], form.starts[0], shaping, form.chain[0])
 
 
 def others(form: Form) -> list[list[Change]]:
@@ -128,6 +141,7 @@ def others(form: Form) -> list[list[Change]]:
         [partial(_changed, blend=each) for each in form.blends[1:]],
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
         _together(form) if form.starts[1:] else [],
+        [partial(_changed, chain=each) for each in form.chain[1:]],
     ]
     shapes: list[list[Change]] = [
         [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED

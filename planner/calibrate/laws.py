@@ -16,6 +16,7 @@ from planner.calibrate.forms import (
     SHAPED,
     Begin,
     Blend,
+    Chain,
     Form,
     first_of,
     others,
@@ -23,7 +24,7 @@ from planner.calibrate.forms import (
 )
 from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
-from planner.roofline import blended
+from planner.roofline import blended, chained
 from planner.sourced import Sourced
 from planner.specs.hardware import Achieved, Curve
 
@@ -35,14 +36,22 @@ CLEARLY = 1e-3
 """Part of the cost that a change must save to be made."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
-EXTRA = {"depth": "depth_s", "query": "query_share", "row": "row_s"}
-LOWEST = {"depth": float(np.log(1e-13)), "query": float(np.log(0.02)), "row": float(np.log(1e-16))}
-HIGHEST = {"depth": float(np.log(1e-6)), "query": 0.0, "row": float(np.log(1e-8))}
+EXTRA = {"depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s"}
+LOWEST = {
+    name: float(np.log(least))
+    for name, least in {"depth": 1e-13, "query": 0.02, "row": 1e-16, "token": 1e-13}.items()
+}
+HIGHEST = {
+    name: float(np.log(most))
+    for name, most in {"depth": 1e-6, "query": 1.0, "row": 1e-8, "token": 1e-7}.items()
+}
 """Bounds of the parameters that only some laws have, as logarithms."""
 ONE_WIDTH = 0.01
-"""Spread of the logarithm of bytes a row below which heads have one width."""
+"""Spread of the logarithm of bytes a row below which heads have one width, or share alike."""
 ROW = {"attention_prefill": float(np.log(1e-10)), "grouped_gemm": float(np.log(1e-12))}
 """First guess of the time a row of a head, or an element of a result, as a logarithm."""
+TOKEN = float(np.log(1e-9))
+"""The same of the time a token."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 MOST_ROWS = 4000
@@ -161,7 +170,8 @@ class _Shape:
         labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
         labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
         self.shares = len(labels)
-        extra = [n for n in EXTRA if getattr(form, n) and (n != "row" or _rows_show(works))]
+        hidden = _hidden(works)
+        extra = [n for n in EXTRA if getattr(form, n) and n not in hidden]
         self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
         self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
 
@@ -170,11 +180,10 @@ class _Shape:
         shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
         first = {
-            "depth": float(np.log(begin.depth_s)),
-            "query": float(np.log(0.5)),
+            "depth": np.log(begin.depth_s), "query": np.log(0.5), "token": TOKEN,
             "row": ROW.get(self.key[0], 0.0),
-        }
-        return np.array(shares + floor + [first[name] for name in self.at])
+        }  # fmt: skip
+        return np.array(shares + floor + [float(first[name]) for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest of each parameter, as logarithms."""
@@ -213,6 +222,7 @@ class _Shape:
             compute_curve=ups,
             memory_curve=downs,
             blend=begin.blend,
+            chain=begin.chain,
             multiplies=self.multiplies,
             **{name: getattr(begin.shaping, name) for name in SHAPED},
             **{EXTRA[n]: number(v, "fitted") for n, v in more.items() if v is not None},
@@ -236,10 +246,21 @@ class _Shape:
         return np.concatenate(pulls) if pulls else np.zeros(0)
 
 
-def _rows_show(works: Sequence[Work]) -> bool:
-    """Whether rows of heads are not all of one width, so that their time is not their bytes'."""
-    each = [w.head_rows / w.memory_s for w in works if w.head_rows is not None and len(w.memory_s)]
-    return bool(each) and float(np.ptp(np.log(np.concatenate(each)))) > ONE_WIDTH
+def _hidden(works: Sequence[Work]) -> tuple[str, ...]:
+    """Parameters that these rows of prefill attention cannot tell from others.
+
+    Where heads have one width, rows and queries of a head are one thing, and where they share no
+    keys those are too; else what heads share is among the bytes of keys.
+    """
+    own = [w for w in works if w.family == "attention_prefill" and len(w.memory_s)]
+    if not own:
+        return ()
+    widths = [np.asarray(w.head_rows / w.query_s) for w in own if w.head_rows is not None]
+    one_width = float(np.ptp(np.log(np.concatenate(widths)))) < ONE_WIDTH
+    sharing = np.concatenate([w.query_s / w.memory_s for w in own])
+    if one_width and float(np.ptp(np.log(sharing))) < ONE_WIDTH:
+        return ("row", "query")
+    return ("row", "token") if one_width else ("token",)
 
 
 def _reaching(knots: tuple[float, ...], sizes: Sequence[FloatArray]) -> tuple[float, ...]:
@@ -273,7 +294,7 @@ def _solve(
     from scipy.optimize import least_squares
 
     key = shape.key
-    plain = _Plain(shape, begin.blend)
+    plain = _Plain(shape, begin.blend, begin.chain)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
         for s in samples
@@ -304,8 +325,8 @@ def _solve(
 class _Plain:
     """The law's formula on a bare parameter vector, without building specs at every step."""
 
-    def __init__(self, shape: _Shape, blend: Blend) -> None:
-        self.shape, self.blend = shape, blend
+    def __init__(self, shape: _Shape, blend: Blend, chain: Chain) -> None:
+        self.shape, self.blend, self.chain = shape, blend, chain
         self.log_sizes, self.log_bytes = (
             np.log(shape.sizes or (1.0,)),
             np.log(shape.bytes or (1.0,)),
@@ -322,12 +343,12 @@ class _Plain:
         else:
             query_s = query_s / query
         memory = self._memory(x[c : c + m], work)
-        busy = blended(work.compute_s / np.exp(compute), memory_s / memory, self.blend)
-        depth = work.depth * (self.shape.value("depth", x) or 0.0)
-        rows = (
-            0.0 if work.head_rows is None else work.head_rows * (self.shape.value("row", x) or 0.0)
-        )
-        return np.asarray(busy + query_s + depth + rows + np.exp(x[c + m]))
+        busy = blended(work.compute_s / np.exp(compute), memory_s / memory, self.blend) + query_s
+        for name, each in (("row", work.head_rows), ("token", work.tokens)):
+            if each is not None and (time_s := self.shape.value(name, x)):
+                busy = busy + each * time_s
+        depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
+        return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
 
     def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
         """Share of the bandwidth of each row."""

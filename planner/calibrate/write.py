@@ -10,6 +10,9 @@ from planner.sourced import Sourced
 from planner.specs.base import Spec
 from planner.specs.hardware import CalibrationSpec, Curve
 
+USUAL = (("blend", "max"), ("chain", "sum"))
+"""What a law that does not say is."""
+
 
 def calibration_yaml(spec: CalibrationSpec, about: str) -> str:
     """Text of a calibration's file; ``about`` is its first comment."""
@@ -36,7 +39,7 @@ def _lines(name: str, value: Any, depth: int) -> list[str]:
     if isinstance(value, dict):
         found = [f"{pad}{name}:"]
         for key, part in value.items():
-            if part not in (None, "", (), {}) and not (key == "blend" and part == "max"):
+            if part not in (None, "", (), {}) and (key, part) not in USUAL:
                 found += _lines(str(key), part, depth + 1)
         return found if len(found) > 1 else []
     if isinstance(value, tuple):

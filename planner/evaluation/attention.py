@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ops import AttentionPrefill
-from planner.roofline import achieved, call_of
+from planner.roofline import achieved, call_of, chained
 from planner.serving.timing import overtaking_steps
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+from planner.specs.hardware import Achieved
 from planner.step import StepModel
 
 Line = tuple[float, float, float]
@@ -97,27 +97,43 @@ class DecodeCore:
 class PrefillCore:
     """Prefill attention of one group of layers.
 
-    ``floor + compute . x (+ or max) memory . x + rows . x + depth * sqrt(chain . x)``
+    ``floor + (compute . x (+ or max) memory . x + rows . x, joined with depth * chain)``, the chain
+    being the longest context or, where that is not known, ``sqrt(pairs . x)``.
     """
 
     floor_s: float
     compute: Line
     memory: Line
     rows: Line
+    """Rows of heads, tokens, queries and results. [s]"""
     depth_s: float
-    chain: Line
+    pairs: Line
     """Twice the (capped) pairs of one call."""
+    reach: tuple[float, float, float]
+    """Entries read of the longest context: most, by a token of it, and beside them."""
+    chain: str
+    """How the chain joins the rest (:func:`planner.roofline.chained`)."""
     additive: bool
     ideal_compute: Line
     ideal_memory: Line
 
-    def at(self, tokens: float, pairs: float, capped: float) -> float:
-        """Time of the prompts. [s]"""
+    def at(self, tokens: float, pairs: float, capped: float, longest: float | None = None) -> float:
+        """Time of the prompts. [s]
+
+        Parameters
+        ----------
+        longest : longest context that one of their tokens sees; None: not known. [tokens]
+        """
         load = tokens, pairs, capped
         compute, memory = dot(self.compute, load), dot(self.memory, load)
         busy = compute + memory if self.additive else max(compute, memory)
-        beside = dot(self.rows, load) + self.depth_s * math.sqrt(dot(self.chain, load))
-        return self.floor_s + busy + beside
+        if longest is None:
+            depth = math.sqrt(dot(self.pairs, load))
+        else:
+            most, each, more = self.reach
+            depth = min(longest, most) * each + more
+        busy += dot(self.rows, load)
+        return self.floor_s + float(chained(busy, self.depth_s * depth, self.chain))
 
 
 def dot(line: Line, load: tuple[float, float, float]) -> float:
@@ -164,33 +180,66 @@ def prefill_cores(model: StepModel) -> list[tuple[PrefillCore, ...]]:
     """Ways to attend to a prompt of each group of layers, of which the fastest runs."""
     forms = [
         [
-            _prefill(ops, model.part, model.calibration, model.shard.pp)
-            for ops in zip(*(model.prefill_attention_ops(*u, sparse) for u in UNITS), strict=True)
+            _prefill(ops, model, _reach(model, group, sparse))
+            for group, ops in enumerate(
+                zip(*(model.prefill_attention_ops(*u, sparse) for u in UNITS), strict=True)
+            )
         ]
         for sparse in (True, False)
     ]
     return [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
 
 
+FARTHEST = 1e15
+"""Longer than any context. [tokens]"""
+
+
+def _reach(model: StepModel, group: int, sparse: bool) -> tuple[float, float, float]:
+    """``most``, ``each`` and ``more`` of :attr:`PrefillCore.reach`."""
+    none, one, most = (
+        float(model.prefill_attention_ops(*UNITS[0], sparse, far)[group].longest_tokens or 0.0)
+        for far in (0.0, 1.0, FARTHEST)
+    )
+    return (most - none) / (one - none), one - none, none
+
+
 def _prefill(
-    ops: Sequence[AttentionPrefill], part: AcceleratorSpec, calibration: CalibrationSpec, pp: int
+    ops: Sequence[AttentionPrefill], model: StepModel, reach: tuple[float, float, float]
 ) -> PrefillCore:
-    law = achieved(ops[0], calibration)
-    rounds = pp * ops[0].count
-    plain = [call_of(op, part, law) for op in ops]
+    law = achieved(ops[0], model.calibration)
+    rounds = model.shard.pp * ops[0].count
+    plain = [call_of(op, model.part, law) for op in ops]
     calls = [call.shaped(law) for call in plain]
     x, y, z = (2 * float(op.capped_pairs) for op in ops)
+    memory, query = _line(calls, "memory_s", rounds), _line(calls, "query_s", rounds)
+    moved, apart = plus(memory, query), law.query_share is not None
+    beside = _line(calls, "head_rows", rounds * float(law.row_s or 0.0))
+    beside = plus(beside, _line(calls, "tokens", rounds * float(law.token_s or 0.0)))
+    if apart:
+        beside = plus(beside, scaled(query, 1 / float(law.query_share or 1.0)))
     return PrefillCore(
         floor_s=rounds * float(law.floor_s),
         compute=_line(calls, "compute_s", rounds / law.compute_share),
-        memory=_line(calls, "memory_s", rounds / law.memory_share),
-        rows=_line(calls, "head_rows", rounds * float(law.row_s or 0.0)),
+        memory=scaled(memory if apart else moved, 1 / law.memory_share),
+        rows=beside,
         depth_s=rounds * float(law.depth_s or 0.0),
-        chain=(x, y, z),
+        pairs=(x, y, z),
+        reach=reach,
+        chain=law.chain,
         additive=law.blend == "sum",
         ideal_compute=_line(plain, "compute_s", rounds),
-        ideal_memory=_line(calls, "memory_s", rounds),
+        ideal_memory=moved,
     )
+
+
+def plus(a: Line, b: Line) -> Line:
+    """Sum of two lines."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def scaled(line: Line, factor: float) -> Line:
+    """A line times a number."""
+    return line[0] * factor, line[1] * factor, line[2] * factor
 
 
 UNITS: tuple[Line, Line, Line] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -337,8 +337,9 @@ class TableTiming:
             memory += dot(core.ideal_memory, load) / ranks
         if whole.prefill_tokens:
             prompts = whole.prefill_tokens, whole.prefill_pairs, whole.prefill_capped_pairs
+            longest = whole.prefill_longest or None
             for forms in self._prefill:
-                form = min(forms, key=lambda f: f.at(*prompts))
+                form = min(forms, key=lambda f: f.at(*prompts, longest))
                 compute += dot(form.ideal_compute, prompts) / ranks
                 memory += dot(form.ideal_memory, prompts) / ranks
         return compute, memory
@@ -364,12 +365,13 @@ def _prompting(groups: list[tuple[PrefillCore, ...]], load: RankLoad, cuts: int)
     prompts = (
         load.prefill_tokens / cuts, load.prefill_pairs / cuts, load.prefill_capped_pairs / cuts
     )  # fmt: skip
-    return sum(min(form.at(*prompts) for form in forms) for forms in groups)
+    longest = load.prefill_longest or None
+    return sum(min(form.at(*prompts, longest) for form in forms) for forms in groups)
 
 
 def _together(ranks: list[RankLoad]) -> RankLoad:
     """Sum of what all ranks bring."""
-    sequences = context = capped = new = 0
+    sequences = context = capped = new = longest = 0
     pairs = capped_pairs = 0.0
     for load in ranks:
         sequences += load.sequences
@@ -379,7 +381,8 @@ def _together(ranks: list[RankLoad]) -> RankLoad:
             new += load.prefill_tokens
             pairs += load.prefill_pairs
             capped_pairs += load.prefill_capped_pairs
-    return RankLoad(sequences, context, capped, 0, new, pairs, capped_pairs)
+            longest = max(longest, load.prefill_longest)
+    return RankLoad(sequences, context, capped, 0, new, pairs, capped_pairs, 0, longest)
 
 
 def _listed(values: object, like: FloatArray) -> list[float]:

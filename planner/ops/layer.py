@@ -5,7 +5,7 @@ loop can tabulate them: ``token_ops`` on the tokens of this attention rank, ``ex
 tokens of the whole expert group, and the attention cores on contexts.
 """
 
-from planner.arch import AttentionCore
+from planner.arch import AttentionCore, kv_entry_bytes
 from planner.ops.op import (
     COMPUTE_PRECISION,
     ELEMENT_BYTES,
@@ -16,6 +16,7 @@ from planner.ops.op import (
     GroupedGemm,
     Op,
     Real,
+    smaller,
 )
 from planner.routing import HotRank
 from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
@@ -295,7 +296,12 @@ def _seen(shard: Shard, core: AttentionCore, load: tuple[Real, Real, Real]) -> R
 
 
 def prefill_attention(
-    shard: Shard, tokens: Real, pairs: Real, capped_pairs: Real, sparse: bool = True
+    shard: Shard,
+    tokens: Real,
+    pairs: Real,
+    capped_pairs: Real,
+    sparse: bool = True,
+    longest: Real | None = None,
 ) -> list[AttentionPrefill]:
     """Attention cores of the prompt chunks of this rank.
 
@@ -305,6 +311,7 @@ def prefill_attention(
     pairs, capped_pairs : causal (query, context) pairs, all and with the context capped.
     sparse : how layers that pick keys (top-k) run: over the picked ones, which differ from query
         to query and so need the absorbed form, or (False) over all with a mask.
+    longest : longest context that one of the tokens sees; None: not known. [tokens]
 
     References
     ----------
@@ -335,9 +342,27 @@ def prefill_attention(
                 group.layers,
                 variant=_variant(group, cached=False),
                 heads=core.heads * group.head_share,
+                key_elements=_key_elements(group),
+                longest_tokens=_reach(core, longest, masked=picks and not sparse),
             )
         )
     return ops
+
+
+def _key_elements(group: LocalAttention) -> float | None:
+    """Keys and values a token brings to prefill; None: MLA's, put together for every head."""
+    if group.name != "gqa":
+        return None
+    return group.core.kv_elements * group.entry_bytes / kv_entry_bytes(group.core, group.kv)
+
+
+def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | None:
+    """Entries that the token with the longest context reads."""
+    if longest is None:
+        return None
+    if core.cap_tokens is not None and not masked:
+        longest = smaller(longest, float(core.cap_tokens))
+    return longest / core.context_per_entry + core.raw_window_tokens
 
 
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:

@@ -226,10 +226,10 @@ class AttentionPrefill:
 
     MLA is not absorbed here, but where every query picks its own keys (sparse attention).
 
-    .. math:: F = f P_c + f_i P + f_t T, \qquad B = 4 q T
+    .. math:: F = f P_c + f_i P + f_t T, \qquad B = 2\,(q + k) T
 
-    with ``P`` the (query, context) pairs and ``P_c`` the capped ones; queries, keys, values and
-    outputs cross HBM once, in bf16.
+    with ``P`` the (query, context) pairs and ``P_c`` the capped ones; queries and outputs (``q``
+    elements a token), keys and values (``k``, of cached heads) cross HBM once, in bf16.
 
     References
     ----------
@@ -250,6 +250,11 @@ class AttentionPrefill:
     """Kernel; None: MLA, or one that nobody measured."""
     heads: float = 0.0
     """Heads, each of which takes an exponential a (query, context) pair."""
+    key_elements: float | None = None
+    """Keys and values of a token; None: as many as queries and outputs (heads share none)."""
+    longest_tokens: Real | None = None
+    """Longest context that one of the tokens sees; None: of the one prompt that has as many
+    causal pairs. [tokens]"""
 
     @property
     def family(self) -> OpFamily:
@@ -269,9 +274,20 @@ class AttentionPrefill:
         )
 
     @property
+    def query_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that is queries and outputs. [bytes]"""
+        return 2 * self.query_elements * self.tokens
+
+    @property
+    def key_bytes(self) -> Real:
+        """Part of ``hbm_bytes`` that is keys and values. [bytes]"""
+        keys = self.query_elements if self.key_elements is None else self.key_elements
+        return 2 * keys * self.tokens
+
+    @property
     def hbm_bytes(self) -> Real:
         """HBM traffic of one call. [bytes]"""
-        return 4 * self.query_elements * self.tokens
+        return self.query_bytes + self.key_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ def load_of(rank: PlainRank, config: ReplicaConfig) -> RankLoad:
         prompts_finished=sum(
             one.chunk > 0 and one.cached + one.chunk == one.prompt for one in rank.admitted
         ),
+        prefill_longest=max(queries, default=0),
     )
 
 

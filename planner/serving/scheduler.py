@@ -298,7 +298,7 @@ class Scheduler(Decoding):
         """Give a budget of tokens to at most ``most`` prompts, in order."""
         view, prompts, cap = self.view, self.prompts, self._cap
         left = budget
-        pairs = capped_pairs = 0
+        pairs = capped_pairs = longest = 0
         while prompts and left > 0 and most:
             request, position = prompts[0], self._position
             rest = self._prompts[request] - position
@@ -309,6 +309,7 @@ class Scheduler(Decoding):
             left -= chunk
             pairs += attention_pairs(position, chunk)
             capped_pairs += capped_attention_pairs(position, chunk, cap)
+            longest = position + chunk if position + chunk > longest else longest
             if chunk < rest:
                 self._position = position + chunk
             else:
@@ -319,6 +320,7 @@ class Scheduler(Decoding):
         view.prefill_tokens = budget - left
         view.prefill_pairs = pairs
         view.prefill_capped_pairs = capped_pairs
+        view.prefill_longest = longest
         view.prompts_finished = len(self._completing)
         self.held_prompt_tokens += budget - left
 
@@ -332,7 +334,7 @@ class Scheduler(Decoding):
 
     def _end_prompts(self, finished: list[int]) -> list[int]:
         view, started = self.view, self._completing
-        view.prefill_tokens = view.prompts_finished = 0
+        view.prefill_tokens = view.prompts_finished = view.prefill_longest = 0
         view.prefill_pairs = view.prefill_capped_pairs = 0
         if started:
             self._completing = []

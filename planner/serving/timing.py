@@ -28,6 +28,8 @@ class RankLoad:
     """The same with the context capped."""
     prompts_finished: int = 0
     """Prompts whose last token is computed in this step (rows for the output head)."""
+    prefill_longest: int = 0
+    """Longest context that one of those tokens sees, itself included; 0: not known. [tokens]"""
 
 
 class Segment(NamedTuple):

@@ -226,8 +226,8 @@ class Achieved(Spec):
     inner dimension of a product, the prompt in prefill attention, the mean context that a sequence
     reads in decode attention. [s]"""
     query_share: Share | None = None
-    """Decode attention: share of the bandwidth at which queries and results move, beside the
-    cache; None: they are part of its bytes."""
+    """Attention: share of the bandwidth at which queries and results move, beside the cache (in
+    prefill beside keys and values); None: they are part of its bytes."""
     tile_rows: Count | None = None
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
     split_depth: Count | None = None
@@ -246,6 +246,12 @@ class Achieved(Spec):
     """Prefill attention: time of one head's row (a query) beside its products: what starting and
     finishing its tile takes, spread over all units.  Grouped products: time of one element of the
     result, that of the passes over rows before and after them. [s]"""
+    token_s: OverheadS | None = None
+    """Prefill attention: time of one token whatever its heads: what all of them share is read and
+    written to the cache. [s]"""
+    chain: Literal["sum", "root1.5", "root2"] = "sum"
+    """Prefill attention: how ``depth_s`` joins the rest: after it; or beside it, as a root of
+    powers, since the longest prompt's last tile decides only where few tiles keep units busy."""
 
 
 NARROW_HEADS = 64

@@ -200,22 +200,24 @@ class StepModel:
         return [verifying(op, self.query_tokens, self.part) for op in ops]
 
     def prefill_attention(
-        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
-    ) -> list[Duration]:
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True,
+        longest: Real | None = None,
+    ) -> list[Duration]:  # fmt: skip
         """Attention cores of prompt chunks, one a group of layers.
 
         Where layers pick their keys, ``sparse`` and masked are two ways to do the same, of which
         the faster one runs.
         """
-        ops = self.prefill_attention_ops(tokens, pairs, capped, sparse)
+        ops = self.prefill_attention_ops(tokens, pairs, capped, sparse, longest)
         return [self._round(self.total((op,), ())) for op in ops]
 
     def prefill_attention_ops(
-        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True
-    ) -> list[AttentionPrefill]:
+        self, tokens: Real, pairs: Real, capped: Real, sparse: bool = True,
+        longest: Real | None = None,
+    ) -> list[AttentionPrefill]:  # fmt: skip
         """One micro-batch's attention cores of prompt chunks, one a group of layers."""
-        pp = self.shard.pp
-        return layer.prefill_attention(self.shard, tokens / pp, pairs / pp, capped / pp, sparse)
+        x, y, z = (each / self.shard.pp for each in (tokens, pairs, capped))
+        return layer.prefill_attention(self.shard, x, y, z, sparse, longest)
 
     @property
     def overhead_s(self) -> float:

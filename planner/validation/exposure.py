@@ -168,7 +168,13 @@ def _prompt_cores(step: StepModel, trace: Trace) -> Floats:
     pp = step.shard.pp
     loads = trace.prefill / pp, trace.pairs / pp, trace.capped_pairs / pp
     forms = [
-        pp * _sum(step, layer.prefill_attention(step.shard, *loads, sparse), (), len(loads[0]))
+        pp
+        * _sum(
+            step,
+            layer.prefill_attention(step.shard, *loads, sparse, trace.longest),
+            (),
+            len(loads[0]),
+        )
         for sparse in (True, False)
     ]
     faster = forms[0].sum(axis=1) <= forms[1].sum(axis=1)

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 COLUMNS = (
     "replica", "start_s", "elapsed_s", "steps",
     "sequences", "context", "capped", "prefill", "pairs", "capped_pairs", "prompts",
-    "group_sequences", "group_prefill", "most_sequences", "most_tokens",
+    "group_sequences", "group_prefill", "most_sequences", "most_tokens", "longest",
 )  # fmt: skip
 """Of a stretch: loads of the rank that waits for none, in its first step, of all ranks together,
 and the most of any (tokens: sequences and prompt tokens)."""
@@ -47,7 +47,7 @@ class TracingTiming:
         self.asked[id(segment)] = (
             top.sequences, top.context_tokens, top.capped_tokens, top.prefill_tokens,
             top.prefill_pairs, top.prefill_capped_pairs, top.prompts_finished, group, new,
-            most, most_tokens,
+            most, most_tokens, top.prefill_longest,
         )  # fmt: skip
         return segment
 

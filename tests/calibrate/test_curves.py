@@ -1,5 +1,6 @@
 """Shares over a size: between knots, outside them, and what may not be a curve."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,63 @@ def test_few_latent_heads_take_the_law_of_many_where_there_is_no_other() -> None
 def test_the_length_of_one_prompt_is_its_chain() -> None:
     op = AttentionPrefill("x", 4096, 4096**2 / 2, 4096**2 / 2, 2 * 128 * 320.0, 128 * 320.0)
     assert work_depth(op) == pytest.approx(4096)
+
+
+def test_the_longest_context_is_the_chain_where_it_is_known() -> None:
+    """Four prompts of 1,024 have the pairs of one of 2,048, but no tile of theirs is as long."""
+    pairs = 4 * 1024**2 / 2
+    op = AttentionPrefill("x", 4096.0, pairs, pairs, 2e5, 1e4)
+    assert work_depth(op) == pytest.approx(2048)
+    assert work_depth(replace(op, longest_tokens=1024.0)) == 1024
+
+
+def test_keys_and_values_are_those_of_the_cached_heads() -> None:
+    """32 queried and 8 cached heads of 128: 4 x (4,096 + 1,024) bytes a token, not 4 x 8,192."""
+    op = AttentionPrefill("x", 10.0, 55.0, 55.0, 4 * 4096.0, 2 * 4096.0, key_elements=2 * 1024.0)
+    assert (op.query_bytes, op.key_bytes, op.hbm_bytes) == (163_840, 40_960, 204_800)
+    assert replace(op, key_elements=None).hbm_bytes == 327_680
+
+
+def test_a_prefill_call_by_hand() -> None:
+    """100 us of products and 30 of keys at a half, 8 of queries at 0.8, 1,000 tokens of 20 ns and
+    4,000 rows of heads of 5: 310 us; a chain of 2,000 at 100 ns is 200; 5 of floor."""
+    law = Achieved(
+        compute_share=Sourced(0.5, "t"), memory_share=Sourced(0.5, "t"), floor_s=Sourced(5e-6, "t"),
+        query_share=Sourced(0.8, "t"), token_s=Sourced(20e-9, "t"), row_s=Sourced(5e-9, "t"),
+        depth_s=Sourced(100e-9, "t"), blend="sum",
+    )  # fmt: skip
+    call = Call(100e-6, 30e-6, 1.0, 1e8, 2000.0, 8e-6, head_rows=4000.0, tokens=1000.0)
+    for chain, together in (
+        ("sum", 510e-6), ("root2", 1e-6 * (310**2 + 200**2) ** 0.5),
+        ("root1.5", 1e-6 * (310**1.5 + 200**1.5) ** (2 / 3)),
+    ):  # fmt: skip
+        own = law.model_copy(update={"chain": chain})
+        assert call.time_s(own) == pytest.approx(together + 5e-6)
+
+
+@pytest.mark.parametrize(("part", "calibration"), PAIRS, ids=lambda p: p.name)
+@given(
+    tokens=st.floats(1, 1e5), context=st.floats(0, 1e5), more=st.floats(0, 1e5),
+    variant=st.sampled_from([None, "gqa"]),
+)  # fmt: skip
+def test_another_prompt_or_a_longer_one_never_takes_less_time(
+    part: AcceleratorSpec, calibration: CalibrationSpec, tokens: float, context: float,
+    more: float, variant: Any,
+) -> None:  # fmt: skip
+    pairs = tokens * (context + tokens / 2)
+    op = AttentionPrefill(
+        "x", tokens, pairs, pairs, 4 * 128 * 8, 2 * 128 * 8, variant=variant, heads=8.0,
+        key_elements=256.0, longest_tokens=context + tokens,
+    )  # fmt: skip
+    grown = pairs + more * more / 2
+    batch = replace(op, tokens=tokens + more, pairs=grown, capped_pairs=grown)
+    further = replace(
+        op, pairs=pairs + tokens * more, capped_pairs=pairs + tokens * more,
+        longest_tokens=context + more + tokens,
+    )  # fmt: skip
+    alone_s = float(op_time(op, part, calibration).time_s)
+    for larger in (batch, further):
+        assert alone_s <= float(op_time(larger, part, calibration).time_s) * (1 + 1e-9)
 
 
 def test_the_mean_context_is_the_chain_of_decode() -> None:

@@ -43,12 +43,13 @@ class Recorder:
     """A timing that notes every load it is asked about."""
 
     def __init__(self, inner):
-        self.inner, self.loads = inner, []
+        self.inner, self.loads, self.longest = inner, [], []
 
     def segment(self, ranks, epoch=0):
         self.loads.append(
             [(r.sequences, r.context_tokens, r.prefill_tokens, r.prefill_pairs) for r in ranks]
         )
+        self.longest.append([r.prefill_longest for r in ranks])
         return self.inner.segment(ranks, epoch)
 
 
@@ -87,6 +88,7 @@ def test_a_long_prompt_is_cut_into_the_steps_budget(engine):
     # chunks of 4, 4 and 2 tokens: 3 + 3 + 2 s; causal pairs 1+2+3+4, 5+..+8, 9+10
     assert records.first_token_s[0] == pytest.approx(8.0)
     assert timing.loads == [[(0, 0, 4, 10)], [(0, 0, 4, 26)], [(0, 0, 2, 19)]]
+    assert timing.longest == [[4], [8], [10]]
     assert records.prefill_s[0] == pytest.approx(5.0)
     assert records.decode_s[0] == pytest.approx(3.0)
 
@@ -97,6 +99,13 @@ def test_two_requests_share_steps(engine):
     # [0,1] prompt A; [1,2] prompt B, A's 2nd token; [2,3] A's 3rd and B's 2nd token
     assert records.first_token_s.tolist() == [1.0, 2.0]
     assert records.finish_s.tolist() == [3.0, 3.0]
+
+
+@ENGINES
+def test_the_longest_context_of_a_step_is_that_of_its_longest_prompt(engine):
+    timing = Recorder(SECOND)
+    engine(stream((0.0, 3, 1), (0.0, 7, 1), (0.0, 2, 2)), timing, config())
+    assert timing.longest == [[7], [0]]
 
 
 @ENGINES
