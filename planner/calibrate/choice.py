@@ -58,10 +58,9 @@ def candidates(part: str) -> list[Table]:
     """Carried rows of a part first, then the tables of TensorRT-LLM where they are installed."""
     found = published_tables(part)
     if aic.installed() and part in aic.PARTS:
-        found += aic.aic_tables(part)
+        found += [_wide(table) for table in aic.aic_tables(part)]
         found += [t for t in aic.aic_tables(part, ("gemm",), "sglang") if _served(t, "fp8_block")]
         found += [t for t in aic.aic_tables(part, ("moe_layer",), "vllm") if _served(t, "nvfp4")]
-    found = [t if _served(t, t.dtype) else _wide(t) for t in found]
     return [t for t in found if len(t) and not any(word in t.kernel for word in AVOIDED)]
 
 
@@ -86,7 +85,7 @@ def libraries(part: str, part_precisions: tuple[str, ...]) -> dict[str, list[Cho
 
 def _wide(table: Table) -> Table:
     """A table of MoE layers without the slices that its kernel is not served on."""
-    if table.op != "moe_layer":
+    if table.op != "moe_layer" or _served(table, table.dtype):
         return table
     return table.take(table["intermediate"] >= NARROWEST_UNSERVED)
 

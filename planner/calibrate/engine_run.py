@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from planner.calibrate.engine_fit import EngineFit, Key, fit, refused
 from planner.errors import InputError
-from planner.evaluation.fitted import PARAMETERS, theta_of
+from planner.evaluation.fitted import PARAMETERS, release_of, theta_of
 from planner.specs.overheads import Effect, HeldOutError, OverheadsFit, Width
 from planner.specs.runs import Run
 from planner.validation.engine_model import START, case_of, combination_of, labels_of, predict
@@ -32,7 +32,7 @@ FEW = 25
 
 LEFT_OUT: dict[str, Callable[[Run], str]] = {
     "configurations": lambda r: f"{r.source.config} {r.model} {r.accelerator} {r.framework.name}",
-    "versions": lambda r: f"{r.framework.name} {r.framework.version}",
+    "versions": lambda r: f"{r.framework.name} {release_of(str(r.framework.version))}",
     "parts": lambda r: r.accelerator,
     "models": lambda r: r.model,
 }

@@ -1,5 +1,6 @@
 """Overheads of a serving engine as fitted to measured runs: looked up for one pool."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -106,6 +107,15 @@ def overheads_of(theta: NDArray[np.float64], source: str) -> EngineOverheads:
     )
 
 
+_BUILD = re.compile(r"[.-]?(?:post|pre|rc|dev)\d*")
+"""Parts of a version that name a build of a release (``0.5.8.post1``, ``1.2.0rc6.post2``)."""
+
+
+def release_of(version: str) -> str:
+    """Return the release that a version is a build of: builds share their code and their fit."""
+    return _BUILD.sub("", version) if re.match(r"(?:[a-z]+-)?\d", version) else version
+
+
 def groups(
     version: str, weights: str, part: str, mode: str, attention_dp: int, moe_ep: int
 ) -> dict[str, str]:
@@ -113,17 +123,17 @@ def groups(
 
     Parameters
     ----------
-    version : family and version of the engine, a space between.
+    version : family and version of the engine, a space between; builds of one release are one.
     attention_dp, moe_ep : attention and expert ranks of a replica that computes prompts.
     """
+    family, _, build = version.partition(" ")
     apart = "tensor" if attention_dp == 1 else "data" if moe_ep == 1 else "expert"
-    family = version.split(" ", maxsplit=1)[0]
     return {
         "all": "all",
         "weights": weights,
         "family": family,
         "precision": f"{family} {weights}",
-        "version": version,
+        "version": f"{family} {release_of(build)}",
         "part": part,
         "mode": f"{family} {mode}",
         "ranks": f"{family} {mode} {apart}-parallel",
@@ -176,7 +186,7 @@ def unseen(pool: Pool, part: str, model: str) -> tuple[str, ...]:
     if stored is None:
         return ()
     seen = [combination.split(" | ") for combination in stored.combinations]
-    wanted = (f"{pool.engine.name} {pool.engine.version}", part, model)
+    wanted = (f"{pool.engine.name} {release_of(pool.engine.version)}", part, model)
     names = ("versions", "parts", "models")
     return tuple(name for i, name in enumerate(names) if all(row[i] != wanted[i] for row in seen))
 

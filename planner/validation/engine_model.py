@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.fitted import FACTORS, PARAMETERS, groups
+from planner.evaluation.fitted import FACTORS, PARAMETERS, groups, release_of
 from planner.specs.runs import Aggregated, Run
 from planner.validation.exposure import COMPONENTS
 from planner.validation.setup import family_of
@@ -108,5 +108,6 @@ def case_of(run: Run, ttft_s: float) -> str:
 
 
 def combination_of(run: Run) -> str:
-    """Engine version, part and model: what a fit has or has not seen."""
-    return f"{family_of(run)} {run.framework.version} | {run.accelerator} | {run.model}"
+    """Engine release, part and model: what a fit has or has not seen."""
+    release = release_of(str(run.framework.version))
+    return f"{family_of(run)} {release} | {run.accelerator} | {run.model}"

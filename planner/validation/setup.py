@@ -124,6 +124,7 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
         engine=engine,
         speculative=drafts,
         exchange=usual.exchange,
+        experts_kernel=_known(usual.experts_kernel, role.hardware),
         limits=Limits(
             max_sequences=own.max_sequences or most,
             max_step_tokens=own.max_step_tokens or usual.limits.max_step_tokens,
@@ -131,6 +132,11 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
             kv_tokens=own.kv_tokens,
         ),
     )
+
+
+def _known(library: str, hardware: Hardware) -> str:
+    """``library`` where the part has shares of it; else as the engine chooses."""
+    return library if library in hardware.calibration.expert_kernels else ""
 
 
 def _copies(ranks: int, model: ModelSpec) -> int:

@@ -5,10 +5,12 @@ References
 .. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
    benchmarks/single_node/*.sh (start commands by model, format, part and engine).
 .. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
+.. [3] SGLang, github.com/sgl-project/sglang/pull/38374 (Qwen3.5 FP8 lands on Triton's experts where
+   no backend is named).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from planner.specs.deployment import ALL_GATHER, Limits
@@ -38,6 +40,8 @@ class Start:
     """Batch sizes of its graphs; none: those of the engine."""
     exchange: str = ""
     """How tokens reach their experts; empty: as the engine does by default."""
+    experts_kernel: str = ""
+    """Library that multiplies the experts; empty: as the engine does by default."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def usual_start(role: Role) -> Start:
         case "vllm":
             return _vllm(role)
         case "sglang" if role.name == "mixed":
-            return _sglang(role)
+            return replace(_sglang(role), experts_kernel=_sglang_experts(role))
         case "sglang":
             return _sglang_apart(role)
     limits = role.engine.limits
@@ -165,6 +169,17 @@ def _sglang(role: Role) -> Start:
     if role.workers.attention_tp * role.workers.attention_dp < 8:
         return Start(Limits(max_sequences=32, max_step_tokens=8192, memory_share=0.95), 10)
     return Start(Limits(max_sequences=128, max_step_tokens=32768, memory_share=0.82), poll)
+
+
+def _sglang_experts(role: Role) -> str:
+    """Return the experts' kernels that a start command without its own choice gets.
+
+    ``--moe-runner-backend auto`` promotes listed architectures to FlashInfer's, and takes Triton's
+    for others, Qwen3.5 among them [3]_.  That commands before 0.5.10 name none is an assumption.
+    """
+    version = str(role.run.framework.version)
+    old = version.startswith(("0.5.9", "nightly-dev-202602"))
+    return "triton" if old and role.run.model.startswith("qwen3.5") else ""
 
 
 def _sglang_apart(role: Role) -> Start:
