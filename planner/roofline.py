@@ -160,6 +160,8 @@ class Call:
 
 def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
     """Achieved shares of the op's family and precision; InputError when there are none."""
+    if isinstance(op, GroupedGemm) and op.storage in calibration.stored_experts:
+        return calibration.stored_experts[op.storage]
     if op.family in {"gemm", "grouped_gemm"}:
         table = calibration.gemm if op.family == "gemm" else calibration.grouped_gemm
         if op.precision not in table:

@@ -1,12 +1,17 @@
 """Which library multiplies a pool's experts."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner import evaluation, files
 from planner.errors import InputError
 from planner.evaluation import Replica
 from planner.evaluation.assumptions import assumptions
+from planner.evaluation.spread import law_log_sd
 from planner.files.engines import load_engine
+from planner.ops import GroupedGemm
+from planner.roofline import achieved, op_time
 from planner.specs.deployment import Parallelism, Pool
 
 
@@ -60,3 +65,28 @@ def test_the_chosen_library_changes_the_step_and_is_said() -> None:
     )
     said = {each.name: each for each in assumptions(own)}
     assert said["expert kernels"].source == "measured: triton"
+
+
+def test_experts_of_a_stored_format_have_times_of_their_own() -> None:
+    """gpt-oss on Hopper: four bits expanded in the kernel, not a bf16 product of fewer bytes."""
+    hardware = files.load_hardware("hgx-h200")
+    calibration = hardware.calibration
+    op = GroupedGemm("x", 64.0, 32.0, 2880, 5760, "bf16", 0.53125, storage="mxfp4")
+    assert achieved(op, calibration) == calibration.stored_experts["mxfp4"]
+    assert achieved(replace(op, storage="bf16"), calibration) == calibration.grouped_gemm["bf16"]
+    own, as_bf16 = (
+        float(op_time(each, hardware.accelerator, calibration).time_s)
+        for each in (op, replace(op, storage=None))
+    )
+    assert own > 1.2 * as_bf16
+
+
+def test_a_step_names_the_law_of_its_stored_experts() -> None:
+    pool = Pool(parallelism=Parallelism(attention_tp=8, moe_tp=8), weights="mxfp4")
+    replica = evaluation.build(
+        files.load_model("gpt-oss-120b"), files.load_hardware("hgx-b200"), pool
+    )
+    step = replica.step.prefill_step(1024.0, 1.0, 1024.0, replica.cap_tokens)
+    laws = {part.law for part in step.parts}
+    assert "grouped_gemm/mxfp4" in laws
+    assert law_log_sd("grouped_gemm/mxfp4", replica.hardware.calibration) > 0.1

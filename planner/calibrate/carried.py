@@ -44,6 +44,9 @@ def carried(
         "grouped_gemm": each(measured.grouped_gemm, dense=False),
         "expert_kernels": {n: each(k, dense=False) for n, k in measured.expert_kernels.items()},
     }
+    update["stored_experts"] = {
+        name: scaled(law, "bf16") for name, law in measured.stored_experts.items()
+    }
     for name in ("attention_decode", "attention_prefill"):
         update[name] = scaled(getattr(measured, name), "bf16")
         variants: dict[str, Achieved] = getattr(measured, f"{name}_variants")

@@ -46,6 +46,20 @@ LIBRARIES = {
 """Libraries of grouped products with shares of their own, where a part has rows of them."""
 
 
+STORED_SOURCES = {
+    "mxfp4": (
+        Library("sglang", "flashinfer_trtllm_moe", ("mxfp4_w4a8",)),
+        Library("vllm", "gptossmxfp4moe", ("mxfp4_w4a16",)),
+    ),
+    "int4": (
+        Library("vllm", "marlin", ("int4",)),
+        Library("sglang", "marlin", ("int4",)),
+    ),
+}
+"""Storage of experts -> whose rows, best first: what gpt-oss, DeepSeek-V4 and Kimi-K2 are served
+on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Tables for one set of shares."""
@@ -81,6 +95,24 @@ def libraries(part: str, part_precisions: tuple[str, ...]) -> dict[str, list[Cho
         ]
         found[name] = chosen(tables, part_precisions)
     return {name: choices for name, choices in found.items() if choices}
+
+
+def stored_experts(part: str) -> list[Chosen]:
+    """Tables of experts whose weights are expanded in the kernel: of each format the first."""
+    if not (aic.installed() and part in aic.PARTS):
+        return []
+    found = []
+    for storage, sources in STORED_SOURCES.items():
+        for library in sources:
+            tables = tuple(
+                table
+                for table in aic.aic_tables(part, ("moe_layer",), library.engine)
+                if library.kernel in table.kernel and table.dtype in library.formats
+            )
+            if tables:
+                found.append(Chosen(("grouped_gemm", storage), tables))
+                break
+    return found
 
 
 def _wide(table: Table) -> Table:

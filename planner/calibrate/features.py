@@ -17,15 +17,23 @@ from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, P
 PRECISION: dict[str, Precision] = {
     "bf16": "bf16", "fp16": "bf16", "fp8_block": "fp8", "fp8_tensor": "fp8", "fp8_row": "fp8",
     "nvfp4": "fp4", "mxfp4": "fp4", "int8": "int8",
+    "mxfp4_w4a16": "bf16", "mxfp4_w4a8": "fp8", "int4": "bf16",
 }  # fmt: skip
 """Format of a row -> format the matrix units multiply in."""
 
 ACTIVATION_BYTES = {
     "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8_block": 1.0, "fp8_tensor": 1.0, "fp8_row": 1.0,
     "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0,
+    "mxfp4_w4a16": 2.0, "mxfp4_w4a8": 2.0, "int4": 2.0,
 }  # fmt: skip
-WEIGHT_BYTES = {**ACTIVATION_BYTES, "fp8_block": 1 + 4 / 128**2, "nvfp4": 0.5625, "mxfp4": 0.53125}
+WEIGHT_BYTES = {
+    **ACTIVATION_BYTES, "fp8_block": 1 + 4 / 128**2, "nvfp4": 0.5625, "mxfp4": 0.53125,
+    "mxfp4_w4a16": 0.53125, "mxfp4_w4a8": 0.53125, "int4": 0.5625,
+}  # fmt: skip
 """With their scales. [bytes an element]"""
+STORED = {"mxfp4_w4a16": "mxfp4", "mxfp4_w4a8": "mxfp4", "int4": "int4"}
+"""Format of a row -> how its weights are stored, where a kernel expands them or converts
+activations for them itself: activations come and go in 16 bits."""
 RESULT_BYTES = {"fp32": 4.0}
 ROWS_DECIDE = ("fp32",)
 """Formats of processors: no tiles to spread over many units, so that rows alone decide."""
@@ -140,9 +148,12 @@ class _Amounts:
 
 def _work(family: str, dtype: str, peaks: Peaks, of: _Amounts) -> Work:
     rate = peaks.rate(dtype) if np.any(of.flop) else 1.0
+    multiplied = PRECISION.get(dtype)
     return Work(
-        family, PRECISION.get(dtype, dtype), of.flop / rate, of.moved / peaks.bytes_per_s,
+        family, STORED.get(dtype, multiplied or dtype),
+        of.flop / rate, of.moved / peaks.bytes_per_s,
         of.size, of.moved, of.depth, np.zeros_like(of.moved),
+        multiplies=multiplied if dtype in STORED and multiplied != "bf16" else None,
     )  # fmt: skip
 
 
@@ -324,7 +335,10 @@ def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
     family, precision = key
     if family in ("gemm", "grouped_gemm"):
         laws = calibration.gemm if family == "gemm" else calibration.grouped_gemm
-        found = {str(name): law for name, law in laws.items()}.get(precision)
+        known = {str(name): law for name, law in laws.items()}
+        if family == "grouped_gemm":
+            known |= {str(name): law for name, law in calibration.stored_experts.items()}
+        found = known.get(precision)
         if found is None:
             raise InputError(
                 f"calibration {calibration.name}", family, f"no shares for {precision}"

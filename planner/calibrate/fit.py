@@ -4,8 +4,8 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from planner.calibrate.choice import Chosen, candidates, chosen, libraries
-from planner.calibrate.features import Peaks, law_of, stated_peaks, works
+from planner.calibrate.choice import Chosen, candidates, chosen, libraries, stored_experts
+from planner.calibrate.features import STORED, Peaks, law_of, stated_peaks, works
 from planner.calibrate.laws import FEWEST_ROWS, Fit, Key, Limits, Sample, fit_law
 from planner.calibrate.rows import Table
 from planner.calibrate.screen import screen
@@ -156,6 +156,7 @@ def _held(
 def choices_of(part: AcceleratorSpec, families: Sequence[str] = ()) -> list[Chosen]:
     """Tables that a part's calibration is fitted to, of ``families`` (empty: all)."""
     found = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
+    found += stored_experts(part.name)
     return [choice for choice in found if not families or choice.key[0] in families]
 
 
@@ -236,12 +237,14 @@ def with_laws(
 ) -> CalibrationSpec:
     """``base`` with the fitted shares in place of its own."""
     tables: dict[str, dict[str, Achieved]] = {
-        name: dict(getattr(base, name)) for name in ("gemm", "grouped_gemm", *VARIANTS.values())
+        name: dict(getattr(base, name))
+        for name in ("gemm", "grouped_gemm", "stored_experts", *VARIANTS.values())
     }
     update: dict[str, object] = {"name": name, "accelerators": accelerators}
     for (family, kind), law in found.laws.items():
         if family not in VARIANTS:
-            tables[family][kind] = law
+            expanded = family == "grouped_gemm" and kind in STORED.values()
+            tables["stored_experts" if expanded else family][kind] = law
         elif kind:
             tables[VARIANTS[family]][kind] = law
             if kind == "gqa" and family == "attention_prefill" and (family, "") not in found.laws:
@@ -292,6 +295,7 @@ def transfer(
             **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
         },
         "expert_kernels": measured.expert_kernels,
+        "stored_experts": measured.stored_experts,
         **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},
         "provenance": Provenance(
             fitted=own.fitted if own else "",

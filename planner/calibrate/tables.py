@@ -26,9 +26,10 @@ PARTS = {
 
 DTYPES = {
     "bfloat16": "bf16", "half": "bf16", "fp8": "fp8_tensor", "fp8_block": "fp8_block",
-    "nvfp4": "nvfp4", "sq": "int8",
+    "nvfp4": "nvfp4", "sq": "int8", "w4a16_mxfp4": "mxfp4_w4a16", "w4a8_mxfp4_mxfp8": "mxfp4_w4a8",
+    "int4_wo": "int4",
 }  # fmt: skip
-"""Formats that a kernel multiplies in; weight-only formats are left out."""
+"""Formats of weights, or of weights and activations; of eight bits only what is multiplied so."""
 
 SMALLEST_SIDE = 512
 """Narrower matrix products are left out: no model's layer is one."""

@@ -46,6 +46,9 @@ def with_factors(calibration: CalibrationSpec, overheads: EngineOverheads) -> Ca
             "grouped_gemm": {
                 name: _slower(a, float(moe), floor) for name, a in old.grouped_gemm.items()
             },
+            "stored_experts": {
+                name: _slower(a, float(moe), floor) for name, a in old.stored_experts.items()
+            },
             "elementwise": _slower(old.elementwise, float(gemm), floor),
             "attention_decode_variants": {
                 name: _slower(a, float(core), floor)

@@ -172,7 +172,8 @@ def law_log_sd(law: str, calibration: CalibrationSpec) -> float:
 def _achieved(calibration: CalibrationSpec, family: str, kind: str) -> Achieved | None:
     if family in ("gemm", "grouped_gemm"):
         table: Mapping[str, Achieved] = getattr(calibration, family)
-        return table.get(kind)
+        stored = {str(name): law for name, law in calibration.stored_experts.items()}
+        return table.get(kind) or stored.get(kind)
     if family == "elementwise":
         return calibration.elementwise
     if family in ("attention_decode", "attention_prefill"):

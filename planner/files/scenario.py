@@ -175,7 +175,7 @@ def with_kernels(hardware: Hardware, part: str) -> Hardware:
     taken = {
         name: getattr(found, name)
         for name in type(found).model_fields
-        if name.startswith(("gemm", "grouped_gemm", "expert", "attention", "provenance"))
+        if name.startswith(("gemm", "grouped_gemm", "expert", "stored", "attention", "provenance"))
     }
     calibration = hardware.calibration.model_copy(update=taken | {"kernels_of": part})
     return hardware.model_copy(update={"calibration": calibration})

@@ -198,6 +198,7 @@ def loaded_expert_ops(
             COMPUTE_PRECISION[m.storage],
             m.bytes_per_parameter,
             moe.layers,
+            m.storage,
         )
         for m in (moe.gate_up, moe.down)
     ]

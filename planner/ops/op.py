@@ -127,6 +127,8 @@ class GroupedGemm:
     precision: Precision
     weight_bytes: float
     count: float = 1.0
+    storage: Storage | None = None
+    """How the weights are stored; None: as they are multiplied."""
 
     @property
     def family(self) -> OpFamily:

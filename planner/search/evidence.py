@@ -72,7 +72,11 @@ def _used(replica: Replica, calibration: CalibrationSpec) -> list[tuple[str, Ach
              ("attention of answers", calibration.attention_decode)]  # fmt: skip
     if precision in calibration.gemm:
         found.append((f"{precision} matrices", calibration.gemm[precision]))
-    if replica.shard.moe and precision in calibration.grouped_gemm:
+    moe = replica.shard.moe
+    if moe and moe.gate_up.storage in calibration.stored_experts:
+        law = calibration.stored_experts[moe.gate_up.storage]
+        found.append((f"{moe.gate_up.storage} experts", law))
+    elif moe and precision in calibration.grouped_gemm:
         found.append((f"{precision} experts", calibration.grouped_gemm[precision]))
     return found
 

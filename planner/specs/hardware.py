@@ -312,6 +312,9 @@ class CalibrationSpec(Spec):
     grouped_gemm: dict[Precision, Achieved]
     expert_kernels: dict[str, dict[Precision, Achieved]] = Field(default_factory=dict)
     """Library -> format -> its grouped products, where they are not those of ``grouped_gemm``."""
+    stored_experts: dict[Literal["mxfp4", "int4"], Achieved] = Field(default_factory=dict)
+    """Grouped products of weights stored in a format that is expanded, or that activations are
+    converted for, inside the kernel; a format that is missing: as what it is multiplied in."""
     attention_prefill: Achieved
     attention_decode: Achieved
     """MLA on a 16-bit cache, and every kernel that has none of its own below."""

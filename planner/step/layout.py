@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.comm import comm_time_s, ideal_links
-from planner.ops import AttentionDecode, AttentionPrefill, Comm, Op, collectives, layer
+from planner.ops import (
+    AttentionDecode,
+    AttentionPrefill,
+    Comm,
+    GroupedGemm,
+    Op,
+    collectives,
+    layer,
+)
 from planner.roofline import op_time
 from planner.specs.hardware import CalibrationSpec, SystemSpec
 from planner.step.parts import Duration, Part, Step
@@ -128,6 +136,8 @@ def _part(model: "StepModel", op: Op, rounds: int) -> Part:
     kind: str = op.precision
     if isinstance(op, AttentionDecode | AttentionPrefill):
         kind = op.variant or ""
+    elif isinstance(op, GroupedGemm) and op.storage in model.calibration.stored_experts:
+        kind = str(op.storage)
     bound = _bound(time_s, compute_s, memory_s)
     return Part(op.name, time_s, compute_s, memory_s, bound, f"{op.family}/{kind}".rstrip("/"))
 
