@@ -63,5 +63,10 @@ def _scaled(law: Achieved, rate: float, units: float) -> Achieved:
         shares = tuple(map(share, curve.shares))
         curve = Curve(sizes=sizes, shares=shares, source=curve.source, confidence="assumed")
     scores = max(1, round(law.score_flop * rate)) if law.score_flop else None
-    update = {"compute_share": compute, "compute_curve": curve, "score_flop": scores}
+    waves = law.waves
+    if waves is not None:
+        waves = waves.model_copy(update={"units": round(waves.units * units)})
+    update = {
+        "compute_share": compute, "compute_curve": curve, "score_flop": scores, "waves": waves,
+    }  # fmt: skip
     return law.model_copy(update=update)

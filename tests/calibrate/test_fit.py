@@ -10,8 +10,9 @@ from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
 from planner.calibrate.fit import PartFit, fit_part, fit_tables, transfer, with_laws
-from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
+from planner.calibrate.laws import Fit, Sample, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
+from planner.calibrate.shapes import Limits, no_steeper
 from planner.calibrate.splits import held_out, summary
 from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
@@ -92,7 +93,7 @@ def test_rows_of_no_one_law_leave_the_part_as_it_was() -> None:
 
 
 def test_curves_are_lifted_where_time_would_fall() -> None:
-    shares = _no_steeper(np.log([1.0, 2.0, 4.0]), np.log([0.01, 0.5, 0.6]))
+    shares = no_steeper(np.log([1.0, 2.0, 4.0]), np.log([0.01, 0.5, 0.6]))
     assert shares[2] == pytest.approx(0.6)
     assert shares[1] == pytest.approx(0.5)
     assert shares[0] == pytest.approx(0.25, rel=1e-2)
