@@ -19,6 +19,7 @@ from planner.ops import (
     larger,
     smaller,
 )
+from planner.ops.waves import TileTimes, wave_counts, waves_s
 from planner.specs.hardware import (
     AcceleratorSpec,
     Achieved,
@@ -89,6 +90,8 @@ class Call:
     """Queries of all heads in prefill attention; elements of a grouped product's result."""
     tokens: Real = 0.0
     """Tokens of prefill attention, whatever their heads."""
+    columns: Real = 1.0
+    """Columns of a dense product's result."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -96,6 +99,7 @@ class Call:
         .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
            + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + d\,\tau + t_0
 
+        (``t_c / eta_c`` is :func:`waves_s` where the law has tiles in waves)
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
         over the call's size), rows of heads ``r``, time a row ``rho``, tokens ``n``, time a token
         ``nu``, depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the call that the
@@ -110,7 +114,8 @@ class Call:
         compute: Real = law.compute_share
         memory: Real = law.memory_share
         if law.compute_curve is not None:
-            compute = share_at(law.compute_curve, call.size)
+            flop = 2 * call.size * call.depth
+            compute = share_at(law.compute_curve, call.size if law.waves is None else flop)
         if law.memory_curve is not None:
             share = streamed_share if self.lines else share_at
             memory = share(law.memory_curve, self.moved_bytes)
@@ -120,7 +125,15 @@ class Call:
             memory_s, query_s = memory_s + query_s, 0.0
         else:
             query_s = query_s / law.query_share
-        busy = blended(call.compute_s / compute, memory_s / memory, law.blend) + query_s
+        compute_s = call.compute_s / compute
+        if law.waves is not None:
+            element_s = call.compute_s / larger(call.size, 1e-30) * law.waves.units
+            tile = TileTimes(
+                element_s / compute, call.depth * (law.step_s or 0.0),
+                call.depth * (law.edge_s or 0.0), float(law.cell_s or 0.0),
+            )  # fmt: skip
+            compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
+        busy = blended(compute_s, memory_s / memory, law.blend) + query_s
         busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
         return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
 
@@ -154,7 +167,7 @@ class Call:
             compute_s = compute_s + law.score_flop * self.scores_s
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
-            self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens,
+            self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
         )  # fmt: skip
 
 
@@ -290,7 +303,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             step_s = (moved - 2 * rows * op.n) / op.k / bandwidth
             return Call(
                 op.flop / peak, moved / bandwidth, work_size(op), moved, op.k,
-                rows=rows, step_s=step_s,
+                rows=rows, step_s=step_s, columns=op.n,
                 head_rows=rows * op.n if isinstance(op, GroupedGemm) else 0.0,
             )  # fmt: skip
         case Elementwise():

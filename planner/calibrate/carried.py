@@ -63,9 +63,15 @@ def _scaled(law: Achieved, rate: float, units: float) -> Achieved:
     own, curve = law.compute_share, law.compute_curve
     compute = Sourced(share(float(own)), own.source, f"{own.note}; loss as time", "assumed")
     if curve is not None:
-        sizes = tuple(size * units for size in curve.sizes)
+        grown = units * rate if law.waves else units  # of a result, or the FLOP of a duration
+        sizes = tuple(size * grown for size in curve.sizes)
         shares = tuple(map(share, curve.shares))
         curve = Curve(sizes=sizes, shares=shares, source=curve.source, confidence="assumed")
     scores = max(1, round(law.score_flop * rate)) if law.score_flop else None
-    update = {"compute_share": compute, "compute_curve": curve, "score_flop": scores}
+    waves = law.waves
+    if waves is not None:
+        waves = waves.model_copy(update={"units": round(waves.units * units)})
+    update = {
+        "compute_share": compute, "compute_curve": curve, "score_flop": scores, "waves": waves,
+    }  # fmt: skip
     return law.model_copy(update=update)

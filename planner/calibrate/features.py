@@ -49,6 +49,8 @@ class Peaks:
     bytes_per_s: float
     cache_bytes: float = 0.0
     """Last cache on the chip; 0: not stated."""
+    units: int | None = None
+    """Multiprocessors; None: not stated."""
 
     def rate(self, dtype: str) -> float:
         """Peak for rows of ``dtype``. [FLOP/s]"""
@@ -62,10 +64,11 @@ class Peaks:
 def stated_peaks(part: AcceleratorSpec) -> Peaks:
     """Datasheet peaks of an accelerator."""
     rates = {name: float(value) for name, value in part.dense_flop_per_s if value is not None}
-    return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0))
+    units = round(part.multiprocessors) if part.multiprocessors else None
+    return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0), units)
 
 
-MORE = ("rows", "step_s", "scores_s", "head_rows", "tokens")
+MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens")
 """What only some kernels have."""
 
 
@@ -99,6 +102,10 @@ class Work:
     """Queries of all heads in prefill attention."""
     tokens: FloatArray | None = None
     """Tokens of prefill attention."""
+    columns: FloatArray | None = None
+    """Columns of a dense product's result."""
+    units: int | None = None
+    """Multiprocessors of the part; None: not stated."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -179,7 +186,7 @@ def gemm(m: FloatArray, k: FloatArray, n: FloatArray, dtype: str, peaks: Peaks) 
     moved = m * k * ACTIVATION_BYTES[dtype] + out * m * n + k * n * WEIGHT_BYTES[dtype]
     size = m if dtype in ROWS_DECIDE else m * n
     work = _work("gemm", dtype, peaks, _Amounts(2 * m * k * n, moved, size, k))
-    return replace(work, rows=m)
+    return replace(work, rows=m, columns=n, units=peaks.units)
 
 
 def grouped_gemm(

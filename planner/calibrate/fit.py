@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from planner.calibrate.choice import Chosen, candidates, chosen, libraries, stored_experts
 from planner.calibrate.features import STORED, Peaks, law_of, stated_peaks, works
-from planner.calibrate.laws import FEWEST_ROWS, Fit, Key, Limits, Sample, fit_law
+from planner.calibrate.laws import FEWEST_ROWS, Fit, Sample, fit_law
 from planner.calibrate.rows import Table
 from planner.calibrate.screen import screen
+from planner.calibrate.shapes import Key, Limits
 from planner.calibrate.splits import errors_of, held_out
 from planner.errors import InputError
 from planner.sourced import Sourced
@@ -47,6 +48,20 @@ def conversion_law(share: float, elementwise: Achieved) -> Achieved:
     return elementwise.model_copy(
         update={"memory_share": Sourced(share, "assumption", "found beside the product", "assumed")}
     )
+
+
+LEAST_FLOOR_S = 1e-7
+"""Lowest floor of a product after a conversion, so that it has a logarithm. [s]"""
+
+
+def after_conversion(elementwise: Achieved) -> Limits:
+    """Limits of a product whose rows begin with a conversion charged as a kernel of its own.
+
+    Two kernels in a captured graph cost no less than twice what one does; where the conversion's
+    assumed floor is more than its half, the product's may be less.
+    """
+    floor_s = 2 * Limits().floor_s - float(elementwise.floor_s)
+    return Limits(floor_s=max(LEAST_FLOOR_S, floor_s))
 
 
 def fit_tables(
@@ -99,9 +114,9 @@ def _fit_one(
     found: PartFit, key: Key, tables: list[Table], peaks: Peaks, elementwise: Achieved
 ) -> bool:
     rows = sum(map(len, tables))
-    limits, curved = Limits(), rows >= FEWEST_CURVED
-    source = tables[0].origin.source
+    source, curved = tables[0].origin.source, rows >= FEWEST_CURVED
     converts = any(table.labels.get("includes") == "quantise" for table in tables)
+    limits = after_conversion(elementwise) if converts else Limits()
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
         beside = {
@@ -153,6 +168,11 @@ def _held(
     return [error for error in errors if error]
 
 
+KEPT: dict[str, tuple[Key, ...]] = {"h800-sxm": (("gemm", "fp8"),)}
+"""Part -> laws that it takes from its sibling though it has rows: a few dozen products, of large
+sizes most of them, do not determine tiles, waves and a curve of the bandwidth."""
+
+
 def choices_of(part: AcceleratorSpec, families: Sequence[str] = ()) -> list[Chosen]:
     """Tables that a part's calibration is fitted to, of ``families`` (empty: all)."""
     found = chosen(candidates(part.name), part.dense_flop_per_s.precisions())
@@ -174,7 +194,8 @@ def fit_part(
     InputError
         No measured rows of the part are to be had.
     """
-    choices = choices_of(part, families)
+    kept = KEPT.get(part.name, ())
+    choices = [choice for choice in choices_of(part, families) if choice.key not in kept]
     if not choices and not candidates(part.name):
         raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
     found = fit_tables(choices, stated_peaks(part), base.elementwise)

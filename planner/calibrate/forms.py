@@ -30,7 +30,7 @@ SPANS = (32768, 16384, 65536)
 34,000 to 41,000, of 128 half of that."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
-NARROW = 1024.0
+SHORT = 1024.0
 """Inner dimension that some rows must stay under for a filling pipeline to be seen: beside 2,048
 steps it looks like any other loss, and read off those alone it makes narrow slices far too slow."""
 LEAST_FILL = 128
@@ -68,6 +68,11 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
+    waves: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    """Rows and columns of tiles that run in waves; the compute share is then a constant."""
+    step: bool = False
+    edge: bool = False
+    cell: bool = False
     query: bool = False
     row: bool = False
     token: bool = False
@@ -105,6 +110,18 @@ FORMS = {
     ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
+ROWS, NARROW, WIDE = (64, 128, 256), (32, 64, 96, 128), (32, 64, 96, 128, 192, 256)
+"""Sides of tiles that libraries choose among."""
+LASTING = (6e10, 2e13)
+"""FLOP between which the compute share of tiles in waves may fall: 30 us and 10 ms at the peak of
+an H100 in 8 bits, which runs long products at a lower clock."""
+ALSO = {
+    "gemm": tuple(
+        Form(LASTING, BYTE_KNOTS, BLENDS, waves=(ROWS, columns), step=True, edge=True, cell=True)
+        for columns in (NARROW, WIDE)
+    )
+}
+"""Family -> other forms, for parts whose units are counted; what fits best is kept."""
 
 
 @dataclass(frozen=True, slots=True)

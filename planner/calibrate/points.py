@@ -11,10 +11,10 @@ from planner import files
 from planner.calibrate.choice import Chosen, candidates, chosen
 from planner.calibrate.features import Peaks, law_of, predict_s, stated_peaks, works
 from planner.calibrate.fit import conversion_law
-from planner.calibrate.laws import Key
 from planner.calibrate.own_rows import choices, fit_rows, part_of
 from planner.calibrate.rows import Table, read_rows
 from planner.calibrate.screen import screen
+from planner.calibrate.shapes import Key
 from planner.calibrate.splits import SHAPES, SIZES
 from planner.errors import InputError
 from planner.specs.hardware import Achieved

@@ -9,8 +9,9 @@ import numpy as np
 
 from planner import files
 from planner.calibrate.features import law_of, predict_s, stated_peaks, works
-from planner.calibrate.laws import Limits, Sample, fit_law
+from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import FloatArray, Origin, Table
+from planner.calibrate.shapes import Limits
 from planner.errors import InputError
 from planner.routing.power_law import busiest_rank, power_law_counts
 from planner.specs.hardware import Achieved

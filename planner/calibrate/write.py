@@ -8,7 +8,7 @@ from typing import Any
 from planner.calibrate.laws import Fit
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import CalibrationSpec, Curve
+from planner.specs.hardware import CalibrationSpec, Curve, Waves
 
 USUAL = (("blend", "max"), ("chain", "sum"))
 """What a law that does not say is."""
@@ -31,7 +31,7 @@ def _lines(name: str, value: Any, depth: int) -> list[str]:
     pad = "  " * depth
     if isinstance(value, Sourced):
         return [f"{pad}{name}: {_flow(value.as_dict())}"]
-    if isinstance(value, Curve):
+    if isinstance(value, Curve | Waves):
         written = {k: v for k, v in value.model_dump().items() if v not in ("", "derived")}
         return [f"{pad}{name}: {_flow(written)}"]
     if isinstance(value, Spec):

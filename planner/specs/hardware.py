@@ -198,6 +198,20 @@ class Curve(Spec):
         return self
 
 
+Side = Annotated[int, Field(ge=1, le=1024)]
+"""Side of a tile. [elements]"""
+
+
+class Waves(Spec):
+    """Tiles of a dense product that run in waves, one a unit at a time."""
+
+    rows: Annotated[tuple[Side, ...], Field(min_length=1)]
+    columns: Annotated[tuple[Side, ...], Field(min_length=1)]
+    """Sides that the library chooses among, whichever takes least."""
+    units: Count
+    """Multiprocessors of the part."""
+
+
 class Achieved(Spec):
     """Share of the binding peak that one family of operators reaches, and its floor.
 
@@ -249,9 +263,25 @@ class Achieved(Spec):
     token_s: OverheadS | None = None
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
     written to the cache. [s]"""
+    waves: Waves | None = None
+    """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
+    its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""
+    step_s: OverheadS | None = None
+    """With waves: time of a step of the inner dimension of a tile beside its products. [s]"""
+    edge_s: OverheadS | None = None
+    """The same for every row and column of the tile, which are loaded. [s]"""
+    cell_s: OverheadS | None = None
+    """With waves: time of an element of a tile's result when its products are done. [s]"""
     chain: Literal["sum", "root1.5", "root2"] = "sum"
     """Prefill attention: how ``depth_s`` joins the rest: after it; or beside it, as a root of
     powers, since the longest prompt's last tile decides only where few tiles keep units busy."""
+
+    @model_validator(mode="after")
+    def _longer_is_not_faster(self) -> Self:
+        curve = self.compute_curve
+        if self.waves and curve and list(curve.shares) != sorted(curve.shares, reverse=True):
+            raise ValueError("compute_curve: with waves a share may not rise with the FLOP")
+        return self
 
 
 NARROW_HEADS = 64

@@ -1,5 +1,6 @@
 """A law that made the times is found again; files written are read back as they were."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,24 @@ from planner import files
 from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
-from planner.calibrate.fit import PartFit, fit_part, fit_tables, transfer, with_laws
+from planner.calibrate.fit import (
+    LEAST_FLOOR_S,
+    PartFit,
+    after_conversion,
+    fit_part,
+    fit_tables,
+    transfer,
+    with_laws,
+)
 from planner.calibrate.forms import FORMS, LEAST_FILL, told_by
-from planner.calibrate.laws import Fit, Limits, Sample, _no_steeper, fit_law, thinned
+from planner.calibrate.laws import Fit, Sample, fit_law, thinned
 from planner.calibrate.rows import Origin, Table
+from planner.calibrate.shapes import Limits, no_steeper
 from planner.calibrate.splits import held_out, summary
 from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
-from planner.specs.hardware import CalibrationSpec
+from planner.sourced import Sourced
+from planner.specs.hardware import Achieved, CalibrationSpec, Waves
 
 PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("gaudi3")
 PEAKS = stated_peaks(PART)
@@ -73,6 +84,42 @@ def test_limits_are_kept() -> None:
     assert law.floor_s >= 4.99e-6
 
 
+def test_two_kernels_take_no_less_than_twice_what_one_does() -> None:
+    """A conversion charged 3 us leaves the product nothing of 2 x 1.5; one of 2 us leaves 1."""
+    charged = BASE.elementwise.model_copy(update={"floor_s": Sourced(3e-6, "t")})
+    assert after_conversion(charged).floor_s == LEAST_FLOOR_S
+    charged = BASE.elementwise.model_copy(update={"floor_s": Sourced(2e-6, "t")})
+    assert after_conversion(charged).floor_s == pytest.approx(1e-6)
+
+
+def test_products_of_whole_waves_are_found_where_units_are_counted() -> None:
+    """The times of tiles in waves fit that law better than a curve; without units there is none."""
+    number, noise = Sourced(0.8, "t"), np.random.default_rng(2).standard_normal(168)
+    law = Achieved(
+        compute_share=number, memory_share=number, floor_s=Sourced(2e-6, "t"),
+        waves=Waves(rows=(64, 128, 256), columns=(32, 64, 96, 128), units=132),
+        step_s=Sourced(7e-10, "t"), edge_s=Sourced(1e-12, "t"), cell_s=Sourced(6e-11, "t"),
+    )  # fmt: skip
+    table = made()
+    times = predict_s(works(table, PEAKS), {("gemm", "bf16"): law}) * np.exp(0.02 * noise)
+    found = fit_law(("gemm", "bf16"), [Sample(works(table, PEAKS), times)], {}, "t").law
+    assert found.waves == law.waves
+    again = predict_s(works(table, PEAKS), {("gemm", "bf16"): found})
+    assert np.median(np.abs(again / times - 1)) < 0.03
+    uncounted = replace(PEAKS, units=None)
+    without = fit_law(("gemm", "bf16"), [Sample(works(table, uncounted), times)], {}, "t").law
+    assert without.waves is None
+
+
+def test_a_part_whose_rows_determine_no_law_keeps_its_sibling_s() -> None:
+    fp8, h100 = (files.load_calibration(name).gemm["fp8"] for name in ("h800-sxm", "h100-sxm"))
+    assert fp8.waves == h100.waves
+    assert fp8.step_s == h100.step_s
+    _, found = fit_part(files.load_accelerator("h800-sxm"), files.load_calibration("h800-sxm"))
+    assert ("gemm", "fp8") not in found.fits
+    assert ("grouped_gemm", "fp8") in found.fits
+
+
 def test_too_few_rows_are_refused() -> None:
     few = made().take(np.arange(168) < 2)
     with pytest.raises(InputError, match="gemm/bf16: fewer than 3 rows"):
@@ -93,7 +140,7 @@ def test_rows_of_no_one_law_leave_the_part_as_it_was() -> None:
 
 
 def test_curves_are_lifted_where_time_would_fall() -> None:
-    shares = _no_steeper(np.log([1.0, 2.0, 4.0]), np.log([0.01, 0.5, 0.6]))
+    shares = no_steeper(np.log([1.0, 2.0, 4.0]), np.log([0.01, 0.5, 0.6]))
     assert shares[2] == pytest.approx(0.6)
     assert shares[1] == pytest.approx(0.5)
     assert shares[0] == pytest.approx(0.25, rel=1e-2)
@@ -167,13 +214,20 @@ def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
     """
     h100, h20 = files.load_accelerator("h100-sxm"), files.load_accelerator("h20")
     measured = files.load_calibration("h100-sxm")
-    law, moved = measured.gemm["fp8"], carried(measured, h100, h20).gemm["fp8"]
-    rate = 296 / 1978.9 * 132 / 78
+    law, moved = measured.gemm["bf16"], carried(measured, h100, h20).gemm["bf16"]
+    rate = 148 / 989.4 * 132 / 78
     assert law.compute_curve is not None
     assert moved.compute_curve is not None
     for own, other in zip(law.compute_curve.shares, moved.compute_curve.shares, strict=True):
         assert other == pytest.approx(1 / (1 + rate * (1 / own - 1)), rel=1e-3)
     assert moved.compute_curve.sizes[0] == pytest.approx(law.compute_curve.sizes[0] * 78 / 132)
+    law, moved = measured.gemm["fp8"], carried(measured, h100, h20).gemm["fp8"]
+    assert law.waves is not None
+    assert moved.waves == law.waves.model_copy(update={"units": 78})
+    assert law.compute_curve is not None
+    assert moved.compute_curve is not None
+    assert moved.compute_curve.sizes[0] == pytest.approx(6e10 * 296 / 1978.9, rel=1e-3)
+    assert moved.step_s == law.step_s  # a barrier takes a multiprocessor as long
     assert carried(measured, h100, files.load_accelerator("mi300x")) == measured
 
 

@@ -1,0 +1,248 @@
+"""A law as a vector of parameters: which it has, their bounds, and the time they say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.calibrate.features import Work
+from planner.calibrate.forms import SHAPED, Begin, Blend, Chain, Form
+from planner.calibrate.rows import FloatArray
+from planner.ops.waves import wave_counts
+from planner.roofline import blended, chained
+from planner.sourced import Sourced
+from planner.specs.hardware import Achieved, Curve, Waves
+
+Key = tuple[str, str]
+
+SMOOTH = 0.5
+"""Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
+EXTRA = {
+    "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
+    "step": "step_s", "edge": "edge_s", "cell": "cell_s",
+}  # fmt: skip
+BOUNDS = {
+    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-13, 1e-7),
+    "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
+}  # fmt: skip
+"""Lowest and highest of the parameters that only some laws have."""
+ONE_WIDTH = 0.01
+"""Spread of the logarithm of bytes a row below which heads have one width, or share alike."""
+FIRST = {"query": 0.5, "row": 1e-10, "token": 1e-9, "step": 6e-10, "edge": 2e-12, "cell": 6e-11}
+"""First guesses of them."""
+ELEMENT_S = 1e-12
+"""First guess of the time an element of a grouped product's result."""
+MOST_BELOW = 0.2
+"""Share of the rows that may be smaller than the first knot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a fit may not pass: the highest shares and the lowest floor."""
+
+    compute_share: float = 1.0
+    memory_share: float = 1.0
+    floor_s: float = 1.5e-6
+    """A kernel inside a captured graph costs no less. [s]"""
+
+
+class Shape:
+    """Which parameters a law has, and the way between them and the law."""
+
+    def __init__(self, key: Key, form: Form, works: Sequence[Work] = ()) -> None:
+        self.key, self.form = key, form
+        self.multiplies = works[0].multiplies if works else None
+        self.units = works[0].units if works else None
+        self.sizes = form.compute
+        if form.waves is None:
+            self.sizes = _reaching(form.compute, [w.size for w in works])
+        self.bytes = _reaching(form.memory, [w.call_bytes for w in works])
+        self.compute = max(1, len(self.sizes))
+        self.memory = max(1, len(self.bytes))
+        labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
+        labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
+        self.shares = len(labels)
+        hidden = _hidden(works)
+        extra = [n for n in EXTRA if getattr(form, n) and n not in hidden]
+        self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
+        self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
+
+    def start(self, times: FloatArray, begin: Begin) -> FloatArray:
+        """First guess, as logarithms."""
+        shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
+        floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
+        first = {**FIRST, "depth": begin.depth_s}
+        if self.key[0] == "grouped_gemm":
+            first["row"] = ELEMENT_S
+        return np.array(shares + floor + [float(np.log(first[name])) for name in self.at])
+
+    def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest of each parameter, as logarithms."""
+        low = [np.log(1e-3)] * self.shares + [np.log(limits.floor_s)]
+        high = [np.log(limits.compute_share)] * self.compute
+        high += [np.log(limits.memory_share)] * self.memory + [np.log(1e-2)]
+        low += [float(np.log(BOUNDS[name][0])) for name in self.at]
+        high += [float(np.log(BOUNDS[name][1])) for name in self.at]
+        return np.array(low), np.array(high)
+
+    @property
+    def waves(self) -> Waves | None:
+        """Tiles that run in waves over the units of these rows' part."""
+        if self.form.waves is None or not self.units:
+            return None
+        rows, columns = self.form.waves
+        return Waves(rows=rows, columns=columns, units=self.units)
+
+    def value(self, name: str, x: FloatArray) -> float | None:
+        """Parameter that a law may not have."""
+        return float(np.exp(x[self.at[name]])) if name in self.at else None
+
+    def law(self, x: FloatArray, begin: Begin, source: str) -> Achieved:
+        """Build the law of a parameter vector, its curves made monotone in time."""
+        compute, memory = x[: self.compute], x[self.compute : self.compute + self.memory]
+        floor, more = float(np.exp(x[self.shares])), {n: self.value(n, x) for n in EXTRA}
+
+        def number(value: float, note: str) -> Sourced:
+            return Sourced(float(f"{value:.4g}"), source, note, "derived")
+
+        def curve(sizes: tuple[float, ...], logs: FloatArray) -> Curve | None:
+            if not sizes:
+                return None
+            found = no_steeper(np.log(sizes), logs)
+            if self.waves is not None and sizes is self.sizes:
+                found = np.minimum.accumulate(found)
+            shares = tuple(float(f"{v:.4g}") for v in found)
+            return Curve(sizes=sizes, shares=shares, source=source)
+
+        ups, downs = curve(self.sizes, compute), curve(self.bytes, memory)
+        top_c = max(ups.shares) if ups else float(np.exp(compute[0]))
+        top_m = max(downs.shares) if downs else float(np.exp(memory[0]))
+        return Achieved(
+            compute_share=number(top_c, "highest of the curve" if ups else "fitted"),
+            memory_share=number(top_m, "highest of the curve" if downs else "fitted"),
+            floor_s=number(floor, "fitted"),
+            compute_curve=ups,
+            memory_curve=downs,
+            blend=begin.blend,
+            chain=begin.chain,
+            multiplies=self.multiplies,
+            waves=self.waves,
+            **{name: getattr(begin.shaping, name) for name in SHAPED},
+            **{EXTRA[n]: number(v, "fitted") for n, v in more.items() if v is not None},
+        )
+
+    def prior(self, x: FloatArray) -> FloatArray:
+        """Pull of the curves towards straight lines, and off slopes where time would fall."""
+        pulls = []
+        for sizes, part in (
+            (self.sizes, x[: self.compute]),
+            (self.bytes, x[self.compute : self.shares]),
+        ):
+            slopes = np.diff(part) / np.diff(np.log(sizes)) if sizes else np.zeros(0)
+            if self.waves is not None and sizes is self.sizes:
+                pulls.append(np.maximum(0, slopes) * 100)
+            if len(sizes) < 3:
+                continue
+            pulls.append(np.maximum(0, slopes - 0.98) * 100)
+            if self.form.rising and sizes is self.bytes:
+                pulls += [np.minimum(0, slopes) * 100, slopes / 2]
+            else:
+                pulls += [np.diff(slopes) / SMOOTH, slopes[[0, -1]]]
+        return np.concatenate(pulls) if pulls else np.zeros(0)
+
+
+def _hidden(works: Sequence[Work]) -> tuple[str, ...]:
+    """Parameters that these rows of prefill attention cannot tell from others.
+
+    Where heads have one width, rows and queries of a head are one thing, and where they share no
+    keys those are too; else what heads share is among the bytes of keys.
+    """
+    own = [w for w in works if w.family == "attention_prefill" and len(w.memory_s)]
+    if not own:
+        return ()
+    widths = [np.asarray(w.head_rows / w.query_s) for w in own if w.head_rows is not None]
+    one_width = float(np.ptp(np.log(np.concatenate(widths)))) < ONE_WIDTH
+    sharing = np.concatenate([w.query_s / w.memory_s for w in own])
+    if one_width and float(np.ptp(np.log(sharing))) < ONE_WIDTH:
+        return ("row", "query")
+    return ("row", "token") if one_width else ("token",)
+
+
+def _reaching(knots: tuple[float, ...], sizes: Sequence[FloatArray]) -> tuple[float, ...]:
+    """Knots as they are, or spread anew where many sizes lie below them (a small device)."""
+    if not sizes or not knots:
+        return knots
+    every = np.concatenate(sizes)
+    if np.mean(every < knots[0]) <= MOST_BELOW:
+        return knots
+    low, high = np.quantile(every, (0.02, 0.98))
+    count = min(len(knots), 6)
+    return tuple(float(f"{x:.4g}") for x in np.geomspace(low, max(high, 2 * low), count))
+
+
+def no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
+    """Shares lifted where they would rise faster than the size."""
+    logs = np.minimum(log_shares, 0.0).copy()
+    for i in range(len(logs) - 1, 0, -1):
+        logs[i - 1] = max(logs[i - 1], logs[i] - 0.999 * (log_sizes[i] - log_sizes[i - 1]))
+    return np.exp(logs)
+
+
+class Plain:
+    """The law's formula on a bare parameter vector, without building specs at every step."""
+
+    def __init__(self, shape: Shape, blend: Blend, chain: Chain) -> None:
+        self.shape, self.blend, self.chain = shape, blend, chain
+        self._counts: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self.log_sizes, self.log_bytes = (
+            np.log(shape.sizes or (1.0,)),
+            np.log(shape.bytes or (1.0,)),
+        )
+
+    def time_s(self, x: FloatArray, work: Work) -> FloatArray:
+        """Time of one kernel of each row. [s]"""
+        c, m = self.shape.compute, self.shape.memory
+        size = work.size if self.shape.waves is None else 2 * work.size * work.depth
+        compute = np.interp(np.log(np.maximum(size, 1e-30)), self.log_sizes, x[:c])
+        memory_s, query_s = work.memory_s, work.query_s
+        query = self.shape.value("query", x)
+        if query is None:
+            memory_s, query_s = memory_s + query_s, np.zeros_like(query_s)
+        else:
+            query_s = query_s / query
+        memory = self._memory(x[c : c + m], work)
+        compute_s = work.compute_s / np.exp(compute)
+        if (waves := self.shape.waves) is not None:
+            compute_s = self._waves_s(x, work, waves, compute_s)
+        busy = blended(compute_s, memory_s / memory, self.blend) + query_s
+        for name, each in (("row", work.head_rows), ("token", work.tokens)):
+            if each is not None and (time_s := self.shape.value(name, x)):
+                busy = busy + each * time_s
+        depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
+        return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
+
+    def _waves_s(
+        self, x: FloatArray, work: Work, waves: Waves, compute_s: FloatArray
+    ) -> FloatArray:
+        """:func:`planner.roofline.waves_s`, all tiles at once and their waves counted once."""
+        if id(work) not in self._counts:
+            assert work.rows is not None
+            assert work.columns is not None
+            counted = wave_counts(work.rows, work.columns, waves)
+            sides = np.array([[high, wide] for _, high, wide in counted])
+            self._counts[id(work)] = np.stack([np.asarray(n) for n, *_ in counted]), sides
+        count, sides = self._counts[id(work)]
+        areas, edges = sides.prod(axis=1)[:, None], sides.sum(axis=1)[:, None]
+        step, edge, cell = (self.shape.value(n, x) or 0.0 for n in ("step", "edge", "cell"))
+        element_s = compute_s / np.maximum(work.size, 1e-30) * waves.units
+        tile_s = areas * (element_s + cell) + work.depth * (step + edges * edge)
+        return np.asarray(np.min(count * tile_s, axis=0))
+
+    def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
+        """Share of the bandwidth of each row."""
+        if work.call.lines and len(logs) > 1:
+            knots = np.asarray(self.shape.bytes)
+            inside = np.clip(work.call_bytes, knots[0], knots[-1])
+            return np.asarray(inside / np.interp(inside, knots, knots / np.exp(logs)))
+        sizes = np.log(np.maximum(work.call_bytes, 1e-30))
+        return np.asarray(np.exp(np.interp(sizes, self.log_bytes, logs)))

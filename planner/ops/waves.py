@@ -1,0 +1,91 @@
+"""Products in whole waves of whole tiles."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.ops.op import Real, larger, smaller
+from planner.specs.hardware import Waves
+
+
+def whole(count: Real) -> Real:
+    """Count rounded up.
+
+    References
+    ----------
+    .. [1] Ceiling.
+    """
+    return float(math.ceil(count)) if isinstance(count, float) else np.ceil(count)
+
+
+Counted = list[tuple[Real, float, float]]
+"""Waves, and rows and columns of the tile that makes them."""
+
+
+def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
+    """Waves that a result's tiles run in, for every tile it may have.
+
+    Parameters
+    ----------
+    rows, columns : of the result. [elements]
+
+    References
+    ----------
+    .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023 (tile and wave
+       quantisation: the last tiles cost as much as full ones, and so does the last wave).
+    """
+    found: Counted = []
+    for high in waves.rows:
+        down = whole(rows / high)
+        for wide in waves.columns:
+            tiles = down * whole(columns / wide)
+            count = larger(1.0, whole(tiles / waves.units))
+            found.append((count, float(high), float(wide)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TileTimes:
+    """What a tile takes. [s]"""
+
+    element_s: Real
+    """An element of the result, its whole inner dimension, by one unit."""
+    step_s: Real
+    """Steps of the inner dimension beside the products, all of a tile."""
+    edge_s: Real
+    """The same for every row and column of the tile."""
+    cell_s: float
+    """An element of the result, once: scaled, converted and written."""
+
+
+def waves_s(counted: Counted, of: TileTimes) -> Real:
+    r"""Computation of a product by the best of the tiles it may have. [s]
+
+    .. math:: t = \min_{r, c} \left\lceil
+       \frac{\lceil m / r \rceil \lceil n / c \rceil}{U} \right\rceil
+       \left( k \left( \frac{2 r c\, U}{\eta P} + (r + c)\,\epsilon + \sigma \right)
+       + r c\,\gamma \right)
+
+    with ``U`` units of ``P / U`` each, ``epsilon`` the time a step of the inner dimension takes a
+    row or column of the tile to be loaded, ``sigma`` a step's own (barriers, scales), and
+    ``gamma`` an element's end.  More rows, columns or depth never take less: no tile's time falls,
+    so the least of them does not.
+
+    Parameters
+    ----------
+    counted : of :func:`wave_counts`.
+    of : times of a tile.
+
+    References
+    ----------
+    .. [1] DeepSeek-AI, "DeepGEMM", github.com/deepseek-ai/DeepGEMM, README (a tile is chosen by
+       the waves it makes; scales are applied on CUDA cores between steps of 128).
+    """
+    best: Real | None = None
+    for count, high, wide in counted:
+        area = high * wide
+        tile_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s + of.cell_s * area
+        time_s = count * tile_s
+        best = time_s if best is None else smaller(best, time_s)
+    return 0.0 if best is None else best

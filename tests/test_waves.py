@@ -1,0 +1,94 @@
+"""Products in whole waves of whole tiles: by hand, and never less for more."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from planner import files
+from planner.ops import Gemm
+from planner.ops.waves import TileTimes, wave_counts, waves_s
+from planner.roofline import call_of, op_time
+from planner.sourced import Sourced
+from planner.specs.hardware import Achieved, Curve, Waves
+
+PART = files.load_accelerator("h100-sxm")
+FOUR = Waves(rows=(64, 128), columns=(128,), units=4)
+
+
+def test_tiles_that_are_started_are_whole_and_so_are_waves() -> None:
+    """129 rows are 3 tiles of 64 or 2 of 128; by 3 of columns 9 and 6 tiles: 3 and 2 waves of 4."""
+    assert wave_counts(129.0, 300.0, FOUR) == [(3.0, 64.0, 128.0), (2.0, 128.0, 128.0)]
+    assert wave_counts(0.0, 300.0, FOUR) == [(1.0, 64.0, 128.0), (1.0, 128.0, 128.0)]
+    columns = np.array([128.0, 129.0, 256.0, 257.0])
+    (few, _, _), (many, _, _) = wave_counts(256.0, columns, FOUR)
+    assert few.tolist() == [1, 2, 2, 3]  # type: ignore[union-attr]
+    assert many.tolist() == [1, 1, 1, 2]  # type: ignore[union-attr]
+
+
+def test_the_tile_that_takes_least_is_chosen() -> None:
+    """64 x 128: 8,192 elements of 1 ns and 192 sides of 10 ns and 1 us: 11.112 us, thrice; 128 x
+    128: 16,384 + 2,560 + 1,000 ns, twice.  Ends of 0.5 ns an element lengthen both."""
+    counted = wave_counts(129.0, 300.0, FOUR)
+    tile = TileTimes(1e-9, 1e-6, 10e-9, 0.0)
+    assert waves_s(counted, tile) == pytest.approx(min(3 * 11.112e-6, 2 * 19.944e-6))
+    ended = TileTimes(1e-9, 1e-6, 10e-9, 0.5e-9)
+    assert waves_s(counted, ended) == pytest.approx(3 * 15.208e-6)
+
+
+def law(**more: Any) -> Achieved:
+    number = Sourced(0.5, "t")
+    return Achieved(
+        compute_share=number, memory_share=number, floor_s=Sourced(1e-6, "t"),
+        waves=Waves(rows=(64, 128, 256), columns=(32, 128), units=132),
+        step_s=Sourced(7e-10, "t"), edge_s=Sourced(1e-12, "t"), cell_s=Sourced(6e-11, "t"), **more,
+    )  # fmt: skip
+
+
+def test_a_product_of_one_wave_by_hand() -> None:
+    """128 x 16,896 x 4,096 is 132 tiles of 128 x 128, or of 64 x 128 two waves, in which each unit
+    multiplies at half of its 1/132 of the peak."""
+    own = law().model_copy(update={"memory_share": Sourced(1.0, "t")})
+    call = call_of(Gemm("x", 128.0, 4096, 16896, "fp8", 1.0), PART)
+    products_s = 2 * 128 * 128 * 4096 / (1978.9e12 / 132) / 0.5
+    beside_s = 4096 * (7e-10 + 256e-12) + 128 * 128 * 6e-11
+    assert call.memory_s < products_s + beside_s
+    assert call.time_s(own) == pytest.approx(products_s + beside_s + 1e-6)
+    further = call_of(Gemm("x", 129.0, 4096, 16896, "fp8", 1.0), PART).time_s(own)
+    assert further > 1.3 * (products_s + beside_s)
+
+
+SIDE = st.sampled_from([512.0, 4096.0, 7168.0, 16384.0, 65536.0])
+ROWS = st.floats(0, 40_000)
+
+
+@given(a=st.tuples(ROWS, SIDE, SIDE), b=st.tuples(ROWS, SIDE, SIDE))
+def test_more_rows_columns_or_depth_never_take_less_time(a: Any, b: Any) -> None:
+    falling = Curve(sizes=(6e10, 2e13), shares=(0.9, 0.6), source="t")
+    own = law(compute_curve=falling, blend="root2")
+    short, long = (
+        float(call_of(Gemm("x", m, k, n, "fp8", 1.0), PART).time_s(own))
+        for m, k, n in (
+            (pick(x, y) for x, y in zip(a, b, strict=True)) for pick in (min, max)
+        )
+    )  # fmt: skip
+    assert short <= long * (1 + 1e-9)
+
+
+def test_a_share_that_rises_with_the_work_is_refused_beside_waves() -> None:
+    rising = Curve(sizes=(6e10, 2e13), shares=(0.6, 0.9), source="t")
+    with pytest.raises(ValidationError, match="may not rise with the FLOP"):
+        Achieved.model_validate(law().model_dump() | {"compute_curve": rising.model_dump()})
+
+
+def test_one_call_and_many_are_timed_alike() -> None:
+    known = files.load_calibration("h100-sxm")
+    assert known.gemm["fp8"].waves is not None
+    rows = np.array([1.0, 64.0, 65.0, 300.0, 5000.0])
+    together = np.asarray(op_time(Gemm("x", rows, 7168, 4096, "fp8", 1.0), PART, known).time_s)
+    for m, time_s in zip(rows.tolist(), together.tolist(), strict=True):
+        alone = op_time(Gemm("x", m, 7168, 4096, "fp8", 1.0), PART, known).time_s
+        assert alone == pytest.approx(time_s, rel=1e-12)
