@@ -200,6 +200,9 @@ def fit_part(
         raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
     found = fit_tables(choices, stated_peaks(part), base.elementwise)
     made = with_laws(base, part.name, (part.name,), found)
+    if any(c.key == FOUR_BITS and c.tables[0].dtype == "mxfp4" for c in choices):
+        law = made.grouped_gemm["fp4"].model_copy(update={"multiplies": "fp4"})
+        made = made.model_copy(update={"stored_experts": {**made.stored_experts, "mxfp4": law}})
     if not families or "grouped_gemm" in families:
         made = _with_libraries(made, part, found)
     if families and base.provenance and made.provenance:
@@ -234,6 +237,10 @@ def _with_libraries(
         )
     found.rows, found.held_out = list(made.rows), list(made.held_out)
     return spec.model_copy(update={"expert_kernels": kernels, "provenance": made})
+
+
+FOUR_BITS = ("grouped_gemm", "fp4")
+"""Products of a part that multiplies MXFP4 as it is stored."""
 
 
 OPS = {"grouped_gemm": ("grouped_gemm", "moe_layer")}

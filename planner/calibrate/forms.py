@@ -142,7 +142,7 @@ def told_by(form: Form, depths: Sequence[FloatArray]) -> Form:
     """``form`` with the fills that rows of these inner dimensions tell apart. [elements]"""
     least = min((float(each.min()) for each in depths if len(each)), default=0.0)
     return (
-        replace(form, fill_depth=(LEAST_FILL,)) if form.fill_depth[1:] and least > NARROW else form
+        replace(form, fill_depth=(LEAST_FILL,)) if form.fill_depth[1:] and least > SHORT else form
     )
 
 

@@ -47,6 +47,9 @@ NARROW_PARTS = ("b200-sxm", "b300-sxm", "gb200-nvl72", "gb300-nvl72")
 """Parts whose MLA decode runs fewer than 64 heads in another kernel: by the tables of both engines
 that have them 32 heads take 1.3 times as long as 64."""
 
+OF_EXPERTS = ("w4a16_mxfp4", "w4a8_mxfp4_mxfp8", "int4_wo")
+"""Formats that only experts are read in: dense products store none in four bits but NVFP4."""
+
 Columns = dict[str, Any]
 
 
@@ -58,7 +61,7 @@ def installed() -> bool:
 def aic_tables(
     part: str, wanted: tuple[str, ...] = (), engine: str = "trtllm", version: str | None = None
 ) -> list[Table]:
-    """Tables of one accelerator profile by one serving engine; the newest where none is named.
+    """Tables of one accelerator profile by one serving engine: of each format the newest.
 
     Parameters
     ----------
@@ -80,12 +83,12 @@ def aic_tables(
     for name, (op, make) in READERS.items():
         if wanted and op not in wanted:
             continue
+        seen: set[str] = set()
         for path in _newest_first(part, name, engine, version):
             origin = Origin(part, "aiconfigurator-tables", f"{engine} {path.parent.name}")
-            tables = [table for table in make(_read(path), origin) if len(table)]
-            if tables:
-                found += tables
-                break
+            tables = [t for t in make(_read(path), origin) if len(t) and t.dtype not in seen]
+            seen |= {table.dtype for table in tables}
+            found += tables
     return found
 
 
@@ -131,7 +134,7 @@ def _number(values: Any) -> FloatArray:
 
 def _gemm(data: Columns, origin: Origin) -> Iterator[Table]:
     for (dtype, kernel), rows in _groups(data, "gemm_dtype", "kernel_source"):
-        if dtype not in DTYPES:
+        if dtype not in DTYPES or dtype in OF_EXPERTS:
             continue
         columns = {name: _number(rows[name]) for name in ("m", "k", "n")}
         labels = {} if dtype == "bfloat16" else {"includes": "quantise"}
