@@ -58,10 +58,11 @@ def after_conversion(elementwise: Achieved) -> Limits:
     """Limits of a product whose rows begin with a conversion charged as a kernel of its own.
 
     Two kernels in a captured graph cost no less than twice what one does; where the conversion's
-    assumed floor is more than its half, the product's may be less.
+    assumed floor is more than its half, the product's may be less.  Of tiles in waves, whose
+    shortest product is a whole tile: a curve's would take the place of its smallest shares.
     """
     floor_s = 2 * Limits().floor_s - float(elementwise.floor_s)
-    return Limits(floor_s=max(LEAST_FLOOR_S, floor_s))
+    return Limits(waves_floor_s=max(LEAST_FLOOR_S, floor_s))
 
 
 def fit_tables(

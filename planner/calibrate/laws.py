@@ -5,7 +5,7 @@ factor two weighs the same at a microsecond and at a second and a glitch weighs 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from planner.specs.hardware import Achieved
 
 CLEARLY = 1e-3
 """Part of the cost that a change must save to be made."""
+ANOTHER = 0.05
+"""Part of the cost that another form must save to be taken."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
 MOST_ROWS = 4000
@@ -100,7 +102,7 @@ def fit_law(
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
     best, begin, shape = found[0]
     for other in found[1:]:
-        if other[0][0] < best[0] * (1 - CLEARLY):
+        if other[0][0] < best[0] * (1 - ANOTHER):
             best, begin, shape = other
     _, x, jacobian = best
     law = shape.law(x, begin, source)
@@ -119,6 +121,8 @@ def _best(
 ) -> tuple[Solved, Begin, Shape]:
     """The best point of one form: what may be tried, tried one kind after the other."""
     begin = first_of(shape.form)
+    if shape.waves is not None:
+        limits = replace(limits, floor_s=limits.waves_floor_s)
     best = _solve(shape, begin, samples, fixed, limits)
     for kind in others(shape.form):
         known = begin

@@ -87,9 +87,9 @@ def test_limits_are_kept() -> None:
 def test_two_kernels_take_no_less_than_twice_what_one_does() -> None:
     """A conversion charged 3 us leaves the product nothing of 2 x 1.5; one of 2 us leaves 1."""
     charged = BASE.elementwise.model_copy(update={"floor_s": Sourced(3e-6, "t")})
-    assert after_conversion(charged).floor_s == LEAST_FLOOR_S
+    assert after_conversion(charged).waves_floor_s == LEAST_FLOOR_S
     charged = BASE.elementwise.model_copy(update={"floor_s": Sourced(2e-6, "t")})
-    assert after_conversion(charged).floor_s == pytest.approx(1e-6)
+    assert after_conversion(charged).waves_floor_s == pytest.approx(1e-6)
 
 
 def test_products_of_whole_waves_are_found_where_units_are_counted() -> None:
