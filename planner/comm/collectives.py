@@ -99,7 +99,12 @@ def _all_reduce(net: Network, size: Real) -> Load:
 
     Unmeasured, inside: direct (two-shot) :math:`2\alpha + 2\frac{p-1}{p}\frac{n}{W}` or one-shot
     :math:`\alpha + (p-1)\frac{n}{W}`.  Across nodes each rank's part is summed by a ring or a
-    tree while further parts are summed inside.
+    tree while further parts are summed inside, all of it by the library: engines switch their own
+    kernels off for ranks of several nodes [1]_.
+
+    References
+    ----------
+    .. [1] github vllm-project/vllm vllm/distributed/device_communicators/custom_all_reduce.py.
     """
     p, n = net.inside, net.nodes
     inner = Load(0.0)
@@ -122,7 +127,8 @@ def _all_reduce_inside(net: Network, size: Real) -> Load:
     found = []
     if net.calibrated and "all_reduce" in links.rings:
         found.append(ring_load(links.rings["all_reduce"], p, wire, net.up_bytes_per_s))
-    if net.calibrated and links.direct:
+    library = "all_reduce" in links.rings
+    if net.calibrated and links.direct and not (net.nodes > 1 and library):
         found.append(direct_load(links.direct, p, size, net.up_bytes_per_s))
     if found:
         return found[0] if len(found) == 1 else _faster(*found)
