@@ -39,10 +39,10 @@ Left out, since no engine here is like theirs: DeepSeek-R1 by dstack in March 20
 a token at 4 clients, 110.8 and 135.7 ms at 128).  With overheads fitted to engines of a year
 later, about 11 and 57 ms are predicted on H200.
 
-The 75 figures of NVIDIA's overview of 2026 were added last, and nothing was changed for them but one
-condition: prompts of 8,192 and 32,768 tokens had been given a step of just that size, into which
-they fit only when nothing decodes (-59 to -97 %). The other 46 as first predicted: 22 % in the
-median, +22 % bias, 72 % inside.
+The 75 figures of NVIDIA's overview of 2026 were added last, and nothing was changed for them but
+one condition: prompts of 8,192 and 32,768 tokens had been given a step of just that size, into
+which they fit only when nothing decodes (-59 to -97 %). The other 46 as first predicted: 22 % in
+the median, +22 % bias, 72 % inside.
 """
 
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.files.overheads import load_overheads
+import numpy as np
+
+from planner.files import load_accelerator
+from planner.files.overheads import elsewhere_path, load_overheads
 from planner.report.words import seconds
 from planner.specs.runs import Aggregated, Run, Workers
 from planner.validation.predict import Prediction, predict_runs
@@ -13,6 +16,8 @@ from planner.validation.reported import GROUPS, reported_runs
 from planner.validation.summary import summarise, truth
 
 PATH = Path(__file__).parents[1] / "docs" / "reported.md"
+TAIL = 0.04
+"""Share of runs beyond either end of an interval, as of runs left out of the fit."""
 QUANTITIES = {"mean_tpot_s": "time per output token", "mean_ttft_s": "time to first token"}
 
 HEAD = """# Runs that others reported
@@ -191,6 +196,34 @@ def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
     return "\n".join(page).rstrip() + "\n"
 
 
+def widths_elsewhere(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
+    """Text of the file with errors on parts of makers that no fit has runs of."""
+    makers = load_overheads().makers
+    away = [load_accelerator(run.accelerator).vendor not in makers for run in runs]
+    lines = [
+        "# How far reported runs on other makers' parts are from predictions: log(measured / "
+        "predicted).",
+        "# Written by scripts/write_reported.py; planner/validation/reported/ has the runs.",
+        'source: "runs reported in public, each with its source in docs/reported.md"',
+        "widths:",
+    ]
+    for name in (*QUANTITIES, "total_tokens_per_s_per_device"):
+        off = []
+        for run, found, other in zip(runs, predictions, away, strict=True):
+            measured = truth(run).get(name)
+            if other and found.predicted and measured:
+                off.append(math.log(measured / found.predicted[name]))
+        low, high = (float(x) for x in np.quantile(off, [TAIL, 1 - TAIL]))
+        lines.append(
+            f"  - {{quantity: {name}, seen: false, case: elsewhere, "
+            f"low: {low:.4f}, high: {high:.4f}, n: {len(off)}}}"
+        )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     reported = list(reported_runs())
+    first = predict_runs(reported, load_overheads())
+    elsewhere_path().write_text(widths_elsewhere(reported, first), "utf-8")
+    load_overheads.cache_clear()
     PATH.write_text(text(reported, predict_runs(reported, load_overheads())), "utf-8")

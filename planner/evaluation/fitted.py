@@ -180,6 +180,11 @@ def _neutral(value: Sourced) -> bool:
     return value.note == "not fitted" and value.source == "assumption"
 
 
+def elsewhere(stored: OverheadsFit, vendor: str) -> bool:
+    """Whether no run on any part of this maker was fitted."""
+    return bool(stored.makers) and vendor not in stored.makers
+
+
 def unseen(pool: Pool, part: str, model: str) -> tuple[str, ...]:
     """What of a pool the fit has no runs of: ``versions``, ``parts``, ``models``."""
     stored = pool.engine.fit

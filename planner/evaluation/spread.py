@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from planner.evaluation.fitted import elsewhere, release_of
 from planner.evaluation.replica import Replica
 from planner.sourced import DOUBTFUL, Sourced
 from planner.specs.base import Spec
@@ -92,8 +93,12 @@ def engine_spread(replica: Replica, quantity: str) -> Spread:
         low, high = unknown
         about = f"nothing is fitted for {who}: the spread of measured runs without any fit"
         return Spread("engine", low, high, about)
-    label = f"{engine.name} {engine.version} | {part} | {replica.model.name}"
+    label = f"{engine.name} {release_of(engine.version)} | {part} | {replica.model.name}"
     seen = label in engine.fit.combinations
+    if elsewhere(engine.fit, replica.hardware.accelerator.vendor):
+        low, high = _width(engine.fit, quantity, False, "elsewhere") or unknown
+        about = f"{who}: reported runs on other makers' parts than those that were fitted"
+        return Spread("engine", min(low, 0.0), max(high, 0.0), about)
     low, high = _width(engine.fit, quantity, seen) or unknown
     which = (
         "configurations left out, this version, part and model fitted"
@@ -103,12 +108,14 @@ def engine_spread(replica: Replica, quantity: str) -> Spread:
     return Spread("engine", min(low, 0.0), max(high, 0.0), f"{who}: measured runs of {which}")
 
 
-def _width(fit: OverheadsFit, quantity: str, seen: bool) -> tuple[float, float] | None:
+def _width(
+    fit: OverheadsFit, quantity: str, seen: bool, case: str = ""
+) -> tuple[float, float] | None:
     """Percentiles of runs left out; of unseen ones never narrower than of seen ones."""
     kinds = (True,) if seen else (True, False)
     found = [
         w for w in fit.widths
-        if w.quantity == quantity and w.seen in kinds and not getattr(w, "case", "")
+        if w.quantity == quantity and w.seen in kinds and w.case == case
     ]  # fmt: skip
     if not found:
         return None

@@ -4,9 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from planner.errors import InputError
-from planner.files.profiles import load_model, profile_root
+from planner.files.profiles import load_accelerator, load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, kernel_kind
+from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, WidthsElsewhere, kernel_kind
 
 
 def overheads_path() -> Path:
@@ -14,18 +14,33 @@ def overheads_path() -> Path:
     return profile_root() / "overheads" / "engines.yaml"
 
 
+def elsewhere_path() -> Path:
+    """Where the errors on other makers' parts lie; made with docs/reported.md."""
+    return profile_root() / "overheads" / "elsewhere.yaml"
+
+
 @lru_cache(maxsize=8)
 def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
     stored = load_spec(Path(path) if path else overheads_path(), OverheadsFit)
-    found = set()
+    beside = (
+        load_spec(elsewhere_path(), WidthsElsewhere).widths if elsewhere_path().exists() else ()
+    )
+    found, makers = set(), set()
     for combination in stored.combinations:
-        version, _, model = combination.split(" | ")
+        version, part, model = combination.split(" | ")
         try:
+            makers.add(load_accelerator(part).vendor)
             found.add(f"{version.split()[0]} {kernel_kind(load_model(model))}")
         except InputError:  # a model of the user's own, fitted elsewhere
             continue
-    return stored.model_copy(update={"kernel_kinds": tuple(sorted(found))})
+    return stored.model_copy(
+        update={
+            "kernel_kinds": tuple(sorted(found)),
+            "makers": tuple(sorted(makers)),
+            "widths": (*stored.widths, *beside),
+        }
+    )
 
 
 @lru_cache(maxsize=16)

@@ -69,8 +69,9 @@ class Width(Spec):
     seen: bool
     """Whether engine version, part and model were among the fitted ones."""
     case: str = ""
-    """Of which kind of run: ``queued`` where the predicted time to first token is a queue, else
-    ``aggregated`` or ``disaggregated``; empty: any."""
+    """Of which kind of run: ``elsewhere`` on parts of a maker of whose parts no run was fitted,
+    ``queued`` where the predicted time to first token is a queue, else ``aggregated`` or
+    ``disaggregated``; empty: any."""
     low: float
     high: float
     n: int
@@ -106,10 +107,19 @@ class OverheadsFit(Spec):
     kernel_kinds: tuple[str, ...] = ()
     """Engine and kind of kernels (:func:`kernel_kind`) of the fitted models; found when a fit is
     read.  Empty: not known, factors of kernels are taken for every model."""
+    makers: tuple[str, ...] = ()
+    """Makers of the parts that were fitted; found when a fit is read.  Empty: not known."""
     widths: tuple[Width, ...] = ()
     held_out: tuple[HeldOutError, ...] = ()
     held_out_by: str = "Every run was simulated anew with the overheads fitted without its group."
     """How runs that were left out were predicted."""
+
+
+class WidthsElsewhere(Spec):
+    """How far runs on other makers' parts are from predictions, of whose parts none was fitted."""
+
+    source: str
+    widths: tuple[Width, ...]
 
 
 SHARED_LEVELS = ("all", "weights", "part")

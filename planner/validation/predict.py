@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import PlannerError
-from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
+from planner.evaluation.fitted import PARAMETERS, elsewhere, theta_for, theta_of
 from planner.evaluation.spread import CONFIDENCE_LOG_SD, Z
-from planner.files import load_model
+from planner.files import load_accelerator, load_model
 from planner.specs.overheads import OverheadsFit, Width
 from planner.specs.runs import Run
 from planner.validation.engine_model import case_of, combination_of, labels_of, predict
@@ -77,7 +77,7 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     means = {"mean_ttft_s": ttft, "mean_tpot_s": tpot, **throughput(run, ttft, tpot)}
     intervals = {}
     for name, value in means.items():
-        width = width_of(stored, name, seen, case_of(run, ttft))
+        width = width_of(stored, name, seen, _case(run, ttft, stored))
         if width is not None:
             low, high = _with_drafts(width, run)
             intervals[name] = [value * math.exp(low), value * math.exp(high)]
@@ -95,6 +95,12 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
         run.id, means, intervals, None, seen, _parts(found, theta, 0), each[0], first, each[1],
         (*flags(run), *found.notes), found.padding,
     )  # fmt: skip
+
+
+def _case(run: Run, ttft_s: float, stored: OverheadsFit) -> str:
+    """Kind of run that an interval's width depends on."""
+    away = elsewhere(stored, load_accelerator(run.accelerator).vendor)
+    return "elsewhere" if away else case_of(run, ttft_s)
 
 
 def _with_drafts(width: Width, run: Run) -> tuple[float, float]:
