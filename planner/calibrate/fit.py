@@ -201,6 +201,9 @@ def fit_part(
         raise InputError(part.name, "", "no measured rows; pip install moe-planner[tables-nvidia]")
     found = fit_tables(choices, stated_peaks(part), base.elementwise)
     made = with_laws(base, part.name, (part.name,), found)
+    stored = made.stored_experts
+    if "int4" in stored and "mxfp4" not in stored:  # Marlin's kernels run both
+        made = made.model_copy(update={"stored_experts": {**stored, "mxfp4": stored["int4"]}})
     if any(c.key == FOUR_BITS and c.tables[0].dtype == "mxfp4" for c in choices):
         law = made.grouped_gemm["fp4"].model_copy(update={"multiplies": "fp4"})
         made = made.model_copy(update={"stored_experts": {**made.stored_experts, "mxfp4": law}})

@@ -175,11 +175,13 @@ def _sglang_experts(role: Role) -> str:
     """Return the experts' kernels that a start command without its own choice gets.
 
     ``--moe-runner-backend auto`` promotes listed architectures to FlashInfer's, and takes Triton's
-    for others, Qwen3.5 among them [3]_.  That commands before 0.5.10 name none is an assumption.
+    for others, Qwen3.5 among them [3]_.  That commands name none before 0.5.10, and FlashInfer's
+    from then on, is an assumption.
     """
+    if not role.run.model.startswith("qwen3.5") or not role.blackwell:
+        return ""
     version = str(role.run.framework.version)
-    old = version.startswith(("0.5.9", "nightly-dev-202602"))
-    return "triton" if old and role.run.model.startswith("qwen3.5") else ""
+    return "triton" if version.startswith(("0.5.9", "nightly-dev-202602")) else "trtllm-gen"
 
 
 def _sglang_apart(role: Role) -> Start:
