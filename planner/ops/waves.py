@@ -19,12 +19,12 @@ def whole(count: Real) -> Real:
     return float(math.ceil(count)) if isinstance(count, float) else np.ceil(count)
 
 
-Counted = list[tuple[Real, float, float]]
-"""Waves, and rows and columns of the tile that makes them."""
+Counted = list[tuple[Real, float, float, int]]
+"""Waves, rows and columns of the tile that makes them, and parts of the inner dimension."""
 
 
 def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
-    """Waves that a result's tiles run in, for every tile it may have.
+    """Waves that a result's tiles run in, for every tile and split it may have.
 
     Parameters
     ----------
@@ -40,8 +40,9 @@ def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
         down = whole(rows / high)
         for wide in waves.columns:
             tiles = down * whole(columns / wide)
-            count = larger(1.0, whole(tiles / waves.units))
-            found.append((count, float(high), float(wide)))
+            for parts in waves.splits:
+                count = larger(1.0, whole(tiles * parts / waves.units))
+                found.append((count, float(high), float(wide), parts))
     return found
 
 
@@ -57,6 +58,8 @@ class TileTimes:
     """The same for every row and column of the tile."""
     cell_s: float
     """An element of the result, once: scaled, converted and written."""
+    join_s: float = 0.0
+    """Of the whole product, where parts of the inner dimension are joined."""
 
 
 def waves_s(counted: Counted, of: TileTimes) -> Real:
@@ -69,8 +72,9 @@ def waves_s(counted: Counted, of: TileTimes) -> Real:
 
     with ``U`` units of ``P / U`` each, ``epsilon`` the time a step of the inner dimension takes a
     row or column of the tile to be loaded, ``sigma`` a step's own (barriers, scales), and
-    ``gamma`` an element's end.  More rows, columns or depth never take less: no tile's time falls,
-    so the least of them does not.
+    ``gamma`` an element's end.  Where the inner dimension is split over more units there are as
+    many times more tiles, each of that part of the steps, and a time to join them.  More rows,
+    columns or depth never take less: no tile's time falls, so the least of them does not.
 
     Parameters
     ----------
@@ -83,9 +87,11 @@ def waves_s(counted: Counted, of: TileTimes) -> Real:
        the waves it makes; scales are applied on CUDA cores between steps of 128).
     """
     best: Real | None = None
-    for count, high, wide in counted:
+    for count, high, wide, parts in counted:
         area = high * wide
-        tile_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s + of.cell_s * area
-        time_s = count * tile_s
+        steps_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s
+        time_s = count * (steps_s / parts + of.cell_s * area)
+        if parts > 1:
+            time_s = time_s + of.join_s
         best = time_s if best is None else smaller(best, time_s)
     return 0.0 if best is None else best
