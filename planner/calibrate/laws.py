@@ -120,7 +120,7 @@ def _best(
 ) -> tuple[Solved, Begin, Shape]:
     """The best point of one form: what may be tried, tried one kind after the other."""
     begin = first_of(shape.form)
-    if shape.waves is not None:
+    if shape.waves is not None and limits.waves_floor_s is not None:
         limits = replace(limits, floor_s=limits.waves_floor_s)
     best = _solve(shape, begin, samples, fixed, limits)
     for kind in others(shape.form):

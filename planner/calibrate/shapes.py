@@ -51,8 +51,8 @@ class Limits:
     memory_share: float = 1.0
     floor_s: float = 1.5e-6
     """A kernel inside a captured graph costs no less. [s]"""
-    waves_floor_s: float = 1.5e-6
-    """The same of a product in waves of tiles. [s]"""
+    waves_floor_s: float | None = None
+    """The same of a product in waves of tiles; None: no other. [s]"""
 
 
 class Shape:
