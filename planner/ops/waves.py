@@ -5,19 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.ops.op import Real, larger, smaller
+from planner.ops.op import Real, smaller
 from planner.specs.hardware import Waves
-
-
-def whole(count: Real) -> Real:
-    """Count rounded up.
-
-    References
-    ----------
-    .. [1] Ceiling.
-    """
-    return float(math.ceil(count)) if isinstance(count, float) else np.ceil(count)
-
 
 Counted = list[tuple[Real, float, float, int]]
 """Waves, rows and columns of the tile that makes them, and parts of the inner dimension."""
@@ -35,13 +24,22 @@ def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
     .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023 (tile and wave
        quantisation: the last tiles cost as much as full ones, and so does the last wave).
     """
+    if isinstance(rows, float) and isinstance(columns, float | int):  # one case, a third as long
+        ceil, units = math.ceil, waves.units
+        wides = [(float(wide), ceil(columns / wide)) for wide in waves.columns]
+        return [
+            (max(1.0, float(ceil(ceil(rows / high) * across * parts / units))), high, wide, parts)
+            for high in map(float, waves.rows)
+            for wide, across in wides
+            for parts in waves.splits
+        ]
     found: Counted = []
     for high in waves.rows:
-        down = whole(rows / high)
+        down = np.ceil(rows / high)
         for wide in waves.columns:
-            tiles = down * whole(columns / wide)
+            tiles = down * np.ceil(columns / wide)
             for parts in waves.splits:
-                count = larger(1.0, whole(tiles * parts / waves.units))
+                count = np.maximum(1.0, np.ceil(tiles * parts / waves.units))
                 found.append((count, float(high), float(wide), parts))
     return found
 
@@ -86,12 +84,17 @@ def waves_s(counted: Counted, of: TileTimes) -> Real:
     .. [1] DeepSeek-AI, "DeepGEMM", github.com/deepseek-ai/DeepGEMM, README (a tile is chosen by
        the waves it makes; scales are applied on CUDA cores between steps of 128).
     """
-    best: Real | None = None
+    times: list[Real] = []
     for count, high, wide, parts in counted:
         area = high * wide
         steps_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s
-        time_s = count * (steps_s / parts + of.cell_s * area)
         if parts > 1:
-            time_s = time_s + of.join_s
-        best = time_s if best is None else smaller(best, time_s)
-    return 0.0 if best is None else best
+            times.append(count * (steps_s / parts + of.cell_s * area) + of.join_s)
+        else:
+            times.append(count * (steps_s + of.cell_s * area))
+    if isinstance(times[0], float):
+        return min(times)
+    best: Real = times[0]
+    for time_s in times[1:]:
+        best = smaller(best, time_s)
+    return best
