@@ -131,6 +131,7 @@ class Call:
             tile = TileTimes(
                 element_s / compute, call.depth * (law.step_s or 0.0),
                 call.depth * (law.edge_s or 0.0), float(law.cell_s or 0.0),
+                float(law.join_s or 0.0),
             )  # fmt: skip
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
         busy = blended(compute_s, memory_s / memory, law.blend) + query_s

@@ -21,10 +21,14 @@ FOUR = Waves(rows=(64, 128), columns=(128,), units=4)
 
 def test_tiles_that_are_started_are_whole_and_so_are_waves() -> None:
     """129 rows are 3 tiles of 64 or 2 of 128; by 3 of columns 9 and 6 tiles: 3 and 2 waves of 4."""
-    assert wave_counts(129.0, 300.0, FOUR) == [(3.0, 64.0, 128.0), (2.0, 128.0, 128.0)]
-    assert wave_counts(0.0, 300.0, FOUR) == [(1.0, 64.0, 128.0), (1.0, 128.0, 128.0)]
+    assert wave_counts(129.0, 300.0, FOUR) == [
+        (3.0, 64.0, 128.0, 1), (2.0, 128.0, 128.0, 1),
+    ]  # fmt: skip
+    assert wave_counts(0.0, 300.0, FOUR) == [
+        (1.0, 64.0, 128.0, 1), (1.0, 128.0, 128.0, 1),
+    ]  # fmt: skip
     columns = np.array([128.0, 129.0, 256.0, 257.0])
-    (few, _, _), (many, _, _) = wave_counts(256.0, columns, FOUR)
+    (few, *_), (many, *_) = wave_counts(256.0, columns, FOUR)
     assert few.tolist() == [1, 2, 2, 3]  # type: ignore[union-attr]
     assert many.tolist() == [1, 1, 1, 2]  # type: ignore[union-attr]
 
@@ -37,6 +41,17 @@ def test_the_tile_that_takes_least_is_chosen() -> None:
     assert waves_s(counted, tile) == pytest.approx(min(3 * 11.112e-6, 2 * 19.944e-6))
     ended = TileTimes(1e-9, 1e-6, 10e-9, 0.5e-9)
     assert waves_s(counted, ended) == pytest.approx(3 * 15.208e-6)
+
+
+def test_a_long_inner_dimension_may_be_split_over_units() -> None:
+    """A tile on four units: 25 us of steps each, not 100, its end and joining apart; nine tiles
+    are three waves whole, nine of 41 us split."""
+    one = Waves(rows=(128,), columns=(128,), splits=(1, 4), units=4)
+    tile = TileTimes(0.0, 100e-6, 0.0, 1e-9, 20e-6)
+    assert waves_s(wave_counts(100.0, 100.0, one), tile) == pytest.approx(61.384e-6)
+    dear = TileTimes(0.0, 100e-6, 0.0, 1e-9, 90e-6)
+    assert waves_s(wave_counts(100.0, 100.0, one), dear) == pytest.approx(116.384e-6)
+    assert waves_s(wave_counts(300.0, 300.0, one), tile) == pytest.approx(3 * 116.384e-6)
 
 
 def law(**more: Any) -> Achieved:
@@ -68,7 +83,8 @@ ROWS = st.floats(0, 40_000)
 @given(a=st.tuples(ROWS, SIDE, SIDE), b=st.tuples(ROWS, SIDE, SIDE))
 def test_more_rows_columns_or_depth_never_take_less_time(a: Any, b: Any) -> None:
     falling = Curve(sizes=(6e10, 2e13), shares=(0.9, 0.6), source="t")
-    own = law(compute_curve=falling, blend="root2")
+    own = law(compute_curve=falling, blend="root2", join_s=Sourced(2e-6, "t"))
+    own = own.model_copy(update={"waves": own.waves.model_copy(update={"splits": (1, 2, 4, 8)})})
     short, long = (
         float(call_of(Gemm("x", m, k, n, "fp8", 1.0), PART).time_s(own))
         for m, k, n in (

@@ -68,11 +68,12 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
-    waves: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    """Rows and columns of tiles that run in waves; the compute share is then a constant."""
+    waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
     step: bool = False
     edge: bool = False
     cell: bool = False
+    join: bool = False
     query: bool = False
     row: bool = False
     token: bool = False
@@ -110,15 +111,20 @@ FORMS = {
     ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
-ROWS, NARROW, WIDE = (64, 128, 256), (32, 64, 96, 128), (32, 64, 96, 128, 192, 256)
+ROWS, SQUARE = (64, 128, 256), (64, 128, 256)
+NARROW, WIDE = (32, 64, 96, 128), (32, 64, 96, 128, 192, 256)
 """Sides of tiles that libraries choose among."""
+PARTS = (1, 2, 4, 8)
+"""Parts of an inner dimension that libraries split over units."""
 LASTING = (6e10, 2e13)
 """FLOP between which the compute share of tiles in waves may fall: 30 us and 10 ms at the peak of
 an H100 in 8 bits, which runs long products at a lower clock."""
+_TILES = Form(LASTING, BYTE_KNOTS, BLENDS, step=True, edge=True, cell=True)
 ALSO = {
-    "gemm": tuple(
-        Form(LASTING, BYTE_KNOTS, BLENDS, waves=(ROWS, columns), step=True, edge=True, cell=True)
-        for columns in (NARROW, WIDE)
+    "gemm": (
+        replace(_TILES, waves=(ROWS, NARROW, (1,))),
+        replace(_TILES, waves=(ROWS, WIDE, (1,))),
+        replace(_TILES, waves=(ROWS, SQUARE, PARTS), join=True),
     )
 }
 """Family -> other forms, for parts whose units are counted; what fits best is kept."""

@@ -19,16 +19,25 @@ SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
     "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
-    "step": "step_s", "edge": "edge_s", "cell": "cell_s",
+    "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
     "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-13, 1e-7),
     "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
+    "join": (1e-8, 1e-4),
 }  # fmt: skip
 """Lowest and highest of the parameters that only some laws have."""
 ONE_WIDTH = 0.01
 """Spread of the logarithm of bytes a row below which heads have one width, or share alike."""
-FIRST = {"query": 0.5, "row": 1e-10, "token": 1e-9, "step": 6e-10, "edge": 2e-12, "cell": 6e-11}
+FIRST = {
+    "query": 0.5,
+    "row": 1e-10,
+    "token": 1e-9,
+    "step": 6e-10,
+    "edge": 2e-12,
+    "cell": 6e-11,
+    "join": 2e-6,
+}
 """First guesses of them."""
 ELEMENT_S = 1e-12
 """First guess of the time an element of a grouped product's result."""
@@ -92,8 +101,8 @@ class Shape:
         """Tiles that run in waves over the units of these rows' part."""
         if self.form.waves is None or not self.units:
             return None
-        rows, columns = self.form.waves
-        return Waves(rows=rows, columns=columns, units=self.units)
+        rows, columns, splits = self.form.waves
+        return Waves(rows=rows, columns=columns, splits=splits, units=self.units)
 
     def value(self, name: str, x: FloatArray) -> float | None:
         """Parameter that a law may not have."""
@@ -231,14 +240,17 @@ class Plain:
             assert work.rows is not None
             assert work.columns is not None
             counted = wave_counts(work.rows, work.columns, waves)
-            sides = np.array([[high, wide] for _, high, wide in counted])
+            sides = np.array([[high, wide, parts] for _, high, wide, parts in counted])
             self._counts[id(work)] = np.stack([np.asarray(n) for n, *_ in counted]), sides
         count, sides = self._counts[id(work)]
-        areas, edges = sides.prod(axis=1)[:, None], sides.sum(axis=1)[:, None]
-        step, edge, cell = (self.shape.value(n, x) or 0.0 for n in ("step", "edge", "cell"))
+        high, wide, parts = sides.T[:, :, None]
+        step, edge, cell, join = (
+            self.shape.value(n, x) or 0.0 for n in ("step", "edge", "cell", "join")
+        )
         element_s = compute_s / np.maximum(work.size, 1e-30) * waves.units
-        tile_s = areas * (element_s + cell) + work.depth * (step + edges * edge)
-        return np.asarray(np.min(count * tile_s, axis=0))
+        steps_s = high * wide * element_s + work.depth * (step + (high + wide) * edge)
+        times = count * (steps_s / parts + high * wide * cell) + join * (parts > 1)
+        return np.asarray(np.min(times, axis=0))
 
     def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
         """Share of the bandwidth of each row."""

@@ -5,26 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.ops.op import Real, larger, smaller
+from planner.ops.op import Real, smaller
 from planner.specs.hardware import Waves
 
-
-def whole(count: Real) -> Real:
-    """Count rounded up.
-
-    References
-    ----------
-    .. [1] Ceiling.
-    """
-    return float(math.ceil(count)) if isinstance(count, float) else np.ceil(count)
-
-
-Counted = list[tuple[Real, float, float]]
-"""Waves, and rows and columns of the tile that makes them."""
+Counted = list[tuple[Real, float, float, int]]
+"""Waves, rows and columns of the tile that makes them, and parts of the inner dimension."""
 
 
 def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
-    """Waves that a result's tiles run in, for every tile it may have.
+    """Waves that a result's tiles run in, for every tile and split it may have.
 
     Parameters
     ----------
@@ -35,13 +24,23 @@ def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
     .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023 (tile and wave
        quantisation: the last tiles cost as much as full ones, and so does the last wave).
     """
+    if isinstance(rows, float) and isinstance(columns, float | int):  # one case, a third as long
+        ceil, units = math.ceil, waves.units
+        wides = [(float(wide), ceil(columns / wide)) for wide in waves.columns]
+        return [
+            (max(1.0, float(ceil(ceil(rows / high) * across * parts / units))), high, wide, parts)
+            for high in map(float, waves.rows)
+            for wide, across in wides
+            for parts in waves.splits
+        ]
     found: Counted = []
     for high in waves.rows:
-        down = whole(rows / high)
+        down = np.ceil(rows / high)
         for wide in waves.columns:
-            tiles = down * whole(columns / wide)
-            count = larger(1.0, whole(tiles / waves.units))
-            found.append((count, float(high), float(wide)))
+            tiles = down * np.ceil(columns / wide)
+            for parts in waves.splits:
+                count = np.maximum(1.0, np.ceil(tiles * parts / waves.units))
+                found.append((count, float(high), float(wide), parts))
     return found
 
 
@@ -57,6 +56,8 @@ class TileTimes:
     """The same for every row and column of the tile."""
     cell_s: float
     """An element of the result, once: scaled, converted and written."""
+    join_s: float = 0.0
+    """Of the whole product, where parts of the inner dimension are joined."""
 
 
 def waves_s(counted: Counted, of: TileTimes) -> Real:
@@ -69,8 +70,9 @@ def waves_s(counted: Counted, of: TileTimes) -> Real:
 
     with ``U`` units of ``P / U`` each, ``epsilon`` the time a step of the inner dimension takes a
     row or column of the tile to be loaded, ``sigma`` a step's own (barriers, scales), and
-    ``gamma`` an element's end.  More rows, columns or depth never take less: no tile's time falls,
-    so the least of them does not.
+    ``gamma`` an element's end.  Where the inner dimension is split over more units there are as
+    many times more tiles, each of that part of the steps, and a time to join them.  More rows,
+    columns or depth never take less: no tile's time falls, so the least of them does not.
 
     Parameters
     ----------
@@ -82,10 +84,17 @@ def waves_s(counted: Counted, of: TileTimes) -> Real:
     .. [1] DeepSeek-AI, "DeepGEMM", github.com/deepseek-ai/DeepGEMM, README (a tile is chosen by
        the waves it makes; scales are applied on CUDA cores between steps of 128).
     """
-    best: Real | None = None
-    for count, high, wide in counted:
+    times: list[Real] = []
+    for count, high, wide, parts in counted:
         area = high * wide
-        tile_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s + of.cell_s * area
-        time_s = count * tile_s
-        best = time_s if best is None else smaller(best, time_s)
-    return 0.0 if best is None else best
+        steps_s = of.element_s * area + of.edge_s * (high + wide) + of.step_s
+        if parts > 1:
+            times.append(count * (steps_s / parts + of.cell_s * area) + of.join_s)
+        else:
+            times.append(count * (steps_s + of.cell_s * area))
+    if isinstance(times[0], float):
+        return min(times)
+    best: Real = times[0]
+    for time_s in times[1:]:
+        best = smaller(best, time_s)
+    return best

@@ -208,6 +208,8 @@ class Waves(Spec):
     rows: Annotated[tuple[Side, ...], Field(min_length=1)]
     columns: Annotated[tuple[Side, ...], Field(min_length=1)]
     """Sides that the library chooses among, whichever takes least."""
+    splits: Annotated[tuple[Side, ...], Field(min_length=1)] = (1,)
+    """Parts that the inner dimension may be split into, one unit each."""
     units: Count
     """Multiprocessors of the part."""
 
@@ -272,6 +274,8 @@ class Achieved(Spec):
     """The same for every row and column of the tile, which are loaded. [s]"""
     cell_s: OverheadS | None = None
     """With waves: time of an element of a tile's result when its products are done. [s]"""
+    join_s: OverheadS | None = None
+    """With waves: time to join the parts of a split inner dimension. [s]"""
     chain: Literal["sum", "root1.5", "root2"] = "sum"
     """Prefill attention: how ``depth_s`` joins the rest: after it; or beside it, as a root of
     powers, since the longest prompt's last tile decides only where few tiles keep units busy."""

@@ -214,6 +214,8 @@ def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
     """
     h100, h20 = files.load_accelerator("h100-sxm"), files.load_accelerator("h20")
     measured = files.load_calibration("h100-sxm")
+    curved = files.load_calibration("h200-sxm").gemm["bf16"]
+    measured = measured.model_copy(update={"gemm": {**measured.gemm, "bf16": curved}})
     law, moved = measured.gemm["bf16"], carried(measured, h100, h20).gemm["bf16"]
     rate = 148 / 989.4 * 132 / 78
     assert law.compute_curve is not None
