@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from planner.errors import InputError
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
 from planner.files.engines import load_engine
-from planner.specs.deployment import KvFormat, Limits, Pool
+from planner.specs.deployment import DEFAULT_KERNELS, KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
@@ -136,7 +136,8 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
 
 def _known(library: str, hardware: Hardware) -> str:
     """``library`` where the part has shares of it; else as the engine chooses."""
-    return library if library in hardware.calibration.expert_kernels else ""
+    known = library == DEFAULT_KERNELS or library in hardware.calibration.expert_kernels
+    return library if known else ""
 
 
 def _copies(ranks: int, model: ModelSpec) -> int:

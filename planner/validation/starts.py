@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from planner.specs.deployment import ALL_GATHER, Limits
+from planner.specs.deployment import ALL_GATHER, DEFAULT_KERNELS, Limits
 from planner.specs.engine import EngineSpec
 from planner.specs.model import ModelSpec
 from planner.specs.runs import Aggregated, Disaggregated, Run, Workers
@@ -77,7 +77,7 @@ def usual_start(role: Role) -> Start:
     """Return what public benchmarks start such an engine with."""
     match role.engine.name:
         case "tensorrt-llm":
-            return _trtllm(role)
+            return replace(_trtllm(role), experts_kernel=_trtllm_experts(role))
         case "vllm":
             return _vllm(role)
         case "sglang" if role.name == "mixed":
@@ -113,6 +113,16 @@ def _trtllm(role: Role) -> Start:
         return Start(limits, balance_steps=BALANCE_STEPS)
     waits = role.blackwell and role.run.precision.weights == "fp8" and prompt <= 1024
     return Start(limits, BATCH_WAIT_STEPS if waits and 64 <= clients < 256 else 1)
+
+
+def _trtllm_experts(role: Role) -> str:
+    """Return the experts' kernels of FP4 weights: start commands name TRTLLM's, the part's own.
+
+    With data-parallel attention in one pool they name CUTLASS's, the engine's default [1]_.
+    """
+    if role.run.precision.weights != "fp4":
+        return ""
+    return "" if role.name == "mixed" and role.workers.attention_dp > 1 else DEFAULT_KERNELS
 
 
 def _captured(clients: int, least: int) -> int:
