@@ -6,7 +6,7 @@ from pathlib import Path
 from planner.errors import InputError
 from planner.files.profiles import load_accelerator, load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, WidthsElsewhere, kernel_kind
+from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, Width, WidthsElsewhere, kernel_kind
 
 
 def overheads_path() -> Path:
@@ -23,9 +23,9 @@ def elsewhere_path() -> Path:
 def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
     stored = load_spec(Path(path) if path else overheads_path(), OverheadsFit)
-    beside = (
-        load_spec(elsewhere_path(), WidthsElsewhere).widths if elsewhere_path().exists() else ()
-    )
+    beside: tuple[Width, ...] = ()
+    if elsewhere_path().exists() and all(w.case != "elsewhere" for w in stored.widths):
+        beside = load_spec(elsewhere_path(), WidthsElsewhere).widths
     found, makers = set(), set()
     for combination in stored.combinations:
         version, part, model = combination.split(" | ")

@@ -200,14 +200,10 @@ def _sum(step: StepModel, ops: Iterable[Op], comms: Iterable[Comm], count: int) 
     return table
 
 
-def exposures(
-    replay: Replay, kernels: tuple[object, ...]
-) -> tuple[tuple[Exposure, ...], tuple[Exposure, ...]]:
+def exposures(replay: Replay) -> tuple[tuple[Exposure, ...], tuple[Exposure, ...]]:
     """Exposure of a run's mean TPOT and mean TTFT to the components of each pool.
 
-    Parameters
-    ----------
-    kernels : calibration of each pool without overheads.
+    Kernels are those of the pool without its overheads.
     """
     count = len(replay.arrival_s)
     gaps = 1.0 / np.maximum(replay.output_tokens - 1, 1) / count
@@ -215,7 +211,7 @@ def exposures(
     last = len(replay.traces) - 1
     tpot, ttft = [], []
     for number, (trace, replica) in enumerate(zip(replay.traces, replay.replicas, strict=True)):
-        decode, prefill = components(neutral(replica.step, kernels[number]), trace)
+        decode, prefill = components(neutral(replica.step, replica.hardware.calibration), trace)
         zero = Exposure(np.zeros(len(COMPONENTS)), np.zeros(len(COMPONENTS)))
         if number == last:
             weight = trace.presence(

@@ -37,7 +37,7 @@ def look(run: Run, theta: Floats, seed: int = 1) -> Look | str:
         done = replay(setup, (overheads,) * len(setup.pools), seed)
     except PlannerError as error:
         return str(error)
-    tpot, ttft = exposures(done, (setup.hardware.calibration,) * len(setup.pools))
+    tpot, ttft = exposures(done)
     decode = np.array([sum(e.decode for e in tpot), sum(e.decode for e in ttft)])
     prefill = np.array([sum(e.prefill for e in tpot), sum(e.prefill for e in ttft)])
     if run.speculative is not None:
