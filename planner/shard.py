@@ -141,19 +141,14 @@ class Shard:
             if a.core.cache_tokens is None or (self.windows_whole and a.core.cache_tokens)
         )
 
-    def _window_tokens(self, attention: LocalAttention) -> int:
-        """Tokens of a full window whose cache does not grow beyond it."""
-        return 0 if self.windows_whole else attention.core.cache_tokens or 0
-
     @property
     def state_bytes_per_sequence(self) -> float:
         """Cache of a sequence that does not grow: full windows and recurrent states. [bytes]"""
+        grow = self.windows_whole
         return sum(
-            a.layers
-            * (
-                a.core.state_bytes_per_sequence * a.head_share
-                + (self._window_tokens(a) + a.core.raw_window_tokens) * a.entry_bytes
-            )
+            a.layers * a.core.state_bytes_per_sequence * a.head_share
+            + a.layers * a.entry_bytes * a.core.raw_window_tokens
+            + (0.0 if grow else a.layers * a.entry_bytes * (a.core.cache_tokens or 0))
             for a in self.attention
         )
 

@@ -32,13 +32,18 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
     if named:
         wanted = dict.fromkeys(calibration.grouped_gemm, (named,))
     elif not shard.uses_all_to_all:
-        wanted = dict(pool.engine.expert_kernels)
+        wanted = {name: getattr(pool.engine.expert_kernels, name) for name in _formats(own)}
     chosen = {
         precision: name
         for precision, names in wanted.items()
         if (name := next((n for n in names if precision in own.get(n, {})), None))
     }
     return _serving(calibration, chosen) if chosen else calibration
+
+
+def _formats(kernels: Mapping[str, Mapping[Precision, Achieved]]) -> tuple[Precision, ...]:
+    """Formats that any library of a part has shares of."""
+    return tuple({precision: None for laws in kernels.values() for precision in laws})
 
 
 def _serving(calibration: CalibrationSpec, chosen: Mapping[Precision, str]) -> CalibrationSpec:

@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
-from planner.specs.hardware import Precision
 from planner.specs.overheads import EngineOverheads, OverheadsFit
 
 Policy = Literal["mixed", "prefill_first", "inflight", "interleaved"]
@@ -73,6 +72,19 @@ class GraphRules(Spec):
     """Padding is not sent where tokens travel to their experts one by one."""
 
 
+class ExpertKernels(Spec):
+    """Libraries of grouped products by the format they multiply in, best first.
+
+    The first runs that a part has shares of; where there is none, or tokens are sent to their
+    experts, those of the calibration's ``grouped_gemm``.
+    """
+
+    bf16: tuple[str, ...] = ()
+    fp8: tuple[str, ...] = ()
+    fp4: tuple[str, ...] = ()
+    int8: tuple[str, ...] = ()
+
+
 class EngineSpec(Spec):
     """Scheduling of one engine.  The defaults are those of the generic engine."""
 
@@ -118,9 +130,7 @@ class EngineSpec(Spec):
     are not, and every kernel is launched by the host.  Empty: no padding, no such time."""
     graphs: GraphRules = GraphRules()
     gathers: Gathers = "never"
-    expert_kernels: dict[Precision, tuple[str, ...]] = Field(default_factory=dict)
-    """Format -> libraries of grouped products, best first: the first runs that a part has shares
-    of; none, or where tokens are sent to their experts: those of ``grouped_gemm``."""
+    expert_kernels: ExpertKernels = ExpertKernels()
     windows_whole: bool = False
     """Layers that attend to a window keep the cache of every token."""
     limits: EngineLimits = EngineLimits()
