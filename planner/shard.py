@@ -144,11 +144,10 @@ class Shard:
     @property
     def state_bytes_per_sequence(self) -> float:
         """Cache of a sequence that does not grow: full windows and recurrent states. [bytes]"""
-        grow = self.windows_whole
         return sum(
             a.layers * a.core.state_bytes_per_sequence * a.head_share
             + a.layers * a.entry_bytes * a.core.raw_window_tokens
-            + (0.0 if grow else a.layers * a.entry_bytes * (a.core.cache_tokens or 0))
+            + a.layers * a.entry_bytes * (not self.windows_whole) * (a.core.cache_tokens or 0)
             for a in self.attention
         )
 
