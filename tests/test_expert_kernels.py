@@ -23,6 +23,15 @@ def _replica(engine: str = "generic", system: str = "hgx-h200", **changes: objec
     return evaluation.build(files.load_model("deepseek-r1"), files.load_hardware(system), pool)
 
 
+def _built(
+    model: str, weights: str, engine: str = "generic", system: str = "hgx-h200", **changes: str
+) -> Replica:
+    """One replica of eight devices, tensor-parallel."""
+    division = Parallelism(attention_tp=8, moe_tp=8)
+    pool = Pool(parallelism=division, weights=weights, engine=load_engine(engine), **changes)  # type: ignore[arg-type]
+    return evaluation.build(files.load_model(model), files.load_hardware(system), pool)
+
+
 @pytest.mark.parametrize(
     ("engine", "library"), [("sglang", "triton"), ("vllm", "triton"), ("tensorrt-llm", "cutlass")]
 )
@@ -56,6 +65,25 @@ def test_a_deployment_names_its_own_library() -> None:
     assert not _replica("sglang", experts_kernel="default").hardware.calibration.experts_of
     with pytest.raises(InputError, match=r"experts_kernel.*'marlin'.*default, cutlass, triton"):
         _replica("sglang", experts_kernel="marlin")
+
+
+def test_a_library_without_shares_of_the_format_is_refused() -> None:
+    """CUTLASS's bf16 products are H200's own there; MXFP4 experts are of no library."""
+    with pytest.raises(
+        InputError, match=r"'cutlass' has no shares of bf16 experts.*default, triton"
+    ):
+        _built("deepseek-r1", "bf16", experts_kernel="cutlass", system="hgx-b300")
+    with pytest.raises(InputError, match=r"'triton' has no shares of mxfp4 experts.*default$"):
+        _built("gpt-oss-120b", "mxfp4", experts_kernel="triton")
+
+
+def test_a_report_names_only_what_the_experts_run_on() -> None:
+    """SGLang's 16-bit library is not what FP4-stored experts use, nor are other stored formats."""
+    own = {each.name for each in assumptions(_built("gpt-oss-120b", "mxfp4", "sglang"))}
+    assert "expert kernels" not in own
+    h20 = _built("deepseek-r1", "fp8", system="hgx-h20")
+    assert h20.hardware.calibration.stored_experts
+    assert not [each.name for each in assumptions(h20) if "stored_experts" in each.name]
 
 
 def test_the_chosen_library_changes_the_step_and_is_said() -> None:

@@ -203,7 +203,8 @@ def fit_part(
     made = with_laws(base, part.name, (part.name,), found)
     stored = made.stored_experts
     if "int4" in stored and "mxfp4" not in stored:  # Marlin's kernels run both
-        made = made.model_copy(update={"stored_experts": {**stored, "mxfp4": stored["int4"]}})
+        law = _taken(stored["int4"], "Marlin's INT4 rows")
+        made = made.model_copy(update={"stored_experts": {**stored, "mxfp4": law}})
     if any(c.key == FOUR_BITS and c.tables[0].dtype == "mxfp4" for c in choices):
         law = made.grouped_gemm["fp4"].model_copy(update={"multiplies": "fp4"})
         made = made.model_copy(update={"stored_experts": {**made.stored_experts, "mxfp4": law}})
@@ -241,6 +242,15 @@ def _with_libraries(
         )
     found.rows, found.held_out = list(made.rows), list(made.held_out)
     return spec.model_copy(update={"expert_kernels": kernels, "provenance": made})
+
+
+def _taken(law: Achieved, note: str) -> Achieved:
+    """``law`` where it stands for what was not measured."""
+    names = ("compute_share", "memory_share")
+    values = {name: getattr(law, name) for name in names}
+    return law.model_copy(
+        update={n: Sourced(float(v), v.source, note, "assumed") for n, v in values.items()}
+    )
 
 
 FOUR_BITS = ("grouped_gemm", "fp4")

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from planner import memory
 from planner.evaluation.engine_assumptions import engine_statements
+from planner.evaluation.expert_kernels import library_of
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
@@ -109,11 +110,10 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
                 "products and attention cores as measured on this part, with libraries of its date",
             )
         )  # fmt: skip
-    if replica.shard.moe and replica.hardware.calibration.experts_of:
-        named = ", ".join(sorted(set(replica.hardware.calibration.experts_of.values())))
+    if library := library_of(replica.hardware.calibration, replica.shard):
         found.append(
             Assumption(
-                "expert kernels", None, "assumed", f"measured: {named}",
+                "expert kernels", None, "assumed", f"measured: {library}",
                 "experts' products as this library takes; which one an engine runs changes by "
                 "version, format and part (deployment.experts_kernel)",
             )
@@ -243,6 +243,8 @@ def _unused(replica: Replica) -> set[str]:
     used = {COMPUTE_PRECISION[m.storage] for m in matrices} | {"bf16"}  # attention, output head
     unused: set[str] = {p for p in get_args(Precision) if p not in used}
     unused |= {*MEASURED, *unused_shares(replica)}
+    stored = moe.gate_up.storage if moe else ""
+    unused |= set(replica.hardware.calibration.stored_experts) - {stored}
     if moe is None:
         unused.add("grouped_gemm")
     if shard.devices == 1:

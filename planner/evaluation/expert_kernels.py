@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from planner.errors import InputError
+from planner.ops.op import COMPUTE_PRECISION
 from planner.shard import Shard
 from planner.specs.deployment import DEFAULT_KERNELS, Pool
 from planner.specs.hardware import Achieved, CalibrationSpec, Precision
@@ -20,14 +21,11 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
     Raises
     ------
     InputError
-        The part has no shares of the library that the pool names.
+        The part has no shares of the library that the pool names in the format of its experts.
     """
     own, named = calibration.expert_kernels, pool.experts_kernel
-    if named and named != DEFAULT_KERNELS and named not in own:
-        has = ", ".join((DEFAULT_KERNELS, *own))
-        raise InputError(
-            "", "experts_kernel", f"{named!r} has no shares on {calibration.name}; there are {has}"
-        )
+    if named and named != DEFAULT_KERNELS:
+        _require(named, calibration, shard)
     wanted: dict[Precision, tuple[str, ...]] = {}
     if named:
         wanted = dict.fromkeys(calibration.grouped_gemm, (named,))
@@ -39,6 +37,32 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
         if (name := next((n for n in names if precision in own.get(n, {})), None))
     }
     return _serving(calibration, chosen) if chosen else calibration
+
+
+def library_of(calibration: CalibrationSpec, shard: Shard) -> str:
+    """Return the library that multiplies the experts; empty: the part's own kernels do."""
+    if shard.moe is None or shard.moe.gate_up.storage in calibration.stored_experts:
+        return ""
+    return calibration.experts_of.get(COMPUTE_PRECISION[shard.moe.gate_up.storage], "")
+
+
+def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
+    """Raise where the library has no shares of what the experts are stored and multiplied in."""
+    if shard.moe is None:
+        raise InputError("", "experts_kernel", "this model has no routed experts; leave it out")
+    storage = shard.moe.gate_up.storage
+    known: tuple[str, ...] = ()
+    if storage not in calibration.stored_experts:
+        precision = COMPUTE_PRECISION[storage]
+        known = tuple(
+            name for name, laws in calibration.expert_kernels.items() if precision in laws
+        )
+    if named not in known:
+        has = ", ".join((DEFAULT_KERNELS, *known))
+        raise InputError(
+            "", "experts_kernel",
+            f"{named!r} has no shares of {storage} experts on {calibration.name}; there are {has}",
+        )  # fmt: skip
 
 
 def _formats(kernels: Mapping[str, Mapping[Precision, Achieved]]) -> tuple[Precision, ...]:

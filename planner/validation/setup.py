@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeVar
 
+from planner.arch import storage_format
 from planner.errors import InputError
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
 from planner.files.engines import load_engine
+from planner.ops.op import COMPUTE_PRECISION
 from planner.specs.deployment import DEFAULT_KERNELS, KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
@@ -124,7 +126,7 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
         engine=engine,
         speculative=drafts,
         exchange=usual.exchange,
-        experts_kernel=_known(usual.experts_kernel, role.hardware),
+        experts_kernel=_known(usual.experts_kernel, role),
         limits=Limits(
             max_sequences=own.max_sequences or most,
             max_step_tokens=own.max_step_tokens or usual.limits.max_step_tokens,
@@ -134,9 +136,12 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
     )
 
 
-def _known(library: str, hardware: Hardware) -> str:
-    """``library`` where the part has shares of it; else as the engine chooses."""
-    known = library == DEFAULT_KERNELS or library in hardware.calibration.expert_kernels
+def _known(library: str, role: Role) -> str:
+    """``library`` where the part has shares of it in the run's format; else the engine's choice."""
+    weights = weight_format(role.run, role.model, role.hardware)
+    storage = storage_format(weights, "routed_experts")
+    laws = role.hardware.calibration.expert_kernels.get(library, {})
+    known = library == DEFAULT_KERNELS or COMPUTE_PRECISION[storage] in laws
     return library if known else ""
 
 
