@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from planner.evaluation.fitted import elsewhere
+from planner.evaluation.widths import other_model
 from planner.files import load_accelerator
-from planner.files.overheads import elsewhere_path, load_overheads
+from planner.files.overheads import load_overheads, reported_path
 from planner.report.words import seconds
+from planner.specs.overheads import OTHER_MAKER, OTHER_MODEL
 from planner.specs.runs import Aggregated, Run, Workers
 from planner.validation.predict import Prediction, predict_runs
 from planner.validation.reported import GROUPS, reported_runs
@@ -203,34 +206,41 @@ def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
     return "\n".join(page).rstrip() + "\n"
 
 
-def widths_elsewhere(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
-    """Text of the file with errors on parts of makers that no fit has runs of."""
-    makers = load_overheads().makers
-    away = [load_accelerator(run.accelerator).vendor not in makers for run in runs]
+def reported_widths(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
+    """Text of the file with errors on parts and models that no fit has runs of."""
+    fit = load_overheads()
+    away = [elsewhere(fit, load_accelerator(run.accelerator).vendor) for run in runs]
+    chosen = {
+        OTHER_MAKER: away,
+        OTHER_MODEL: [
+            other_model(fit, run.model) and not other for run, other in zip(runs, away, strict=True)
+        ],
+    }
     lines = [
-        "# How far reported runs on other makers' parts are from predictions: log(measured / "
-        "predicted).",
+        "# How far reported runs are off, log(measured / predicted): on parts of other",
+        "# makers than those that were fitted (elsewhere), and on these makers' of other models.",
         "# Written by scripts/write_reported.py; planner/validation/reported/ has the runs.",
         'source: "runs reported in public, each with its source in docs/reported.md"',
         "widths:",
     ]
-    for name in (*QUANTITIES, "total_tokens_per_s_per_device"):
-        off = []
-        for run, found, other in zip(runs, predictions, away, strict=True):
-            measured = truth(run).get(name)
-            if other and found.predicted and measured:
-                off.append(math.log(measured / found.predicted[name]))
-        low, high = (float(x) for x in np.quantile(off, [TAIL, 1 - TAIL]))
-        lines.append(
-            f"  - {{quantity: {name}, seen: false, case: elsewhere, "
-            f"low: {low:.4f}, high: {high:.4f}, n: {len(off)}}}"
-        )
+    for case, kept in chosen.items():
+        for name in (*QUANTITIES, "total_tokens_per_s_per_device"):
+            off = [
+                math.log(measured / found.predicted[name])
+                for run, found, one in zip(runs, predictions, kept, strict=True)
+                if one and found.predicted and (measured := truth(run).get(name))
+            ]
+            low, high = (float(x) for x in np.quantile(off, [TAIL, 1 - TAIL]))
+            lines.append(
+                f"  - {{quantity: {name}, seen: false, case: {case}, "
+                f"low: {low:.4f}, high: {high:.4f}, n: {len(off)}}}"
+            )
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     reported = list(reported_runs())
     first = predict_runs(reported, load_overheads())
-    elsewhere_path().write_text(widths_elsewhere(reported, first), "utf-8")
+    reported_path().write_text(reported_widths(reported, first), "utf-8")
     load_overheads.cache_clear()
     PATH.write_text(text(reported, predict_runs(reported, load_overheads())), "utf-8")

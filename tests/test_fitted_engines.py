@@ -43,7 +43,7 @@ def effect(parameter: str, *groups: str) -> float:
 def test_a_named_engine_takes_the_effects_of_its_part_precision_and_mode() -> None:
     overheads = built({}, engine="sglang").pool.engine.overheads
     groups = ("all", "fp8", "sglang", "sglang fp8", "h200-sxm", "sglang aggregated")
-    groups += ("sglang aggregated tensor-parallel",)
+    groups += ("sglang tensor-parallel",)
     assert overheads.moe_factor == pytest.approx(effect("moe", *groups))
     assert overheads.request_host_s == pytest.approx(0.05 * effect("request_host", *groups))
 
@@ -60,7 +60,7 @@ def test_another_system_and_another_format_take_others() -> None:
 
 
 def test_attention_parallel_ranks_take_their_own_cost_of_a_step_with_prompts() -> None:
-    both = "sglang aggregated tensor-parallel", "sglang disaggregated expert-parallel"
+    both = "sglang tensor-parallel", "sglang expert-parallel"
     pool = load_pool({"attention_dp": 8, "moe_ep": 8})
     model = files.load_model("deepseek-r1")
     apart = with_fitted(pool, "h200-sxm", "disaggregated", model).engine.overheads

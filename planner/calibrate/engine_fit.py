@@ -68,7 +68,7 @@ PRIORS: dict[str, dict[str, float]] = {
 ``ranks``: how attention and experts are divided where prompts are computed."""
 
 USUAL: dict[tuple[str, str, str], float] = {
-    ("prefill_step_host", "ranks", "sglang disaggregated expert-parallel"): float(np.log(20.0)),
+    ("prefill_step_host", "ranks", "sglang expert-parallel"): float(np.log(20.0)),
 }
 """Effects whose prior is not around 0. [log]
 

@@ -136,7 +136,7 @@ def groups(
         "version": f"{family} {release_of(build)}",
         "part": part,
         "mode": f"{family} {mode}",
-        "ranks": f"{family} {mode} {apart}-parallel",
+        "ranks": f"{family} {apart}-parallel",
     }
 
 

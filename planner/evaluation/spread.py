@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from planner.evaluation.fitted import elsewhere, release_of
 from planner.evaluation.replica import Replica
+from planner.evaluation.widths import other_model, width_of
 from planner.sourced import DOUBTFUL, Sourced
 from planner.specs.base import Spec
 from planner.specs.hardware import Achieved, CalibrationSpec
-from planner.specs.overheads import OverheadsFit
 from planner.specs.provenance import Provenance
 from planner.step import Step
 
@@ -95,31 +95,19 @@ def engine_spread(replica: Replica, quantity: str) -> Spread:
         return Spread("engine", low, high, about)
     label = f"{engine.name} {release_of(engine.version)} | {part} | {replica.model.name}"
     seen = label in engine.fit.combinations
-    if elsewhere(engine.fit, replica.hardware.accelerator.vendor):
-        low, high = _width(engine.fit, quantity, False, "elsewhere") or unknown
-        about = f"{who}: reported runs on other makers' parts than those that were fitted"
-        return Spread("engine", min(low, 0.0), max(high, 0.0), about)
-    low, high = _width(engine.fit, quantity, seen) or unknown
-    which = (
-        "configurations left out, this version, part and model fitted"
-        if seen
-        else "versions, parts and models left out: this combination was not fitted"
-    )
-    return Spread("engine", min(low, 0.0), max(high, 0.0), f"{who}: measured runs of {which}")
-
-
-def _width(
-    fit: OverheadsFit, quantity: str, seen: bool, case: str = ""
-) -> tuple[float, float] | None:
-    """Percentiles of runs left out; of unseen ones never narrower than of seen ones."""
-    kinds = (True,) if seen else (True, False)
-    found = [
-        w for w in fit.widths
-        if w.quantity == quantity and w.seen in kinds and w.case == case
-    ]  # fmt: skip
-    if not found:
-        return None
-    return min(w.low for w in found), max(w.high for w in found)
+    vendor = replica.hardware.accelerator.vendor
+    low, high = width_of(engine.fit, quantity, vendor, replica.model.name, seen) or unknown
+    if elsewhere(engine.fit, vendor):
+        which = "reported runs on other makers' parts than those that were fitted"
+    elif seen:
+        which = "measured runs of configurations left out, this version, part and model fitted"
+    elif other_model(engine.fit, replica.model.name):
+        which = "measured runs of models left out, and reported runs of models that were not fitted"
+    else:
+        which = (
+            "measured runs of versions, parts and models left out: this combination was not fitted"
+        )
+    return Spread("engine", min(low, 0.0), max(high, 0.0), f"{who}: {which}")
 
 
 def kernel_spread(replica: Replica, steps: list[tuple[Step, float]]) -> Spread:

@@ -6,7 +6,14 @@ from pathlib import Path
 from planner.errors import InputError
 from planner.files.profiles import load_accelerator, load_model, profile_root
 from planner.files.yaml_io import load_spec
-from planner.specs.overheads import SHARED_LEVELS, OverheadsFit, Width, WidthsElsewhere, kernel_kind
+from planner.specs.overheads import (
+    OF_REPORTED,
+    SHARED_LEVELS,
+    OverheadsFit,
+    ReportedWidths,
+    Width,
+    kernel_kind,
+)
 
 
 def overheads_path() -> Path:
@@ -14,9 +21,9 @@ def overheads_path() -> Path:
     return profile_root() / "overheads" / "engines.yaml"
 
 
-def elsewhere_path() -> Path:
-    """Where the errors on other makers' parts lie; made with docs/reported.md."""
-    return profile_root() / "overheads" / "elsewhere.yaml"
+def reported_path() -> Path:
+    """Where the errors on reported runs lie; made with docs/reported.md."""
+    return profile_root() / "overheads" / "reported.yaml"
 
 
 @lru_cache(maxsize=8)
@@ -24,11 +31,12 @@ def load_overheads(path: str | None = None) -> OverheadsFit:
     """Read a fit: the shipped one, or that of a path."""
     stored = load_spec(Path(path) if path else overheads_path(), OverheadsFit)
     beside: tuple[Width, ...] = ()
-    if elsewhere_path().exists() and all(w.case != "elsewhere" for w in stored.widths):
-        beside = load_spec(elsewhere_path(), WidthsElsewhere).widths
-    found, makers = set(), set()
+    if reported_path().exists() and all(w.case not in OF_REPORTED for w in stored.widths):
+        beside = load_spec(reported_path(), ReportedWidths).widths
+    found, makers, models = set(), set(), set()
     for combination in stored.combinations:
         version, part, model = combination.split(" | ")
+        models.add(model)
         try:
             makers.add(load_accelerator(part).vendor)
             found.add(f"{version.split()[0]} {kernel_kind(load_model(model))}")
@@ -38,6 +46,7 @@ def load_overheads(path: str | None = None) -> OverheadsFit:
         update={
             "kernel_kinds": tuple(sorted(found)),
             "makers": tuple(sorted(makers)),
+            "models": tuple(sorted(models)),
             "widths": (*stored.widths, *beside),
         }
     )

@@ -62,6 +62,12 @@ class Effect(Spec):
     """Standard error after shrinkage."""
 
 
+OTHER_MAKER, OTHER_MODEL = "elsewhere", "model"
+OF_REPORTED = (OTHER_MAKER, OTHER_MODEL)
+"""Cases of :class:`Width` that reported runs speak for: parts of a maker of whose parts no run was
+fitted; models of which none was, on parts of the makers that were."""
+
+
 class Width(Spec):
     """Quantiles of log(measured / predicted) over runs that were held out."""
 
@@ -69,9 +75,8 @@ class Width(Spec):
     seen: bool
     """Whether engine version, part and model were among the fitted ones."""
     case: str = ""
-    """Of which kind of run: ``elsewhere`` on parts of a maker of whose parts no run was fitted,
-    ``queued`` where the predicted time to first token is a queue, else ``aggregated`` or
-    ``disaggregated``; empty: any."""
+    """Of which kind of run: ``queued`` where the predicted time to first token is a queue, else
+    ``aggregated`` or ``disaggregated``; empty: any.  Of reported runs: :data:`OF_REPORTED`."""
     low: float
     high: float
     n: int
@@ -109,14 +114,16 @@ class OverheadsFit(Spec):
     read.  Empty: not known, factors of kernels are taken for every model."""
     makers: tuple[str, ...] = ()
     """Makers of the parts that were fitted; found when a fit is read.  Empty: not known."""
+    models: tuple[str, ...] = ()
+    """Models that were fitted, with any engine; found when a fit is read.  Empty: not known."""
     widths: tuple[Width, ...] = ()
     held_out: tuple[HeldOutError, ...] = ()
     held_out_by: str = "Every run was simulated anew with the overheads fitted without its group."
     """How runs that were left out were predicted."""
 
 
-class WidthsElsewhere(Spec):
-    """How far runs on other makers' parts are from predictions, of whose parts none was fitted."""
+class ReportedWidths(Spec):
+    """How far predictions were off on runs that others reported, which no fit has seen."""
 
     source: str
     widths: tuple[Width, ...]

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import PlannerError
-from planner.evaluation.fitted import PARAMETERS, elsewhere, theta_for, theta_of
+from planner.evaluation.fitted import PARAMETERS, theta_for, theta_of
 from planner.evaluation.spread import CONFIDENCE_LOG_SD, Z
+from planner.evaluation.widths import width_of
 from planner.files import load_accelerator, load_model
-from planner.specs.overheads import OverheadsFit, Width
+from planner.specs.overheads import OverheadsFit
 from planner.specs.runs import Run
 from planner.validation.engine_model import case_of, combination_of, labels_of, predict
 from planner.validation.exposure import COMPONENTS
@@ -76,8 +77,9 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     seen = combination_of(run) in stored.combinations and run.speculative is None
     means = {"mean_ttft_s": ttft, "mean_tpot_s": tpot, **throughput(run, ttft, tpot)}
     intervals = {}
+    vendor, case = load_accelerator(run.accelerator).vendor, case_of(run, ttft)
     for name, value in means.items():
-        width = width_of(stored, name, seen, _case(run, ttft, stored))
+        width = width_of(stored, name, vendor, run.model, seen, case)
         if width is not None:
             low, high = _with_drafts(width, run)
             intervals[name] = [value * math.exp(low), value * math.exp(high)]
@@ -97,26 +99,13 @@ def _prediction(run: Run, found: Look, theta: Any, stored: OverheadsFit) -> Pred
     )  # fmt: skip
 
 
-def _case(run: Run, ttft_s: float, stored: OverheadsFit) -> str:
-    """Kind of run that an interval's width depends on."""
-    away = elsewhere(stored, load_accelerator(run.accelerator).vendor)
-    return "elsewhere" if away else case_of(run, ttft_s)
-
-
-def _with_drafts(width: Width, run: Run) -> tuple[float, float]:
+def _with_drafts(width: tuple[float, float], run: Run) -> tuple[float, float]:
     """Ends of an interval, wider where draft tokens are accepted as the text has it. [log]"""
     if run.speculative is None:
-        return width.low, width.high
+        return width
+    low, high = width
     more = Z * CONFIDENCE_LOG_SD["estimate"]
-    return -math.hypot(min(width.low, 0.0), more), math.hypot(max(width.high, 0.0), more)
-
-
-def width_of(stored: OverheadsFit, quantity: str, seen: bool, case: str = "") -> Width | None:
-    """Return the width for a quantity: of this case, else of any."""
-    if quantity == "output_tokens_per_s_per_device":
-        quantity = "total_tokens_per_s_per_device"
-    own = {w.case: w for w in stored.widths if w.quantity == quantity and w.seen == seen}
-    return own.get(case, own.get(""))
+    return -math.hypot(min(low, 0.0), more), math.hypot(max(high, 0.0), more)
 
 
 def _parts(found: Look, theta: Any, of: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from planner.calibrate.engine_fit import LEVELS, OF_PROMPT_STEP, EngineFit, fit, refused
 from planner.calibrate.engine_run import LEFT_OUT, fit_yaml, how_left_out, means_held
 from planner.evaluation.fitted import PARAMETERS, overheads_of, theta_of
+from planner.evaluation.widths import width_of
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
 from planner.report.runs_report import RunsReport, print_runs, write_runs_html
@@ -19,7 +20,7 @@ from planner.report.words import seconds
 from planner.validation.engine_model import START, Sight, labels_of, predict
 from planner.validation.exposure import COMPONENTS
 from planner.validation.look import Look, look
-from planner.validation.predict import flags, predict_runs, throughput, width_of
+from planner.validation.predict import flags, predict_runs, throughput
 from planner.validation.replay import replay
 from planner.validation.setup import resolve
 from planner.validation.summary import summarise
@@ -250,7 +251,7 @@ def test_how_runs_were_left_out_is_said():
     assert "anew" not in how_left_out([])
 
 
-SERIAL = "sglang disaggregated expert-parallel"
+SERIAL = "sglang expert-parallel"
 """Runs whose hosts wait for counts in every layer of a prompt."""
 
 
@@ -305,7 +306,7 @@ def test_an_interval_is_that_of_the_kind_of_run_before_that_of_any():
     stored = load_overheads()
 
     def high(seen, case):
-        return width_of(stored, "mean_ttft_s", seen, case).high
+        return width_of(stored, "mean_ttft_s", "NVIDIA", "deepseek-r1", seen, case)[1]
 
     assert high(True, "aggregated") < high(True, "") < high(True, "disaggregated")
     assert high(True, "no such kind") == high(True, "")
