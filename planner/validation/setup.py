@@ -122,7 +122,7 @@ def _pool(role: Role, drafts: Speculative | None = None) -> Pool:
         parallelism=workers.parallelism(),
         redundant_experts=_copies(workers.moe_ep, role.model),
         weights=weight_format(run, role.model, role.hardware),
-        kv=kv_format(run, role.hardware),
+        kv=run.precision.kv or usual.kv or kv_format(run, role.hardware),
         engine=engine,
         speculative=drafts,
         exchange=usual.exchange,
@@ -165,9 +165,7 @@ def weight_format(run: Run, model: ModelSpec, hardware: Hardware) -> WeightForma
 
 
 def kv_format(run: Run, hardware: Hardware) -> KvFormat:
-    """Return the cache's format: as stated; else fp8 but for bf16 weights and SGLang on Hopper."""
-    if run.precision.kv is not None:
-        return run.precision.kv
+    """Return the cache's format in most commands: fp8; bf16 with bf16 weights, SGLang on Hopper."""
     if run.precision.weights == "bf16":
         return "bf16"
     hopper = hardware.accelerator.dense_flop_per_s.fp4 is None

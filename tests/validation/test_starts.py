@@ -118,3 +118,57 @@ def test_what_a_run_states_goes_before_what_is_usual():
     setup = resolve(run.model_copy(update={"settings": settings}))
     assert setup.decode.engine.poll_steps == 3
     assert setup.decode.limits.max_sequences == 7
+
+
+def start_of(name, part, model, engine, **precision):
+    """Limits, steps between two looks and cache of a run like ``name`` on another part."""
+    run = RUNS[name]
+    changes = {
+        "model": model, "accelerator": part,
+        "framework": run.framework.model_copy(update={"name": engine}),
+        "precision": run.precision.model_copy(update=precision),
+    }  # fmt: skip
+    pool = resolve(run.model_copy(update=changes)).decode
+    limits = pool.limits
+    found = limits.max_sequences, limits.max_step_tokens, limits.memory_share
+    return (*found, pool.engine.poll_steps, pool.kv)
+
+
+LONG = "dsr1_b200_sglang_fp4_agg_8192x1024_c32_cfg99"
+"""8,192 in, 1,024 out, 32 clients."""
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "engine", "weights", "expected"),
+    [
+        # kimik2.5_*: what they leave out is vLLM's default of 8,192 tokens a step
+        ("b200-sxm", "kimi-k2.5", "vllm", "fp4", (32, 8192, 0.9, 1, "fp8")),
+        ("h200-sxm", "kimi-k2.5", "vllm", "int4", (32, 8192, 0.95, 1, "fp8")),
+        ("mi300x", "kimi-k2.5", "vllm", "int4", (256, 8192, 0.95, 1, "bf16")),
+        # gptoss_fp4_*
+        ("b200-sxm", "gpt-oss-120b", "vllm", "mxfp4", (512, 8192, 0.9, 1, "fp8")),
+        ("h100-sxm", "gpt-oss-120b", "vllm", "mxfp4", (32, 8192, 0.9, 1, "bf16")),
+        ("mi355x", "gpt-oss-120b", "vllm", "mxfp4", (1024, 8192, 0.95, 1, "bf16")),
+        ("b200-sxm", "gpt-oss-120b", "tensorrt-llm", "mxfp4", (512, 20000, 0.85, 1, "fp8")),
+        ("h200-sxm", "gpt-oss-120b", "tensorrt-llm", "mxfp4", (32, 20000, 0.85, 1, "bf16")),
+        # minimaxm2.5_fp8_*
+        ("b200-sxm", "minimax-m2.5", "vllm", "fp8", (32, 16384, 0.9, 1, "fp8")),
+        ("h100-sxm", "minimax-m2.5", "vllm", "fp8", (256, 8192, 0.9, 1, "bf16")),
+        ("mi355x", "minimax-m2.5", "vllm", "fp8", (1024, 8192, 0.8, 1, "fp8")),
+        ("mi325x", "minimax-m2.5", "vllm", "fp8", (1024, 8192, 0.95, 1, "bf16")),
+        # a model without a command of its own: the engine's defaults
+        ("b200-sxm", "glm-4.5", "vllm", "fp8", (1024, 8192, 0.9, 1, "fp8")),
+        # dsr1_*
+        ("mi355x", "deepseek-r1", "sglang", "fp8", (2048, 196608, 0.8, 4, "fp8")),
+        ("mi300x", "deepseek-r1", "sglang", "fp8", (2048, 131072, 0.8, 4, "fp8")),
+        ("h200-sxm", "deepseek-r1", "sglang", "fp8", (256, 32768, 0.82, 1, "bf16")),
+        # qwen3.5_*, glm5_*
+        ("h200-sxm", "qwen3.5-397b-a17b", "sglang", "fp8", (128, 16384, 0.8, 1, "fp8")),
+        ("mi355x", "qwen3.5-397b-a17b", "sglang", "fp8", (32, 32768, 0.8, 2, "fp8")),
+        ("b200-sxm", "glm-5", "sglang", "fp8", (32, 32768, 0.85, 1, "fp8")),
+        ("b200-sxm", "glm-5", "sglang", "fp4", (2048, 32768, 0.9, 10, "fp8")),
+        ("h200-sxm", "glm-5", "sglang", "fp8", (2048, 8192, 0.85, 1, "bf16")),
+    ],
+)
+def test_commands_differ_by_model_part_and_engine(part, model, engine, weights, expected):
+    assert start_of(LONG, part, model, engine, weights=weights) == expected
