@@ -57,6 +57,7 @@ class Shaping:
     split_depth: int | None = None
     fill_depth: int | None = None
     score_flop: int | None = None
+    tallest_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,12 @@ class Call:
     head_rows: Real = 0.0
     """Queries of all heads in prefill attention; elements of a grouped product's result."""
     tokens: Real = 0.0
-    """Tokens of prefill attention, whatever their heads."""
+    """Tokens of prefill attention, whatever their heads; elements of the tokens that a grouped
+    product is given."""
     columns: Real = 1.0
     """Columns of a dense product's result."""
+    planned: Real = 0.0
+    """Rows an expert that the tiles of a grouped product are planned for."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -136,12 +140,15 @@ class Call:
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
         busy = blended(compute_s, memory_s / memory, law.blend) + query_s
         busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
+        if law.tallest_rows:
+            busy = busy + smaller(call.planned, float(law.tallest_rows)) * (law.height_s or 0.0)
         return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
         """Return the call with what tiles, pipelines and exponentials add to it.
 
         * ``tile_rows``: no fewer rows are computed, and units are busy as by that many.
+        * ``tallest_rows``: no fewer rows an expert are computed than a tile is planned high.
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
         * ``score_flop``: exponentials beside the products.
@@ -152,11 +159,17 @@ class Call:
         .. [2] J. Shah et al., "FlashAttention-3", arXiv:2407.08608, section 3 (exponentials take
            as long as products at small head dimensions).
         """
-        if not (law.tile_rows or law.fill_depth or law.split_depth or law.score_flop):
+        if not (
+            law.tile_rows or law.fill_depth or law.split_depth or law.score_flop or law.tallest_rows
+        ):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
         if law.tile_rows:
             padded = larger(1.0, law.tile_rows / larger(self.rows, 1e-30))
+            compute_s, size = compute_s * padded, size * padded
+        if law.tallest_rows:
+            high = smaller(self.planned, float(law.tallest_rows))
+            padded = larger(1.0, high / larger(size, 1e-30))
             compute_s, size = compute_s * padded, size * padded
         if law.fill_depth:
             compute_s = compute_s * (1 + law.fill_depth / depth)
@@ -169,6 +182,7 @@ class Call:
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
             self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
+            self.planned,
         )  # fmt: skip
 
 
@@ -302,10 +316,12 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         case Gemm() | GroupedGemm():
             rows, moved = op.m if isinstance(op, Gemm) else op.pairs, op.hbm_bytes
             step_s = (moved - 2 * rows * op.n) / op.k / bandwidth
+            of = op.flop / peak, moved / bandwidth, work_size(op), moved, op.k
+            if isinstance(op, Gemm):
+                return Call(*of, rows=rows, step_s=step_s, columns=op.n)
             return Call(
-                op.flop / peak, moved / bandwidth, work_size(op), moved, op.k,
-                rows=rows, step_s=step_s, columns=op.n,
-                head_rows=rows * op.n if isinstance(op, GroupedGemm) else 0.0,
+                *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
+                tokens=op.given_elements, planned=larger(work_size(op), op.planned_rows),
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)

@@ -68,7 +68,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
     return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0), units)
 
 
-MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens")
+MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned")
 """What only some kernels have."""
 
 
@@ -101,11 +101,13 @@ class Work:
     head_rows: FloatArray | None = None
     """Queries of all heads in prefill attention."""
     tokens: FloatArray | None = None
-    """Tokens of prefill attention."""
+    """Tokens of prefill attention; elements of the tokens that a grouped product is given."""
     columns: FloatArray | None = None
     """Columns of a dense product's result."""
     units: int | None = None
     """Multiprocessors of the part; None: not stated."""
+    planned: FloatArray | None = None
+    """Rows an expert that the tiles of a grouped product are planned for."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -198,7 +200,7 @@ def grouped_gemm(
     rows = pairs / np.maximum(touched, 1e-30)
     work = _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
     step_s = (moved - out * pairs * n) / k / peaks.bytes_per_s
-    return replace(work, step_s=step_s, head_rows=pairs * n)
+    return replace(work, step_s=step_s, head_rows=pairs * n, planned=rows)
 
 
 def touched(table: Table) -> FloatArray:
@@ -221,26 +223,47 @@ def pairs(table: Table) -> FloatArray:
     return np.maximum(1.0, table["group_tokens"] * table["top_k"] * share)
 
 
+def planned_rows(table: Table) -> FloatArray:
+    """Rows an expert that a kernel plans for, which knows the tokens it is given, not their choice.
+
+    Pairs of all tokens of the group over the experts held, or the rows that experts have.
+    """
+    rows = pairs(table) / np.maximum(touched(table), 1e-30)
+    if not {"group_tokens", "top_k", "local_experts"} <= set(table.columns):
+        return rows
+    return np.maximum(rows, table["group_tokens"] * table["top_k"] / table["local_experts"])
+
+
+INDEX_BYTES = 4.0
+"""Read and written for every pair where they are sorted by expert."""
+
+
 def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
     """What ``planner.ops.layer.expert_ops`` lists: two products, permutation, gate, sum.
 
     Rows that time a whole layer on every token of the group (``includes: layer``) choose the
-    experts, convert the input of all tokens and write the result of all tokens besides.
+    experts, convert the input of all tokens and write the result of all tokens besides; where
+    routing is a step of its own (``routing: apart``), a kernel sorts what it chose.
     """
     rows, experts = pairs(table), touched(table)
     hidden, width = table["hidden"], table["intermediate"]
     act = ACTIVATION_BYTES[table.dtype]
     whole = table.labels.get("includes") == "layer"
     written = table["group_tokens"] if whole else rows
+    more = {"planned": planned_rows(table)}
+    if "group_tokens" in table.columns:
+        more["tokens"] = table["group_tokens"] * hidden
     found = [
-        grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
-        grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
+        replace(grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks), **more),
+        replace(grouped_gemm(rows, experts, width, hidden, table.dtype, peaks), **more),
         elementwise(rows * hidden * 2 * act, peaks),
         elementwise(5.0 * width * rows, peaks),
         elementwise((rows + written) * hidden * 2.0, peaks),
     ]
     if whole:
         found.append(elementwise(4.0 * table["experts"] * written, peaks))
+    if table.labels.get("routing") == "apart":
+        found.append(elementwise(2 * INDEX_BYTES * rows, peaks))
     if whole and table.dtype in QUANTISED:
         found.append(elementwise((2 + act) * hidden * written, peaks))
     return found

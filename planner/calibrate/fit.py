@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.calibrate.choice import Chosen, candidates, chosen, libraries, stored_experts
 from planner.calibrate.features import STORED, Peaks, law_of, stated_peaks, works
@@ -51,7 +51,8 @@ def conversion_law(share: float, elementwise: Achieved) -> Achieved:
 
 
 LEAST_FLOOR_S = 1e-7
-"""Lowest floor of a product after a conversion, so that it has a logarithm. [s]"""
+"""Lowest floor, so that it has a logarithm: of a product after a conversion, and of the products
+of a whole layer, beside which more kernels are charged than libraries that fuse them start. [s]"""
 
 
 def after_conversion(elementwise: Achieved) -> Limits:
@@ -118,6 +119,8 @@ def _fit_one(
     source, curved = tables[0].origin.source, rows >= FEWEST_CURVED
     converts = any(table.labels.get("includes") == "quantise" for table in tables)
     limits = after_conversion(elementwise) if converts else Limits()
+    if all(table.labels.get("includes") == "layer" for table in tables):
+        limits = replace(limits, floor_s=LEAST_FLOOR_S)
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
         beside = {

@@ -37,6 +37,8 @@ LEAST_FILL = 128
 """Fill of grouped products where no row is narrow: the least of those that show one."""
 SCORES = (None, 128, 192, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
+TALLEST = (128, 256)
+"""Rows of the tallest tile of a grouped product: one or two instructions of 128."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
 SPLIT_KEYS = (1e-9,)
@@ -46,7 +48,7 @@ CHAINS = (1e-10, 5e-8)
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 JOINED: tuple[Chain, ...] = ("sum", "root1.5", "root2")
 """How the chain of a prompt joins the work of all units."""
-SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop")
+SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop", "tallest_rows")
 """Parts of a law that are one of a few numbers (:class:`planner.roofline.Shaping`)."""
 
 
@@ -67,6 +69,7 @@ class Form:
     split_depth: tuple[int | None, ...] = (None,)
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
+    tallest_rows: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
     waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
@@ -76,6 +79,7 @@ class Form:
     join: bool = False
     query: bool = False
     row: bool = False
+    height: bool = False
     token: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
@@ -86,7 +90,15 @@ FORMS = {
         KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True, tile_rows=TILES, split_depth=SPLITS
     ),
     "grouped_gemm": Form(
-        KNOTS["grouped_gemm"], BYTE_KNOTS, BLENDS, depth=True, fill_depth=FILLS, row=True
+        KNOTS["grouped_gemm"],
+        BYTE_KNOTS,
+        BLENDS,
+        depth=True,
+        fill_depth=FILLS,
+        tallest_rows=TALLEST,
+        row=True,
+        height=True,
+        token=True,
     ),
     "attention_decode": Form(
         (),

@@ -26,6 +26,8 @@ LOSS_SCALE = 0.1
 MOST_ROWS = 4000
 """Rows of one fit; more are sampled."""
 FEWEST_ROWS = 3
+PLANNED = 1.01
+"""Rows planned for over rows an expert has, from which a kernel is given more than it computes."""
 USUAL = Limits()
 """Where nothing else is known."""
 
@@ -96,7 +98,10 @@ def fit_law(
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
     own = [w for s in samples for w in s.works if w.key == key]
     depths = [w.depth for w in own]
-    forms = [told_by(FORMS.get(key[0], Form()), depths) if curved else Form()]
+    usual = FORMS.get(key[0], Form())
+    if key[0] == "grouped_gemm" and not _planned_high(own):
+        usual = replace(usual, tallest_rows=(None,), height=False, token=False)
+    forms = [told_by(usual, depths) if curved else Form()]
     if curved and all(w.units for w in own):
         forms += ALSO.get(key[0], ())
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
@@ -110,6 +115,11 @@ def fit_law(
     sigma = float(np.diff(np.quantile(errors, [1 / 6, 5 / 6]))[0] / (2 * 0.9674))
     covariance = np.asarray(np.linalg.pinv(jacobian.T @ jacobian), float) * max(sigma, 1e-3) ** 2
     return Fit(key, law, shape.names, covariance, sigma, sum(map(len, samples)))
+
+
+def _planned_high(works: Sequence[Work]) -> bool:
+    """Whether tiles of some rows are planned for more rows than their experts have."""
+    return any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works)
 
 
 Solved = tuple[float, FloatArray, FloatArray]
@@ -149,7 +159,7 @@ def _solve(
     from scipy.optimize import least_squares
 
     key = shape.key
-    plain = Plain(shape, begin.blend, begin.chain)
+    plain = Plain(shape, begin.blend, begin.chain, begin.shaping.tallest_rows)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
         for s in samples

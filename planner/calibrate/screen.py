@@ -12,6 +12,7 @@ from planner.calibrate.features import (
     Peaks,
     bound_s,
     pairs,
+    planned_rows,
     touched,
     works,
 )
@@ -59,12 +60,14 @@ def screen(table: Table, peaks: Peaks) -> Screened:
     * ``cache_resident``: more than 5 % of a kernel's rows are, all of them small: operands that
       were not rotated past the cache; then all rows that size.
     * ``table_beats_roofline``: more than 5 % are whatever their size; then all of it.
-    * ``shape_beats_roofline``: more than 5 % are, all of them of some models' shapes: routing that
-      did not touch the experts it should have; then those models' rows.
+    * ``shape_beats_roofline``: more than 5 % are, all of them of some models' shapes, or more than
+      5 % of a model's: routing that did not touch the experts it should have, or experts without a
+      gate; then those models' rows.
     * ``ranks_repeat_one_device``: rows of an expert-parallel degree that take far longer than
       that part of the whole layer on one device does (routing that collapses onto few experts).
     * ``slower_than_more_work``: a MoE layer or a product that takes over 15 % longer than one of
-      the same kernel with at least as many pairs, experts, rows and columns, or attention of the
+      the same kernel with at least as many pairs, experts, rows and columns, planned for as many
+      rows an expert, or attention of the
       same sequences and contexts that takes over 15 % longer than with at least as many heads, of
       at least that width: not the kernel's best tiling.
     * ``slower_than_its_parts``: a MoE layer over 15 % slower than two, four or eight calls of the
@@ -83,6 +86,9 @@ def screen(table: Table, peaks: Peaks) -> Screened:
         refused["beats_roofline"] = int(np.sum(~keep & ~bad))
     else:
         refused["beats_roofline"] = int(np.sum(~keep))
+    bad = _misrouted(table, share)
+    refused["shape_beats_roofline"] += int(np.sum(bad & keep))
+    keep = keep & ~bad
     for rule, find in RULES:
         bad = find(table, peaks, keep) & keep
         refused[rule] += int(np.sum(bad))
@@ -96,12 +102,30 @@ def _explained(table: Table, share: FloatArray, peaks: Peaks) -> tuple[str, Mask
     if cached is not None:
         return "cache_resident", cached
     if table.op == "moe_layer":
-        models = np.stack([table[name] for name in ("hidden", "experts", "top_k")], axis=1)
-        fast = np.unique(models[share > 1], axis=0)
-        bad = np.any(np.all(models[:, None, :] == fast, axis=2), axis=1)
+        bad = _of_models(table, np.unique(_models(table)[share > 1], axis=0))
         if np.mean(~bad) >= FEWEST_SOUND:
             return "shape_beats_roofline", bad
     return "table_beats_roofline", np.ones(len(table), bool)
+
+
+def _models(table: Table) -> FloatArray:
+    return np.stack([table[name] for name in ("hidden", "experts", "top_k")], axis=1)
+
+
+def _of_models(table: Table, models: FloatArray) -> Mask:
+    """Rows of ``models``."""
+    same = _models(table)[:, None, :] == models
+    return np.asarray(np.any(np.all(same, axis=2), axis=1))
+
+
+def _misrouted(table: Table, share: FloatArray) -> Mask:
+    """Rows of the models of which over 5 % are too fast, few as those are in the whole table."""
+    if table.op != "moe_layer":
+        return np.zeros(len(table), bool)
+    models, which = np.unique(_models(table), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    fast = np.bincount(which, share > 1) / np.bincount(which)
+    return _of_models(table, models[fast > BAD_SHARE])
 
 
 def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
@@ -193,7 +217,8 @@ def _behind_heads(table: Table) -> Mask:
 
 def _behind_layer(table: Table) -> Mask:
     """The same of MoE layers."""
-    sizes = np.stack([pairs(table), touched(table), table["hidden"], table["intermediate"]])
+    counts = pairs(table), touched(table), planned_rows(table)
+    sizes = np.stack([*counts, table["hidden"], table["intermediate"]])
     bad = np.zeros(len(table), bool)
     for start in range(0, len(table), CHUNK_ROWS):
         own = slice(start, start + CHUNK_ROWS)

@@ -18,11 +18,11 @@ Key = tuple[str, str]
 SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
-    "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
+    "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s", "height": "height_s",
     "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
-    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-13, 1e-7),
+    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-17, 1e-7), "height": (1e-13, 1e-6),
     "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
     "join": (1e-8, 1e-4),
 }  # fmt: skip
@@ -33,6 +33,7 @@ FIRST = {
     "query": 0.5,
     "row": 1e-10,
     "token": 1e-9,
+    "height": 1e-8,
     "step": 6e-10,
     "edge": 2e-12,
     "cell": 6e-11,
@@ -40,7 +41,7 @@ FIRST = {
 }
 """First guesses of them."""
 ELEMENT_S = 1e-12
-"""First guess of the time an element of a grouped product's result."""
+"""First guess of the time an element of a grouped product's result, or of a token."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 
@@ -84,7 +85,7 @@ class Shape:
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
         first = {**FIRST, "depth": begin.depth_s}
         if self.key[0] == "grouped_gemm":
-            first["row"] = ELEMENT_S
+            first["row"] = first["token"] = ELEMENT_S
         return np.array(shares + floor + [float(np.log(first[name])) for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
@@ -202,7 +203,10 @@ def no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
 class Plain:
     """The law's formula on a bare parameter vector, without building specs at every step."""
 
-    def __init__(self, shape: Shape, blend: Blend, chain: Chain) -> None:
+    def __init__(
+        self, shape: Shape, blend: Blend, chain: Chain, tallest: int | None = None
+    ) -> None:
+        self.tallest = tallest
         self.shape, self.blend, self.chain = shape, blend, chain
         self._counts: dict[int, tuple[FloatArray, FloatArray]] = {}
         self.log_sizes, self.log_bytes = (
@@ -229,6 +233,9 @@ class Plain:
         for name, each in (("row", work.head_rows), ("token", work.tokens)):
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
+        if self.tallest and work.planned is not None:
+            high = np.minimum(work.planned, self.tallest)
+            busy = busy + high * (self.shape.value("height", x) or 0.0)
         depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
         return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
 

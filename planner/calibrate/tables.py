@@ -35,6 +35,10 @@ SMALLEST_SIDE = 512
 """Narrower matrix products are left out: no model's layer is one."""
 NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
+MODEL = ("hidden", "experts", "top_k")
+UNGATED = ((2688, 128, 6), (2048, 512, 22), (8192, 512, 22), (1024, 512, 22), (4096, 512, 22))
+"""Models whose experts have no gate, by :data:`MODEL`: two products of one width.  TensorRT-LLM's
+tables say so of their kernels, others time them beside the gated ones without a word."""
 SHORTEST_CONTEXT = 128
 """Shorter contexts and prompts are left out: launch, not attention."""
 LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
@@ -162,9 +166,14 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         }
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
         labels = {"distribution": "balanced", "includes": "layer"}
+        if kernel.endswith("modular"):
+            labels["routing"] = "apart"
         times = _number(rows["latency"]) / 1e3
         table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
-        yield table.take(columns["intermediate"] >= NARROWEST_EXPERT)
+        gated = np.ones(len(times), bool)
+        for model in UNGATED:
+            gated &= np.any(np.stack([columns[n] for n in MODEL]).T != model, axis=1)
+        yield table.take(gated & (columns["intermediate"] >= NARROWEST_EXPERT))
 
 
 def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:

@@ -170,11 +170,12 @@ def expert_ops(
     if hot is not None:
         pairs = pairs * hot.pairs_ratio(group_tokens, prompt_tokens)
         touched = hot.most_touched(group_tokens)
-    return loaded_expert_ops(moe, pairs, touched, gate_apart)
+    given = None if shard.uses_all_to_all else group_tokens
+    return loaded_expert_ops(moe, pairs, touched, gate_apart, given)
 
 
 def loaded_expert_ops(
-    moe: LocalMoe, pairs: Real, touched: Real, gate_apart: bool = False
+    moe: LocalMoe, pairs: Real, touched: Real, gate_apart: bool = False, given: Real | None = None
 ) -> list[Op]:
     """Ops of the routed experts on a device with ``pairs`` rows over ``touched`` of its slots.
 
@@ -183,11 +184,14 @@ def loaded_expert_ops(
     pairs : (token, expert) pairs that come to this device.
     touched : its slots with at least one of them.
     gate_apart : as for :func:`expert_ops`; products in 16 bits have nothing to convert.
+    given : tokens that the kernels are given where every rank gathers those of all; None: those
+        that the pairs are of. [tokens]
 
     References
     ----------
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
     """
+    given = pairs / moe.top_k if given is None else given
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",
@@ -199,6 +203,8 @@ def loaded_expert_ops(
             m.bytes_per_parameter,
             moe.layers,
             m.storage,
+            given * moe.top_k / moe.local_slots,
+            given * moe.gate_up.k,
         )
         for m in (moe.gate_up, moe.down)
     ]

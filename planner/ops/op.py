@@ -129,6 +129,11 @@ class GroupedGemm:
     count: float = 1.0
     storage: Storage | None = None
     """How the weights are stored; None: as they are multiplied."""
+    planned_rows: Real = 0.0
+    """Rows an expert that the kernel plans its tiles for, where they are more than it has: pairs of
+    all tokens it is given over the experts it holds."""
+    given_elements: Real = 0.0
+    """Elements of all tokens it is given, whoever holds their experts."""
 
     @property
     def family(self) -> OpFamily:

@@ -253,6 +253,11 @@ class Achieved(Spec):
     fill_depth: Count | None = None
     """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
     product's own. [elements]"""
+    tallest_rows: Count | None = None
+    """Grouped products: rows of the tallest tile.  Tiles are as high as the rows an expert that
+    the kernel plans for, up to this, and every expert with a row computes a whole one. [rows]"""
+    height_s: OverheadS | None = None
+    """With ``tallest_rows``: time of one row of a tile's height, which nothing hides. [s]"""
     multiplies: Precision | None = None
     """Format the kernel multiplies in, where it is not that of the op: attention on an 8-bit cache
     where the part has such units.  Shares are of that peak."""
@@ -264,7 +269,8 @@ class Achieved(Spec):
     result, that of the passes over rows before and after them. [s]"""
     token_s: OverheadS | None = None
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
-    written to the cache. [s]"""
+    written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
+    whoever holds their experts. [s]"""
     waves: Waves | None = None
     """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
     its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""

@@ -105,7 +105,9 @@ def _times(model: StepModel, work: RankWork, prefill: bool) -> MicroBatch:
         name: scale * np.broadcast_to(time_s, work.pairs.shape)
         for name, time_s in per_stage.items()
     }
-    ops = loaded_expert_ops(moe, work.pairs, work.touched, prefill and model.gate_apart)
+    given = None if shard.uses_all_to_all else work.group_tokens
+    apart = prefill and model.gate_apart
+    ops = loaded_expert_ops(moe, work.pairs, work.touched, apart, given)
     experts = sum(
         (op_time(op, model.part, model.calibration).time_s for op in ops), np.zeros_like(work.pairs)
     )
