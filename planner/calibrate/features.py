@@ -224,12 +224,14 @@ def pairs(table: Table) -> FloatArray:
 
 
 def planned_rows(table: Table) -> FloatArray:
-    """Rows an expert that a kernel plans for, which knows the tokens it is given, not their choice.
+    """Rows an expert that tiles are made for.
 
-    Pairs of all tokens of the group over the experts held, or the rows that experts have.
+    Where a library chooses them before it knows what tokens chose, by rule (``tiles: planned``) or
+    from measured lists (``tiles: tuned``): pairs of all tokens it is given over the experts held;
+    else the rows that experts have.
     """
     rows = pairs(table) / np.maximum(touched(table), 1e-30)
-    if not {"group_tokens", "top_k", "local_experts"} <= set(table.columns):
+    if "tiles" not in table.labels:
         return rows
     return np.maximum(rows, table["group_tokens"] * table["top_k"] / table["local_experts"])
 
@@ -250,12 +252,13 @@ def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
     act = ACTIVATION_BYTES[table.dtype]
     whole = table.labels.get("includes") == "layer"
     written = table["group_tokens"] if whole else rows
-    more = {"planned": planned_rows(table)}
-    if "group_tokens" in table.columns:
-        more["tokens"] = table["group_tokens"] * hidden
+    planned, given = planned_rows(table), table["group_tokens"] * hidden if whole else None
+    products = (
+        grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
+        grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
+    )
     found = [
-        replace(grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks), **more),
-        replace(grouped_gemm(rows, experts, width, hidden, table.dtype, peaks), **more),
+        *(replace(work, planned=planned, tokens=given) for work in products),
         elementwise(rows * hidden * 2 * act, peaks),
         elementwise(5.0 * width * rows, peaks),
         elementwise((rows + written) * hidden * 2.0, peaks),

@@ -98,10 +98,7 @@ def fit_law(
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
     own = [w for s in samples for w in s.works if w.key == key]
     depths = [w.depth for w in own]
-    usual = FORMS.get(key[0], Form())
-    if key[0] == "grouped_gemm" and not _planned_high(own):
-        usual = replace(usual, tallest_rows=(None,), height=False, token=False)
-    forms = [told_by(usual, depths) if curved else Form()]
+    forms = [told_by(_planned(FORMS.get(key[0], Form()), own), depths) if curved else Form()]
     if curved and all(w.units for w in own):
         forms += ALSO.get(key[0], ())
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
@@ -117,9 +114,14 @@ def fit_law(
     return Fit(key, law, shape.names, covariance, sigma, sum(map(len, samples)))
 
 
-def _planned_high(works: Sequence[Work]) -> bool:
-    """Whether tiles of some rows are planned for more rows than their experts have."""
-    return any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works)
+def _planned(form: Form, works: Sequence[Work]) -> Form:
+    """``form`` without the tiles and tokens of grouped products that these rows do not show."""
+    if works[0].family != "grouped_gemm":
+        return form
+    given = all(w.tokens is not None for w in works)
+    if any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works):
+        return replace(form, token=given)
+    return replace(form, tallest_rows=(None,), height=False, token=given)
 
 
 Solved = tuple[float, FloatArray, FloatArray]

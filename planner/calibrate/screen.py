@@ -217,7 +217,9 @@ def _behind_heads(table: Table) -> Mask:
 
 def _behind_layer(table: Table) -> Mask:
     """The same of MoE layers."""
-    counts = pairs(table), touched(table), planned_rows(table)
+    counts = [pairs(table), touched(table)]
+    if table.labels.get("tiles") == "planned":  # what was tuned badly is behind all the same
+        counts.append(planned_rows(table))
     sizes = np.stack([*counts, table["hidden"], table["intermediate"]])
     bad = np.zeros(len(table), bool)
     for start in range(0, len(table), CHUNK_ROWS):

@@ -18,12 +18,12 @@ Key = tuple[str, str]
 SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
-    "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s", "height": "height_s",
-    "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
+    "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
+    "height": "height_s", "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
-    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-17, 1e-7), "height": (1e-13, 1e-6),
-    "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
+    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-17, 1e-7),
+    "height": (1e-13, 1e-6), "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
     "join": (1e-8, 1e-4),
 }  # fmt: skip
 """Lowest and highest of the parameters that only some laws have."""

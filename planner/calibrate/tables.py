@@ -35,6 +35,8 @@ SMALLEST_SIDE = 512
 """Narrower matrix products are left out: no model's layer is one."""
 NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
+TILES = {"flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "marlin": "tuned"}
+"""Kernels whose tiles the host chooses by the tokens given, not by what those chose."""
 MODEL = ("hidden", "experts", "top_k")
 UNGATED = ((2688, 128, 6), (2048, 512, 22), (8192, 512, 22), (1024, 512, 22), (4096, 512, 22))
 """Models whose experts have no gate, by :data:`MODEL`: two products of one width.  TensorRT-LLM's
@@ -166,13 +168,13 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         }
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
         labels = {"distribution": "balanced", "includes": "layer"}
+        labels |= next(({"tiles": how} for name, how in TILES.items() if name in kernel), {})
         if kernel.endswith("modular"):
             labels["routing"] = "apart"
         times = _number(rows["latency"]) / 1e3
         table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
-        gated = np.ones(len(times), bool)
-        for model in UNGATED:
-            gated &= np.any(np.stack([columns[n] for n in MODEL]).T != model, axis=1)
+        models = zip(*(columns[name].astype(int).tolist() for name in MODEL), strict=True)
+        gated = np.array([model not in UNGATED for model in models], bool)
         yield table.take(gated & (columns["intermediate"] >= NARROWEST_EXPERT))
 
 

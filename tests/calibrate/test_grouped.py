@@ -1,0 +1,183 @@
+"""Grouped products whose kernels are given more tokens than their experts have rows of."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner import files
+from planner.calibrate import tables
+from planner.calibrate.features import planned_rows, stated_peaks, works
+from planner.calibrate.laws import Sample, fit_law
+from planner.calibrate.rows import Origin, Table
+from planner.calibrate.screen import screen
+from planner.ops import GroupedGemm, layer
+from planner.roofline import call_of
+from planner.shard import shard
+from planner.sourced import Sourced
+from planner.specs.deployment import Parallelism, Pool
+from planner.specs.hardware import Achieved
+
+PART = files.load_accelerator("b200-sxm")
+PEAKS = stated_peaks(PART)
+PLANNED = {"distribution": "balanced", "includes": "layer", "tiles": "planned"}
+
+
+def law(**more: Any) -> Achieved:
+    one = Sourced(1.0, "test")
+    floor = Sourced(2e-6, "test")
+    return Achieved(compute_share=one, memory_share=one, floor_s=floor, **more)
+
+
+TALL = law(tallest_rows=128, height_s=Sourced(4e-8, "test"), token_s=Sourced(1e-13, "test"))
+
+
+def product(pairs: float, touched: float, planned: float = 0.0, given: float = 0.0) -> GroupedGemm:
+    return GroupedGemm(
+        "x", pairs, touched, 4096, 4096, "fp4", 0.5625, planned_rows=planned, given_elements=given
+    )
+
+
+def time_s(op: GroupedGemm, of: Achieved = TALL) -> float:
+    return float(call_of(op, PART).time_s(of))
+
+
+def layers(labels: dict[str, str] = PLANNED, **columns: Any) -> Table:
+    usual = {
+        "group_tokens": 32.0, "experts": 256.0, "local_experts": 1.0, "top_k": 8.0,
+        "hidden": 4096.0, "intermediate": 2048.0,
+    }  # fmt: skip
+    arrays = {k: np.atleast_1d(np.asarray(v, float)) for k, v in {**usual, **columns}.items()}
+    rows = max(map(len, arrays.values()))
+    arrays = {k: np.broadcast_to(v, rows) for k, v in arrays.items()}
+    return Table("moe_layer", "nvfp4", "k", Origin("b200-sxm", "t"), arrays, np.ones(rows), labels)
+
+
+def test_an_expert_with_one_row_computes_the_tile_that_was_planned() -> None:
+    """One expert of 4096 x 4096 in NVFP4 is 9.4 MB, 1.2 us; 32 rows are 1.1 GFLOP, 0.12 us."""
+    weights_s = (4096 * 4096 * 0.5625 + 4096 * 0.5 + 2 * 4096) / 8e12
+    assert time_s(product(1, 1)) == pytest.approx(weights_s + 1 * 4e-8 + 2e-6)
+    assert time_s(product(1, 1, planned=32)) == pytest.approx(weights_s + 32 * 4e-8 + 2e-6)
+    assert time_s(product(1, 1, planned=256)) == pytest.approx(weights_s + 128 * 4e-8 + 2e-6)
+    summed = law(tallest_rows=128, blend="sum")
+    compute_s = 2 * 128 * 4096**2 / float(PART.peak_flop_per_s("fp4"))
+    assert time_s(product(1, 1, planned=256), summed) == pytest.approx(weights_s + compute_s + 2e-6)
+
+
+def test_tokens_whose_experts_are_elsewhere_are_passed_over() -> None:
+    more = time_s(product(8, 1, given=16384 * 4096)) - time_s(product(8, 1))
+    assert more == pytest.approx(16384 * 4096 * 1e-13)
+
+
+def test_rows_know_what_kernels_plan_for() -> None:
+    """32 tokens x 8 experts on a rank with one of 256: one row, but tiles for 256."""
+    table = layers(local_experts=[1, 256])
+    assert planned_rows(table).tolist() == [256.0, 1.0]
+    assert planned_rows(layers({"distribution": "balanced"})).tolist() == [1.0]
+    up, down = works(table, PEAKS)[:2]
+    assert up.planned is not None
+    assert up.planned.tolist() == [256.0, 1.0]
+    assert down.tokens is not None
+    assert down.tokens.tolist() == [32 * 4096.0] * 2
+
+
+def test_ranks_that_gather_all_tokens_plan_for_them_and_others_do_not() -> None:
+    model = files.load_model("deepseek-r1")
+    for exchange, rows, tokens in (("all-gather", 32.0, 128), ("", 4.0, 16)):
+        pool = Pool(
+            parallelism=Parallelism(attention_dp=8, moe_ep=8), weights="fp8", exchange=exchange
+        )
+        op = layer.expert_ops(shard(model, pool), 128.0)[0]
+        assert isinstance(op, GroupedGemm)
+        assert op.planned_rows == pytest.approx(rows)  # 1024 pairs, 128 of them here, 32 experts
+        assert op.given_elements == pytest.approx(7168 * tokens)
+
+
+@given(
+    a=st.tuples(*[st.floats(1, 1e4)] * 3), b=st.tuples(*[st.floats(1, 1e4)] * 3),
+    experts=st.integers(1, 256),
+)  # fmt: skip
+def test_more_pairs_plans_or_tokens_never_take_less_time(a: Any, b: Any, experts: int) -> None:
+    few, many = (tuple(f(pair) for pair in zip(a, b, strict=True)) for f in (min, max))
+    shipped = files.load_calibration("b200-sxm").grouped_gemm["fp4"]
+    for of in (TALL, shipped):
+        less, more = (
+            time_s(product(experts * x, experts, y, z * 4096), of) for x, y, z in (few, many)
+        )
+        assert less <= more * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_the_height_of_tiles_is_found_again_in_rows_and_not_made_up(planned: bool) -> None:
+    """Rows by a law of 40 ns a row of height; without such labels a law has no tiles."""
+    labels = PLANNED if planned else {**PLANNED, "tiles": ""}
+    if not planned:
+        labels = {k: v for k, v in labels.items() if k != "tiles"}
+    grid = [(2.0**i, e) for i in range(13) for e in (1, 4, 16, 64, 256)]
+    tokens, held = (np.array(each, float) for each in zip(*grid, strict=True))
+    table = layers(labels, group_tokens=tokens, local_experts=held)
+    found = works(table, PEAKS)
+    elementwise = files.load_calibration("b200-sxm").elementwise
+    of = TALL if planned else law()
+    times = sum(w.time_s(of if w.family == "grouped_gemm" else elementwise) for w in found)
+    fixed = {("elementwise", ""): elementwise}
+    fit = fit_law(("grouped_gemm", "fp4"), [Sample(found, np.asarray(times))], fixed, "test").law
+    if planned:
+        assert fit.tallest_rows in (128, 256)
+        assert fit.height_s is not None
+        assert float(fit.height_s) * fit.tallest_rows == pytest.approx(128 * 4e-8, rel=0.2)
+    else:
+        assert fit.tallest_rows is None
+        assert fit.height_s is None
+
+
+def test_a_layer_planned_for_more_is_not_behind_one_that_is_not() -> None:
+    """One row in a tile of 128 rows takes longer than 32 in tiles of 8: that is no bad tiling."""
+    table = layers(local_experts=[1, 32], group_tokens=[32, 32])
+    slow = Table(
+        table.op, table.dtype, table.kernel, table.origin, table.columns,
+        np.array([120e-6, 90e-6]), table.labels,
+    )  # fmt: skip
+    assert "slower_than_more_work" not in screen(slow, PEAKS).refused
+    tuned = Table(
+        table.op, table.dtype, table.kernel, table.origin, table.columns,
+        np.array([120e-6, 90e-6]), {**PLANNED, "tiles": "tuned"},
+    )  # fmt: skip
+    assert screen(tuned, PEAKS).refused["slower_than_more_work"] == 1
+
+
+def test_a_model_whose_routing_collapses_is_refused_though_the_table_is_sound() -> None:
+    tokens = 2.0 ** np.arange(14)
+    tokens = np.concatenate([tokens] * 30)
+    experts = np.repeat(np.where(np.arange(30) == 0, 128.0, 256.0), 14)
+    table = layers(
+        group_tokens=tokens, local_experts=experts, experts=experts,
+        hidden=4096 + 128 * np.repeat(np.arange(30), 14),
+    )  # fmt: skip
+    bound = sum(np.maximum(w.compute_s, w.memory_s) for w in works(table, PEAKS)[:2])
+    times = bound / 0.7 + 10e-6
+    times[:14] = np.where(tokens[:14] >= 16, 0.9 * bound[:14], times[:14])
+    fast = Table(
+        table.op, table.dtype, table.kernel, table.origin, table.columns, times, table.labels
+    )
+    kept = screen(fast, PEAKS)
+    assert kept.refused["shape_beats_roofline"] + kept.refused["beats_roofline"] == 14
+    assert 4096.0 not in set(kept.table["hidden"])
+
+
+def test_experts_without_a_gate_are_left_out_and_tiles_are_named() -> None:
+    def column(*values: Any) -> Any:
+        return np.array(values, dtype=object if isinstance(values[0], str) else None)
+
+    data = {
+        "moe_dtype": column(*["nvfp4"] * 2), "distribution": column(*["balanced"] * 2),
+        "kernel_source": column(*["vllm_x_flashinfer_trtllm_y_modular"] * 2),
+        "num_tokens": column(64, 64), "hidden_size": column(7168, 2688),
+        "inter_size": column(2048, 1856), "topk": column(8, 6), "num_experts": column(256, 128),
+        "moe_tp_size": column(1, 1), "moe_ep_size": column(1, 1), "latency": column(1.0, 1.0),
+    }  # fmt: skip
+    (table,) = tables._moe(data, Origin("b200-sxm", "t", "vllm 1"))
+    assert table["hidden"].tolist() == [7168]
+    assert (table.labels["tiles"], table.labels["routing"]) == ("planned", "apart")
