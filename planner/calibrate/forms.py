@@ -37,8 +37,8 @@ LEAST_FILL = 128
 """Fill of grouped products where no row is narrow: the least of those that show one."""
 SCORES = (None, 128, 192, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
-TALLEST = (128, 256)
-"""Rows of the tallest tile of a grouped product: one or two instructions of 128."""
+TALLEST = (128, 64, 256)
+"""Rows of the tallest tile of a grouped product: one or two instructions of 128; Marlin's is 64."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
 SPLIT_KEYS = (1e-9,)
