@@ -26,6 +26,8 @@ FEWEST_LARGE = 0.15
 """Share of a table's rows that must be larger than the cache for those to be believed."""
 FEW_LARGE = 0.005
 """Share of those that may beat the roofline."""
+FEWEST_MISROUTED = 5
+"""Rows of a model faster than the part allows, from which its routing is doubted."""
 FEWEST_SOUND = 0.3
 """Share of a table's rows that must be of other models for those to be believed."""
 SLOW_RANKS = 1.5
@@ -61,8 +63,8 @@ def screen(table: Table, peaks: Peaks) -> Screened:
       were not rotated past the cache; then all rows that size.
     * ``table_beats_roofline``: more than 5 % are whatever their size; then all of it.
     * ``shape_beats_roofline``: more than 5 % are, all of them of some models' shapes, or more than
-      5 % of a model's: routing that did not touch the experts it should have, or experts without a
-      gate; then those models' rows.
+      5 % of a model's that no cache holds: routing that did not touch the experts it should have;
+      then those models' rows.
     * ``ranks_repeat_one_device``: rows of an expert-parallel degree that take far longer than
       that part of the whole layer on one device does (routing that collapses onto few experts).
     * ``slower_than_more_work``: a MoE layer or a product that takes over 15 % longer than one of
@@ -86,7 +88,7 @@ def screen(table: Table, peaks: Peaks) -> Screened:
         refused["beats_roofline"] = int(np.sum(~keep & ~bad))
     else:
         refused["beats_roofline"] = int(np.sum(~keep))
-    bad = _misrouted(table, share)
+    bad = _misrouted(table, share, peaks)
     refused["shape_beats_roofline"] += int(np.sum(bad & keep))
     keep = keep & ~bad
     for rule, find in RULES:
@@ -118,14 +120,24 @@ def _of_models(table: Table, models: FloatArray) -> Mask:
     return np.asarray(np.any(np.all(same, axis=2), axis=1))
 
 
-def _misrouted(table: Table, share: FloatArray) -> Mask:
-    """Rows of the models of which over 5 % are too fast, few as those are in the whole table."""
-    if table.op != "moe_layer":
+def _misrouted(table: Table, share: FloatArray, peaks: Peaks) -> Mask:
+    """Rows of the models of which over 5 % are too fast, few as those are in the whole table.
+
+    Of rows too large for any cache, at least :data:`FEWEST_MISROUTED`.
+    """
+    if table.op != "moe_layer" or not len(table):
         return np.zeros(len(table), bool)
     models, which = np.unique(_models(table), axis=0, return_inverse=True)
+    large = _moved(table, peaks) > CACHE_BYTES[-1]
     which = which.reshape(-1)
-    fast = np.bincount(which, share > 1) / np.bincount(which)
-    return _of_models(table, models[fast > BAD_SHARE])
+    fast = np.bincount(which, large & (share > 1))
+    over = fast > np.maximum(BAD_SHARE * np.bincount(which, large), FEWEST_MISROUTED)
+    return _of_models(table, models[over])
+
+
+def _moved(table: Table, peaks: Peaks) -> FloatArray:
+    """Traffic of a row's products. [bytes]"""
+    return np.asarray(sum(w.call_bytes for w in works(table, peaks) if w.family not in BESIDE))
 
 
 def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
@@ -135,7 +147,7 @@ def _cached(table: Table, share: FloatArray, peaks: Peaks) -> Mask | None:
     """
     if table.op not in ("gemm", "moe_layer"):
         return None
-    moved = np.asarray(sum(w.call_bytes for w in works(table, peaks) if w.family not in BESIDE))
+    moved = _moved(table, peaks)
     for limit in CACHE_BYTES:
         large = moved > limit
         if large.mean() >= FEWEST_LARGE and np.mean(share[large] > 1) <= FEW_LARGE:
