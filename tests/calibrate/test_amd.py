@@ -65,10 +65,10 @@ def test_prefill_of_mla_takes_the_law_of_grouped_queries_about_as_published() ->
     }
     found = []
     for heads, rate in rates.items():
-        sequences = 2.0 ** np.arange(6, 6 - len(rate), -1)
+        sequences = np.array([64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0][: len(rate)])
         each = 16384 / sequences
         ones = np.ones(len(rate))
-        columns = {
+        columns: dict[str, FloatArray] = {
             "sequences": sequences, "tokens": sequences * each, "heads": heads * ones,
             "head_dim": 192 * ones, "v_head_dim": 128 * ones,
         }  # fmt: skip
@@ -99,7 +99,7 @@ def test_experts_in_four_bits_on_mi300x_take_what_triton_was_timed_at() -> None:
         return GroupedGemm("x", touched, touched, 3072, 6144, "bf16", stored, storage="mxfp4")
 
     assert seconds(product(4.0), "mi300x") == pytest.approx(82.28e-6, rel=0.02)
-    assert seconds(product(32.0), "mi300x") == pytest.approx(172e-6, rel=0.05)
+    assert seconds(product(32.0), "mi300x") == pytest.approx(168e-6, rel=0.02)
 
 
 def test_many_heads_of_mla_on_mi300x_multiply_at_the_measured_rate() -> None:
@@ -141,7 +141,7 @@ def test_int4_experts_on_mi355x_are_those_of_long_and_single_tokens() -> None:
         return seconds(op, "mi355x")
 
     long = product(131072.0, 384.0, 7168, 1024) + product(131072.0, 384.0, 512, 7168)
-    assert long == pytest.approx(4731e-6, rel=0.2)
+    assert long == pytest.approx(4731e-6, rel=0.02)
     assert product(8.0, 8.0, 7168, 1024) == pytest.approx(16.7e-6, rel=0.1)
 
 
