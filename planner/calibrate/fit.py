@@ -287,7 +287,8 @@ def with_laws(
         elif kind:
             tables[VARIANTS[family]][kind] = law
             if kind == "gqa" and family == "attention_prefill" and (family, "") not in found.laws:
-                update[family] = _taken(law, "as grouped queries")
+                known = not base.attention_prefill.memory_share.doubtful
+                update[family] = law if known else _taken(law, "as grouped queries")
         else:
             update[family] = law
     decode = tables[VARIANTS["attention_decode"]]
