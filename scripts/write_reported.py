@@ -78,20 +78,23 @@ SEEN = """## What the errors say
   others' are slower.
 * 1,000 short prompts at once: time to first token predicted 40 to 94 % too short on vLLM and
   TensorRT-LLM; within 30 % on SGLang with DeepSeek-R1, GLM-4.6 and Qwen3-235B without drafts.
-* Data-parallel attention on SGLang at 100 clients (DeepSeek-V3.2, Kimi-K2), and at 64 and 256 with
-  draft tokens (DeepSeek-V4): predicted 40 to 67 % too fast. A rank that computes a prompt keeps the
-  others from replaying their graphs, which is not modelled in one pool.
+* Data-parallel attention on SGLang: a step with prompts is expected to cost as much host time as
+  with prompts apart, since these runs were seen (docs/runs.md). Before, they came out 25 to 67 %
+  too fast; now DeepSeek-V3.2 and Kimi-K2 at 100 clients -28 and -10 %, GLM-5.2 within 11 % up to
+  256 clients and -19 to +61 % at 1,024, DeepSeek-V4-Flash -37 to +103 %: releases from 0.5.13 on
+  have graphs for more of such steps than those that were fitted.
 * Two nodes of H100 (tensor-parallel) or H800 (and pipelined): predicted -34 and -69 %.
 * One client on B200: time per token -11 % (DeepSeek-R1), -11 % (Qwen3-235B), -29 % (GLM-4.6);
   time to first token of short prompts 30 to 110 % too long: about 0.2 s are predicted where 0.1 to
   0.16 s were measured, 0.03 s with gpt-oss. Not explained.
-* GLM-5.2, never fitted, with and without draft tokens on three parts: 12 % in the median.
+* GLM-5.2, never fitted, with and without draft tokens on three parts: 8 % in the median.
 * GLM-4.7 on TensorRT-LLM, H100 and GB200: 18 % in the median, always too fast.
 * Prompts of 2,000 to 32,000 tokens all at once on vLLM and SGLang (DeepSeek-R1, GLM-4.6,
   Qwen3-235B): time per output token within 22 %, time to first token within 31 %.
 * DeepSeek-V4-Pro without drafts: by Little's law 160 requests were in flight on B200 and B300, 35
-  on 8 H200, where the cache as counted here holds more: time per token +124 to +158 %.
-* DeepSeek-V4-Flash without drafts at 1,024 and 4,096 clients: -23 to -55 %, on H100 +4 %.
+  on 8 H200, where the cache as counted here holds more, and time per token is a quarter of what
+  GB300 needed: how prompts were scheduled is not known. Predicted 2.5 to 4.5 times as long; on
+  GB300 +27 %.
 * Tokens/s in the command's summary are Little's law on either side, which is no throughput where
   all requests start at once.
 """

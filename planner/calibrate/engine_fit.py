@@ -18,6 +18,8 @@ References
 .. [2] P. J. Huber, E. M. Ronchetti, "Robust Statistics", Wiley, 2009.
 .. [3] DeepSeek-AI, DeepEP, github.com/deepseek-ai/DeepEP, README (normal kernels: the host waits
    for received counts, hence no graphs).
+.. [4] SGLang, github.com/sgl-project/sglang/pull/25195 and 31682 (graphs of prompts under
+   data-parallel attention, the default since July 2026).
 """
 
 from collections.abc import Sequence
@@ -73,9 +75,9 @@ USUAL: dict[tuple[str, str, str], float] = {
 """Effects whose prior is not around 0. [log]
 
 Prompts under data-parallel attention with experts divided among the ranks: a time a step, not a
-request, is what runs show.  Why is not established; if dispatch makes the host wait for counts in
-every layer [3]_, launches do not run ahead of kernels and add to a step: 61 layers of some 25
-launches each, 0.1 s in place of 5 ms (assumed; the runs say how much it is)."""
+request, is what runs show.  Kernels are launched one by one on every rank [4]_, and where dispatch
+makes the host wait for counts in every layer [3]_, launches do not run ahead of them: 61 layers of
+some 25 launches each, 0.1 s in place of 5 ms (assumed; the runs say how much it is)."""
 
 MATTERS = 3.84
 """Rise of -2 log likelihood above which runs do speak against a value (chi-squared, 95 %)."""

@@ -135,14 +135,11 @@ def _fit_one(
     found.fits[key] = fit
     for split in SPLITS:
         found.held_out += _held(key, tables, split, peaks, (beside, source, limits, curved))
-    if not any(
-        h.family == tables[0].op and h.dtype.startswith(tables[0].dtype) for h in found.held_out
-    ):
-        for table in tables:
-            error = errors_of(
-                table, lambda t: works(t, peaks), {**beside, key: fit.law}, "in_sample"
-            )
-            found.held_out += [error] if error else []
+    seen = {(h.family, h.dtype) for h in found.held_out}
+    for table in tables:
+        error = errors_of(table, lambda t: works(t, peaks), {**beside, key: fit.law}, "in_sample")
+        if error and (error.family, error.dtype) not in seen:
+            found.held_out.append(error)
     return True
 
 
@@ -293,7 +290,8 @@ def with_laws(
         elif kind:
             tables[VARIANTS[family]][kind] = law
             if kind == "gqa" and family == "attention_prefill" and (family, "") not in found.laws:
-                update[family] = law
+                known = not base.attention_prefill.memory_share.doubtful
+                update[family] = law if known else _taken(law, "as grouped queries")
         else:
             update[family] = law
     decode = tables[VARIANTS["attention_decode"]]

@@ -83,8 +83,8 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
         spec = transfer(files.load_calibration(name), name, (name,), measured)
         like = _of(SAME_CHIP, made).provenance
         if spec.provenance and like:
-            fitted = measured.provenance.rows if measured.provenance else ()
-            kinds = {(r.family, r.dtype) for r in fitted}
+            fitted = measured.provenance.held_out if measured.provenance else ()
+            kinds = {(h.family, h.dtype) for h in fitted}
             held = tuple(
                 h for h in like.held_out
                 if h.split == "part"

@@ -286,8 +286,8 @@ def test_a_kernel_with_shares_of_its_own_is_timed_by_them(variant: Any) -> None:
     op = AttentionDecode("x", 8, 8e3, 8e3, 2e5, 1e3, 1e5, variant=variant)
     assert achieved(op, calibration) == calibration.attention_decode_variants[variant]
     assert (
-        achieved(op, files.load_calibration("mi300x"))
-        == files.load_calibration("mi300x").attention_decode
+        achieved(op, files.load_calibration("gaudi3"))
+        == files.load_calibration("gaudi3").attention_decode
     )
 
 

@@ -36,7 +36,7 @@ def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_oth
     assert own.grouped_gemm["fp8"] == measured.grouped_gemm["fp8"]
     assert own.provenance
     assert {(h.family, h.dtype) for h in own.provenance.held_out} == {
-        ("gemm", "fp8_block"), ("moe_layer", "fp8_block"),
+        ("gemm", "fp8_block"), ("moe_layer", "fp8_block"), ("attention_prefill", "bf16 gqa"),
     }  # fmt: skip
 
 
