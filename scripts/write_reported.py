@@ -73,24 +73,25 @@ library's, not the engines' own kernels (DeepSeek-R1 on two nodes of H100 -48 to
 
 SEEN = """## What the errors say
 
-* gpt-oss-120b on H100 and A100: prompts predicted too fast (time to first token -22 to -88 %), in
-  three engines. MXFP4 experts have measured times by now; of one engine's kernels each, and the
-  others' are slower.
+* gpt-oss-120b on H100 and A100: prompts of a burst predicted too fast (time to first token -21 to
+  -88 %), in three engines. MXFP4 experts have measured times by now; of one engine's kernels each,
+  and the others' are slower.
 * 1,000 short prompts at once: time to first token predicted 40 to 94 % too short on vLLM and
   TensorRT-LLM; within 30 % on SGLang with DeepSeek-R1, GLM-4.6 and Qwen3-235B without drafts.
 * Data-parallel attention on SGLang: a step with prompts is expected to cost as much host time as
   with prompts apart, since these runs were seen (docs/runs.md). Before, they came out 25 to 67 %
-  too fast; now DeepSeek-V3.2 and Kimi-K2 at 100 clients -28 and -10 %, GLM-5.2 within 11 % up to
-  256 clients and -19 to +61 % at 1,024, DeepSeek-V4-Flash -37 to +103 %: releases from 0.5.13 on
+  too fast; now DeepSeek-V3.2 and Kimi-K2 at 100 clients -26 and -8 %, GLM-5.2 -3 to +16 % up to
+  256 clients and -20 to +61 % at 1,024, DeepSeek-V4-Flash -36 to +109 %: releases from 0.5.13 on
   have graphs for more of such steps than those that were fitted.
-* Two nodes of H100 (tensor-parallel) or H800 (and pipelined): predicted -34 and -69 %.
-* One client on B200: time per token -11 % (DeepSeek-R1), -11 % (Qwen3-235B), -29 % (GLM-4.6);
-  time to first token of short prompts 30 to 110 % too long: about 0.2 s are predicted where 0.1 to
+* Two nodes of H100 (tensor-parallel) or H800 (and pipelined): predicted -37 and -69 %.
+* One client on B200: time per token -13 % (DeepSeek-R1), -18 % (Qwen3-235B), -33 % (GLM-4.6);
+  time to first token of short prompts 30 to 105 % too long: about 0.2 s are predicted where 0.1 to
   0.16 s were measured, 0.03 s with gpt-oss. Not explained.
 * GLM-5.2, never fitted, with and without draft tokens on three parts: 8 % in the median.
-* GLM-4.7 on TensorRT-LLM, H100 and GB200: 18 % in the median, always too fast.
+* GLM-4.7 on TensorRT-LLM, H100 and GB200: 9 % in the median, mostly too fast.
 * Prompts of 2,000 to 32,000 tokens all at once on vLLM and SGLang (DeepSeek-R1, GLM-4.6,
-  Qwen3-235B): time per output token within 22 %, time to first token within 31 %.
+  Qwen3-235B): time per output token within 28 % (4 % in the median), time to first token within
+  38 %.
 * DeepSeek-V4-Pro without drafts: by Little's law 160 requests were in flight on B200 and B300, 35
   on 8 H200, where the cache as counted here holds more, and time per token is a quarter of what
   GB300 needed: how prompts were scheduled is not known. Predicted 2.5 to 4.5 times as long; on
