@@ -21,8 +21,8 @@ from planner.validation.summary import summarise, truth
 PATH = Path(__file__).parents[1] / "docs" / "reported.md"
 TAIL = 0.04
 """Share of runs beyond either end of an interval, as of runs left out of the fit."""
-WITHIN = 0.90
-"""Share of runs of models that were not fitted whose error the interval of such models holds."""
+WITHIN, RUNS = 0.90, 10
+"""Share of a model's runs whose error counts, and the fewest runs of a model that does."""
 QUANTITIES = {"mean_tpot_s": "time per output token", "mean_ttft_s": "time to first token"}
 
 HEAD = """# Runs that others reported
@@ -212,6 +212,24 @@ def text(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
     return "\n".join(page).rstrip() + "\n"
 
 
+def ends(off: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """Percentiles of all runs."""
+    low, high = np.quantile([each for _, each in off], [TAIL, 1 - TAIL])
+    return float(low), float(high)
+
+
+def ends_by_model(off: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """Error that nine in ten runs of a model keep within, of the model in the middle, both ways.
+
+    Models are what is drawn anew, not runs: one with many runs far off is one model.
+    """
+    runs: dict[str, list[float]] = {}
+    for model, each in off:
+        runs.setdefault(model, []).append(abs(each))
+    kept = [float(np.quantile(own, WITHIN)) for own in runs.values() if len(own) >= RUNS]
+    return -float(np.median(kept)), float(np.median(kept))
+
+
 def reported_widths(runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
     """Text of the file with errors on parts and models that no fit has runs of."""
     fit = load_overheads()
@@ -232,14 +250,11 @@ def reported_widths(runs: Sequence[Run], predictions: Sequence[Prediction]) -> s
     for case, kept in chosen.items():
         for name in (*QUANTITIES, "total_tokens_per_s_per_device"):
             off = [
-                math.log(measured / found.predicted[name])
+                (run.model, math.log(measured / found.predicted[name]))
                 for run, found, one in zip(runs, predictions, kept, strict=True)
                 if one and found.predicted and (measured := truth(run).get(name))
             ]
-            low, high = (float(x) for x in np.quantile(off, [TAIL, 1 - TAIL]))
-            if case == OTHER_MODEL:  # one model off by a factor is not to make one end of all
-                high = float(np.quantile(np.abs(off), WITHIN))
-                low = -high
+            low, high = ends_by_model(off) if case == OTHER_MODEL else ends(off)
             lines.append(
                 f"  - {{quantity: {name}, seen: false, case: {case}, "
                 f"low: {low:.4f}, high: {high:.4f}, n: {len(off)}}}"
