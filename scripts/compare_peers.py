@@ -25,8 +25,8 @@ from planner.files import load_model
 from planner.files.overheads import load_overheads
 from planner.files.runs import read_runs
 from planner.specs.runs import Aggregated, Run, Workers
+from planner.validation.family import family_of
 from planner.validation.predict import predict_runs
-from planner.validation.setup import family_of
 from planner.validation.shipped import shipped_runs
 from planner.validation.summary import truth
 

@@ -9,7 +9,7 @@ from planner.calibrate.engine_fit import prior_sd
 from planner.evaluation.fitted import PARAMETERS
 from planner.specs.overheads import OverheadsFit
 from planner.specs.runs import Run
-from planner.validation.setup import family_of
+from planner.validation.family import family_of
 
 State = Literal["fitted", "leaning", "not determined"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from planner.report.bars import OKABE_ITO
 from planner.report.runs_report import NAMES
 from planner.specs.runs import Run
+from planner.validation.family import family_of
 from planner.validation.predict import Prediction
-from planner.validation.setup import family_of
 from planner.validation.summary import truth
 
 SIZE = 420

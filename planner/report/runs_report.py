@@ -15,8 +15,8 @@ from planner.report.table import Column, Table, key, text
 from planner.report.words import NOTHING, number, plural, seconds
 from planner.specs.runs import Run
 from planner.validation.explain import Explanation, lines
+from planner.validation.family import family_of
 from planner.validation.predict import Prediction, flags
-from planner.validation.setup import family_of
 from planner.validation.summary import GROUPS, summarise, truth
 
 if TYPE_CHECKING:

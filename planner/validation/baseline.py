@@ -14,10 +14,10 @@ import numpy as np
 from planner.files.overheads import load_overheads
 from planner.specs.runs import Run
 from planner.validation.claims import Claim, load_published
+from planner.validation.family import family_of
 from planner.validation.look import Look, look, measured_of
 from planner.validation.predict import flags, theta_of_run
 from planner.validation.published import verdict_of
-from planner.validation.setup import family_of
 from planner.validation.shipped import shipped_runs
 
 PATH = Path(__file__).with_name("baseline.json")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from planner.evaluation.fitted import FACTORS, PARAMETERS, groups, release_of
 from planner.specs.runs import Aggregated, Run
 from planner.validation.exposure import COMPONENTS
-from planner.validation.setup import family_of
+from planner.validation.family import family_of
 from planner.validation.starts import as_run
 
 Floats = NDArray[np.float64]

@@ -8,9 +8,9 @@ from typing import Any
 from planner.evaluation.fitted import FACTORS
 from planner.specs.overheads import OverheadsFit
 from planner.specs.runs import Run
+from planner.validation.family import family_of
 from planner.validation.look import Look, look
 from planner.validation.predict import Prediction, theta_of_run
-from planner.validation.setup import family_of
 from planner.validation.summary import truth
 
 PARTS = {

@@ -13,7 +13,7 @@ from planner.errors import InputError
 from planner.files import load_accelerator
 from planner.files.runs import read_runs
 from planner.specs.runs import Run
-from planner.validation.setup import family_of
+from planner.validation.family import family_of
 
 FOLDER = Path(__file__).parent / "reported"
 

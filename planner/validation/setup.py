@@ -16,6 +16,7 @@ from planner.specs.runs import Aggregated, Run
 from planner.specs.scenario import Hardware
 from planner.specs.speculative import Speculative
 from planner.validation.drafts import drafting
+from planner.validation.family import family_of
 from planner.validation.starts import Role, as_run, usual_start
 
 T = TypeVar("T")
@@ -25,9 +26,6 @@ FILLED = (
     "fewest that fill the ranks"
 )
 """Said of a run whose expert slots are not stated."""
-
-FAMILIES = {"trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm"}
-"""Other names of engines."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,6 @@ def resolve(run: Run) -> Setup:
     copies = dict.fromkeys(pool.redundant_experts for pool in found.pools)
     filled = tuple(FILLED.format(copies=each) for each in copies if each)
     return replace(found, notes=(*found.notes, *filled))
-
-
-def family_of(run: Run) -> str:
-    """Name of the engine as its profile has it."""
-    name = run.framework.name.lower()
-    return FAMILIES.get(name, name)
 
 
 def _placed(run: Run, field: str, load: Callable[[], T]) -> T:
@@ -169,4 +161,4 @@ def kv_format(run: Run, hardware: Hardware) -> KvFormat:
     if run.precision.weights == "bf16":
         return "bf16"
     hopper = hardware.accelerator.dense_flop_per_s.fp4 is None
-    return "bf16" if run.framework.name.lower() == "sglang" and hopper else "fp8"
+    return "bf16" if family_of(run) == "sglang" and hopper else "fp8"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from planner.specs.runs import Run
+from planner.validation.family import family_of
 from planner.validation.predict import Prediction, flags, throughput
-from planner.validation.setup import family_of
 
 GROUPS: dict[str, Callable[[Run], str]] = {
     "overall": lambda run: "all",

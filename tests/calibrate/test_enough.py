@@ -7,7 +7,7 @@ from planner.calibrate.enough import KINDS, standings, verdict
 from planner.evaluation.fitted import PARAMETERS
 from planner.files.overheads import load_overheads
 from planner.specs.overheads import Effect
-from planner.validation.setup import family_of
+from planner.validation.family import family_of
 from planner.validation.shipped import shipped_runs
 
 RUNS = shipped_runs()

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from planner.cli import main
 from planner.validation import baseline
 from planner.validation.baseline import Group, worse
-from planner.validation.setup import family_of
+from planner.validation.family import family_of
 from planner.validation.shipped import shipped_runs
 
 STORED = [Group("a", 10, 0.10, 0.02), Group("b", 10, 0.20, 0.02)]

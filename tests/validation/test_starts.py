@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from planner.files.runs import read_runs
+from planner.validation.family import family_of
 from planner.validation.setup import resolve
 from planner.validation.shipped import shipped_runs
 from planner.validation.starts import BALANCE_STEPS, NOT_DATA_PARALLEL, RACK_LABELS, TWIN_LABELS
@@ -172,3 +173,18 @@ LONG = "dsr1_b200_sglang_fp4_agg_8192x1024_c32_cfg99"
 )
 def test_commands_differ_by_model_part_and_engine(part, model, engine, weights, expected):
     assert start_of(LONG, part, model, engine, weights=weights) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("TensorRT-LLM", "tensorrt-llm"), ("trtllm", "tensorrt-llm"),
+        ("dynamo-trt", "tensorrt-llm"), ("dynamo-sglang", "sglang"), ("mori-sglang", "sglang"),
+        ("vLLM", "vllm"),
+        ("atom", "atom"), ("sglang+vllm", "sglang+vllm"),
+    ],
+)  # fmt: skip
+def test_an_engine_is_known_by_a_word_of_its_name(name, family):
+    run = RUNS[LONG]
+    framework = run.framework.model_copy(update={"name": name})
+    assert family_of(run.model_copy(update={"framework": framework})) == family

@@ -3,6 +3,7 @@
 from typing import NamedTuple, TypeVar
 
 from planner.specs.runs import Aggregated, Disaggregated, Run, Workers
+from planner.validation.family import family_of
 
 NOT_DATA_PARALLEL = (
     "parallelism: labelled attention-data-parallel, but its start command has no such option: "
@@ -42,12 +43,12 @@ def as_run(run: Run) -> Divided:
     deployment = run.deployment
     if "InferenceX" not in run.source.title:
         return Divided(deployment)
-    engine = run.framework.name.lower()
+    engine = family_of(run)
     if isinstance(deployment, Aggregated):
         labelled = deployment.attention_dp > 1 and engine == "vllm"
         if labelled and run.precision.weights == "fp8":
             return Divided(_without_ranks(deployment), NOT_DATA_PARALLEL)
-        if engine in TENSORRT_LLM and deployment.moe_ep == 1 and deployment.moe_tp > 1:
+        if engine == "tensorrt-llm" and deployment.moe_ep == 1 and deployment.moe_tp > 1:
             return Divided(_with_experts(deployment), TWIN_LABELS)
         return Divided(deployment)
     if any(map(_odd, (deployment.prefill, deployment.decode))):
@@ -58,7 +59,7 @@ def as_run(run: Run) -> Divided:
 def _relabelled(deployment: Disaggregated, engine: str, part: str) -> Divided:
     """Pools of which one is labelled data-parallel in attention, and not expert-parallel."""
     prefill, decode = deployment.prefill, deployment.decode
-    if engine in TENSORRT_LLM and _odd(prefill):
+    if engine == "tensorrt-llm" and _odd(prefill):
         other = {"prefill": _with_experts(prefill)}
         return Divided(deployment.model_copy(update=other), TWIN_LABELS)
     if engine != "sglang" or not part.startswith("gb"):
@@ -72,7 +73,6 @@ def _relabelled(deployment: Disaggregated, engine: str, part: str) -> Divided:
     return Divided(deployment.model_copy(update=both), RACK_LABELS)
 
 
-TENSORRT_LLM = ("tensorrt-llm", "trtllm", "trt-llm")
 FEW_DEVICES = 4
 """Devices up to which recipes start SGLang's decode replicas without data parallelism."""
 
