@@ -8,7 +8,7 @@ NAMES = {
     "sglang": "sglang", "vllm": "vllm",
     "tensorrt": "tensorrt-llm", "trt": "tensorrt-llm", "trtllm": "tensorrt-llm",
 }  # fmt: skip
-"""Word of a name -> engine; ``trt-llm``, ``dynamo-trt`` and ``mori-sglang`` have such a word, too."""
+"""Word of a name -> engine; ``trt-llm``, ``dynamo-trt`` and ``mori-sglang`` have such a word."""
 
 
 def family_of(run: Run) -> str:
