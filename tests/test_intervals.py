@@ -153,7 +153,8 @@ def test_without_any_spread_an_interval_is_the_noise_of_the_simulation(result: R
     width = result.metrics.tpot_s.half_width.p95
     assert width is not None
     low, high = found.latency["tpot_s"]["p95"]
-    assert (high - p95, p95 - low) == pytest.approx((width * 1.7291 / 2.0930,) * 2)
+    factor = math.exp(width * 1.7291 / 2.0930 / p95)
+    assert (high / p95, p95 / low) == pytest.approx((factor, factor))
     assert found.latency["itl_s"]["p95"] == (result.metrics.itl_s.p95,) * 2
     assert found.usd[0]["usd_per_million_output_tokens"] == pytest.approx(
         (result.costs[0].usd_per_million_output_tokens,) * 2

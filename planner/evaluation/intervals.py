@@ -239,13 +239,15 @@ def _around(point: float, *others: float) -> Interval:
 
 
 def _with_noise(values: Percentiles, which: str, interval: Interval) -> Interval:
-    """Add the half-width of the simulated percentile, as squares."""
+    """Add the half-width of the simulated percentile, as squares of logarithms.
+
+    Near saturation it may be as wide as the percentile itself: a latency stays above 0.
+    """
     width, point = getattr(values.half_width, which), getattr(values, which)
-    if width is None or math.isnan(width):
+    if width is None or math.isnan(width) or not point:
         return interval
-    noise = width * STUDENT_T90 / STUDENT_T
-    low, high = interval
-    return max(0.0, point - math.hypot(point - low, noise)), point + math.hypot(high - point, noise)
+    noise = width * STUDENT_T90 / STUDENT_T / point
+    return widened(point, interval, (-noise, noise))
 
 
 def _first_token(replica: Replica, causes: tuple[Spread, ...]) -> tuple[float, float]:
