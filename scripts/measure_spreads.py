@@ -2,24 +2,29 @@
 
 ``python scripts/measure_spreads.py [RUNS.jsonl]`` prints, as they are now: how far parts of steps
 by the assumed shares are from those by fitted ones (``CONFIDENCE_LOG_SD["assumed"]``); what kernels
-alone spread steps of measured runs (``ORDINARY_KERNELS_LOG_SD``); and how far runs are off that are
-predicted without any overheads (``UNKNOWN_ENGINE``).
+alone spread steps of measured runs (``ORDINARY_KERNELS_LOG_SD``); how far runs are off that are
+predicted without any overheads (``UNKNOWN_ENGINE``); and how far when their version, part and model
+are left out of a fit, each alone and all at once, with the schedule of the shipped fit.
 """
 
 import sys
 
 import numpy as np
 
+from planner.calibrate.engine_fit import EngineFit, fit
+from planner.calibrate.engine_run import LEFT_OUT, means_held
 from planner.evaluation import build, spread
 from planner.evaluation.fitted import FACTORS, PARAMETERS
 from planner.evaluation.replica import Replica
 from planner.files import load_hardware, load_model
+from planner.files.overheads import load_overheads
 from planner.files.profiles import load_calibration
 from planner.files.runs import read_runs
 from planner.specs.deployment import Parallelism, Pool
 from planner.specs.runs import Run
 from planner.specs.scenario import Hardware
 from planner.validation.look import Look, look_at_all, measured_of
+from planner.validation.predict import theta_of_run
 from planner.validation.setup import resolve
 from planner.validation.shipped import shipped_runs
 
@@ -79,12 +84,52 @@ def unknown_engine(runs: list[Run]) -> dict[str, tuple[float, float]]:
     return found
 
 
+KINDS = {
+    "version": LEFT_OUT["versions"], "part": LEFT_OUT["parts"], "model": LEFT_OUT["models"],
+}  # fmt: skip
+
+
+def left_out(runs: list[Run]) -> dict[str, tuple[float, ...]]:
+    """Median, 90th, 4th and 96th percentile of the error of TPOT, by what was left out."""
+    stored = load_overheads()
+    looks = look_at_all(runs, [theta_of_run(run, stored) for run in runs])
+    found = [look for look in looks if isinstance(look, Look)]
+    whole = fit([look.sight for look in found])
+    names = [*((name,) for name in KINDS), tuple(KINDS)]
+    return {" and ".join(each): _without(runs, found, whole, each) for each in names}
+
+
+def _without(
+    runs: list[Run], looks: list[Look], whole: EngineFit, kinds: tuple[str, ...]
+) -> tuple[float, ...]:
+    """Errors of every run by a fit to those that share none of its ``kinds``."""
+    keys = [tuple(KINDS[kind](run) for kind in kinds) for run in runs]
+    off = []
+    for key in sorted(set(keys)):
+        apart = [i for i, k in enumerate(keys) if all(a != b for a, b in zip(k, key, strict=True))]
+        own = [i for i, k in enumerate(keys) if k == key]
+        without = fit([looks[i].sight for i in apart], whole)
+        means = means_held(
+            [looks[i] for i in own], [without.theta(looks[i].sight.labels) for i in own]
+        )
+        off += [
+            np.log(mean[0] / measured_of(runs[i])[0]) for i, mean in zip(own, means, strict=True)
+        ]
+    size = np.abs(np.expm1(off))
+    return (
+        float(np.median(size)), float(np.quantile(size, 0.9)),
+        *(float(x) for x in np.expm1(np.quantile(off, [0.04, 0.96]))),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Print all of them."""
     runs = read_runs(sys.argv[1])[0] if len(sys.argv) > 1 else list(shipped_runs())
     print("CONFIDENCE_LOG_SD[assumed]", round(assumed(), 3))
     print("ORDINARY_KERNELS_LOG_SD", round(ordinary(runs), 3))
     print("UNKNOWN_ENGINE", unknown_engine(runs))
+    for what, (median, p90, low, high) in left_out(runs).items():
+        print(f"without its {what}: median {median:.1%}, p90 {p90:.1%}, {low:+.0%} to {high:+.0%}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,19 @@ def test_attention_parallel_ranks_take_their_own_cost_of_a_step_with_prompts() -
     assert apart.prefill_factor / alone.engine.overheads.prefill_factor == pytest.approx(modes)
 
 
+def test_prompts_of_data_parallel_attention_cost_the_host_as_much_in_one_pool_as_apart() -> None:
+    """Of SGLang in one pool no run was fitted: 8 ms a step without the effect, 0.1 s and more."""
+    pool = load_pool({"attention_dp": 8, "moe_ep": 8})
+    model = files.load_model("deepseek-r1")
+    host = {
+        mode: with_fitted(pool, "b200-sxm", mode, model).engine.overheads.prefill_step_host_s
+        for mode in ("aggregated", "disaggregated")
+    }
+    modes = [effect("prefill_step_host", f"sglang {mode}") for mode in host]
+    assert host["aggregated"] / host["disaggregated"] == pytest.approx(modes[0] / modes[1])
+    assert host["aggregated"] > 0.1
+
+
 def test_attention_of_prompts_has_a_factor_of_its_own() -> None:
     changes = {"deployment.engine.overheads.prefill_attention_factor": 2.0}
     plain = built({})

@@ -39,8 +39,8 @@ TILES = {"flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "marlin": 
 """Kernels whose tiles the host chooses by the tokens given, not by what those chose."""
 MODEL = ("hidden", "experts", "top_k")
 UNGATED = ((2688, 128, 6), (2048, 512, 22), (8192, 512, 22), (1024, 512, 22), (4096, 512, 22))
-"""Models whose experts have no gate, by :data:`MODEL`: two products of one width.  TensorRT-LLM's
-tables say so of their kernels, others time them beside the gated ones without a word."""
+"""Models whose experts have no gate (Nemotron), by :data:`MODEL`: two products of one width.
+TensorRT-LLM's tables say so of their kernels, others time them beside the gated ones and do not."""
 SHORTEST_CONTEXT = 128
 """Shorter contexts and prompts are left out: launch, not attention."""
 LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128

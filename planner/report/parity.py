@@ -14,6 +14,8 @@ SIZE = 420
 COLOURS = ("blue", "orange", "green", "purple")
 EDGE = 46
 """Left and below, for the numbers. [px]"""
+FEW_DECADES = 2.5
+"""Up to which 1, 2 and 5 of each decade have room; beyond, 1 and 3."""
 
 
 def parity_svg(name: str, runs: Sequence[Run], predictions: Sequence[Prediction]) -> str:
@@ -81,7 +83,9 @@ def _line(scale: _Scale, factor: float, colour: str) -> str:
 
 
 def _ticks(scale: _Scale, low: float, high: float) -> list[str]:
-    values = [10.0**e for e in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = (1, 3) if math.log10(high / low) > FEW_DECADES else (1, 2, 5)
+    values = [x for e in decades for m in marks if low <= (x := m * 10.0**e) <= high]
     found = []
     for value in values:
         x, y = scale.x(value), scale.y(value)

@@ -169,6 +169,7 @@ LONG = "dsr1_b200_sglang_fp4_agg_8192x1024_c32_cfg99"
         ("b200-sxm", "glm-5", "sglang", "fp8", (32, 32768, 0.85, 1, "fp8")),
         ("b200-sxm", "glm-5", "sglang", "fp4", (2048, 32768, 0.9, 10, "fp8")),
         ("h200-sxm", "glm-5", "sglang", "fp8", (2048, 8192, 0.85, 1, "bf16")),
+        ("mi355x", "glm-5", "sglang", "fp8", (2048, 16384, 0.85, 1, "bf16")),
     ],
 )
 def test_commands_differ_by_model_part_and_engine(part, model, engine, weights, expected):

@@ -1,15 +1,5 @@
-"""How public benchmarks started the engines they measured, where a run does not say.
+"""How public benchmarks started engines, where a run does not say; else the engine's defaults."""
 
-References
-----------
-.. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
-   benchmarks/single_node/*.sh (start commands by model, format, part and engine).
-.. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
-.. [3] SGLang, github.com/sgl-project/sglang/pull/38374 (Qwen3.5 FP8 lands on Triton's experts where
-   no backend is named).
-"""
-
-from planner.specs.deployment import Limits
 from planner.validation.starts.divided import (
     NOT_DATA_PARALLEL,
     RACK_LABELS,
@@ -33,12 +23,4 @@ def usual_start(role: Role) -> Start:
     by_engine = {"sglang": sglang, "tensorrt-llm": trtllm, "vllm": vllm}
     if role.engine.name in by_engine:
         return by_engine[role.engine.name](role)
-    limits = role.engine.limits
-    return Start(
-        Limits(
-            max_sequences=limits.max_sequences or 512,
-            max_step_tokens=limits.max_step_tokens or 8192,
-            memory_share=limits.memory_share or 0.9,
-        ),
-        role.engine.poll_steps,
-    )
+    return Start(role.limits(), role.engine.poll_steps)

@@ -1,4 +1,11 @@
-"""How a run was divided among devices, where its label and its start command differ."""
+"""How a run was divided among devices, where its label and its start command differ.
+
+References
+----------
+.. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
+   benchmarks/single_node/*.sh (start commands by model, format, part and engine).
+.. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
+"""
 
 from typing import NamedTuple, TypeVar
 

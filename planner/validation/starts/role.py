@@ -56,6 +56,11 @@ class Role:
         """Requests in flight."""
         return self.run.workload.concurrency
 
+    def limits(self, **stated: float | None) -> Limits:
+        """Return the engine's default limits, but for what a command states."""
+        own = self.engine.limits.model_dump(exclude_none=True)
+        return Limits(**own | {name: value for name, value in stated.items() if value is not None})
+
     @property
     def rack(self) -> bool:
         """Whether the part sits in a rack-scale system (GB200, GB300)."""
@@ -65,7 +70,7 @@ class Role:
     def each_rank(self) -> int:
         """Clients a rank, were they spread evenly."""
         ranks = self.workers.attention_dp * self.workers.replicas
-        return math.ceil(self.run.workload.concurrency / ranks)
+        return math.ceil(self.clients / ranks)
 
 
 def rising(sizes: list[int], most: int) -> tuple[int, ...]:

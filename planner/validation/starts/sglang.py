@@ -1,12 +1,25 @@
-"""SGLang."""
+"""SGLang.
+
+References
+----------
+.. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
+   benchmarks/single_node/*.sh (start commands by model, format, part and engine).
+.. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
+.. [3] SGLang, github.com/sgl-project/sglang/pull/38374 (Qwen3.5 FP8 lands on Triton's experts where
+   no backend is named).
+.. [4] SGLang, python/sglang/srt/server_args.py (chunk sizes by memory).
+"""
 
 from dataclasses import replace
 
-from planner.specs.deployment import ALL_GATHER, Limits
+from planner.specs.deployment import ALL_GATHER, KvFormat, Limits
 from planner.validation.starts.role import Role, Start
 
 CONTINUOUS_STEPS = 4
-"""``--num-continuous-decode-steps`` on AMD's parts."""
+"""``--num-continuous-decode-steps`` for DeepSeek on AMD's parts; half of them for Qwen."""
+
+CHUNK, LARGE_CHUNK = 8192, 16384
+"""``--chunked-prefill-size`` where commands give none: below 160 GB, and from there on [4]_."""
 
 NO_LIMIT = 2048
 """Sequences where commands give none: more than there are clients a rank."""
@@ -22,21 +35,23 @@ def sglang(role: Role) -> Start:
 
 
 def _on_amd(role: Role) -> Start:
-    """AITER's attention and a cache of 8 bits, but for bf16 weights."""
-    run = role.run
-    limits = Limits(max_sequences=NO_LIMIT, max_step_tokens=16384, memory_share=0.8)
+    """AITER's attention and a cache of 8 bits for DeepSeek and for Qwen's 8-bit weights."""
+    run, most, tokens, share = role.run, NO_LIMIT, LARGE_CHUNK, 0.8
+    kv: KvFormat = "bf16"
+    poll = 1
     if run.model.startswith("deepseek"):
         newest = role.hardware.accelerator.name == "mi355x"
         tokens = 196608 if newest else 131072
         long = run.workload.input_tokens_max > 2048 and role.clients > 32
         if newest and run.precision.weights == "fp4" and long:
             tokens = 32768
-        limits = limits.model_copy(update={"max_step_tokens": tokens})
-        return Start(limits, CONTINUOUS_STEPS, kv="fp8")
-    if run.precision.weights == "bf16":
-        return Start(limits, kv="bf16")
-    limits = limits.model_copy(update={"max_sequences": role.clients, "max_step_tokens": 32768})
-    return Start(limits, CONTINUOUS_STEPS // 2, kv="fp8")
+        poll, kv = CONTINUOUS_STEPS, "fp8"
+    elif run.model.startswith("glm-5"):
+        share = 0.85
+    elif run.precision.weights != "bf16":
+        most, tokens, poll, kv = role.clients, 32768, CONTINUOUS_STEPS // 2, "fp8"
+    limits = Limits(max_sequences=most, max_step_tokens=tokens, memory_share=share)
+    return Start(limits, poll, kv=kv)
 
 
 def _together(role: Role) -> Start:
@@ -81,7 +96,7 @@ def _qwen(role: Role) -> Start:
 def _glm(role: Role) -> Start:
     """GLM-5: chunks of 32,768 tokens on Blackwell, the engine's of 8,192 on Hopper."""
     if not role.blackwell:
-        limits = Limits(max_sequences=NO_LIMIT, max_step_tokens=8192, memory_share=0.85)
+        limits = Limits(max_sequences=NO_LIMIT, max_step_tokens=CHUNK, memory_share=0.85)
         return Start(limits, kv="bf16")
     if role.run.precision.weights == "fp4":
         return Start(Limits(max_sequences=NO_LIMIT, max_step_tokens=32768, memory_share=0.9), 10)

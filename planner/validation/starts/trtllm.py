@@ -1,4 +1,11 @@
-"""TensorRT-LLM."""
+"""TensorRT-LLM.
+
+References
+----------
+.. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
+   benchmarks/single_node/*.sh (start commands by model, format, part and engine).
+.. [2] NVIDIA, srt-slurm, github.com/NVIDIA/srt-slurm, recipes/*.yaml (prefill and decode apart).
+"""
 
 from dataclasses import replace
 
