@@ -80,6 +80,8 @@ class LocalMoe:
     latent: tuple[LocalMatrix, ...]
     message_elements: int
     """Width of the vector that travels to an expert. [elements]"""
+    biased: bool = False
+    """Whether experts add biases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,7 @@ def _moe(model: ModelSpec, moe: Moe, pool: Pool, stage: float) -> LocalMoe:
         router=whole(arch.router_matrix(moe, hidden), "router"),
         latent=tuple(whole(m, "latent") for m in arch.latent_matrices(moe, hidden)),
         message_elements=moe.latent_size or hidden,
+        biased=moe.expert_bias,
     )
 
 

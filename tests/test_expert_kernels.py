@@ -8,6 +8,7 @@ from planner import evaluation, files
 from planner.errors import InputError
 from planner.evaluation import Replica
 from planner.evaluation.assumptions import assumptions
+from planner.evaluation.expert_kernels import library_of
 from planner.evaluation.spread import law_log_sd
 from planner.files.engines import load_engine
 from planner.ops import GroupedGemm
@@ -68,12 +69,14 @@ def test_a_deployment_names_its_own_library() -> None:
 
 
 def test_a_library_without_shares_of_the_format_is_refused() -> None:
-    """CUTLASS's bf16 products are H200's own there; MXFP4 experts are of no library."""
+    """CUTLASS's bf16 products are B300's own there; Triton's of SGLang expand no MXFP4."""
     with pytest.raises(
         InputError, match=r"'cutlass' has no shares of bf16 experts.*default, triton"
     ):
         _built("deepseek-r1", "bf16", experts_kernel="cutlass", system="hgx-b300")
-    with pytest.raises(InputError, match=r"'triton' has no shares of mxfp4 experts.*default$"):
+    with pytest.raises(
+        InputError, match=r"'triton' has no shares of mxfp4 experts.*default, marlin"
+    ):
         _built("gpt-oss-120b", "mxfp4", experts_kernel="triton")
 
 
@@ -107,6 +110,39 @@ def test_experts_of_a_stored_format_have_times_of_their_own() -> None:
         for each in (op, replace(op, storage=None))
     )
     assert own > 1.2 * as_bf16
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "engine", "system", "library"),
+    [
+        ("gpt-oss-120b", "mxfp4", "vllm", "hgx-h200", ""),
+        ("gpt-oss-120b", "mxfp4", "tensorrt-llm", "hgx-h200", "trtllm-triton"),
+        ("deepseek-v4-flash", "mxfp4_fp8", "vllm", "hgx-h200", "marlin"),
+        ("deepseek-v4-flash", "mxfp4_fp8", "sglang", "hgx-h100", "marlin"),
+        ("deepseek-v4-flash", "mxfp4_fp8", "sglang", "hgx-b200", ""),
+    ],
+)
+def test_stored_experts_run_on_the_kernels_of_the_engine(
+    model: str, weights: str, engine: str, system: str, library: str
+) -> None:
+    """Experts with biases (gpt-oss) have kernels of their own; parts with FP4 units expand none."""
+    replica = _built(model, weights, engine, system)
+    calibration = replica.hardware.calibration
+    assert library_of(calibration, replica.shard) == library
+    shipped = files.load_calibration(calibration.name)
+    known = shipped.expert_kernels[library] if library else shipped.stored_experts
+    assert calibration.stored_experts["mxfp4"] == known["mxfp4"]
+
+
+def test_expanding_in_marlin_halves_the_rate_of_prompts() -> None:
+    """16,384 tokens of 256 experts of 2,048 wide: its tables have 2.4 times Triton's time."""
+    shipped = files.load_calibration("h200-sxm")
+    part = files.load_hardware("hgx-h200").accelerator
+    op = GroupedGemm("x", 98304.0, 256.0, 4096, 4096, "bf16", 0.53125, storage="mxfp4")
+    own = float(op_time(op, part, shipped).time_s)
+    stored = {**shipped.stored_experts, "mxfp4": shipped.expert_kernels["marlin"]["mxfp4"]}
+    marlin = shipped.model_copy(update={"stored_experts": stored})
+    assert 1.8 < float(op_time(op, part, marlin).time_s) / own < 2.8
 
 
 def test_a_step_names_the_law_of_its_stored_experts() -> None:

@@ -1,7 +1,17 @@
 """Shares of one part as they are on another whose matrix units are slower beside the rest."""
 
+from collections.abc import Mapping
+from typing import get_args
+
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve, Precision
+from planner.specs.hardware import (
+    AcceleratorSpec,
+    Achieved,
+    CalibrationSpec,
+    Curve,
+    Precision,
+    Stored,
+)
 
 
 def carried(
@@ -33,25 +43,41 @@ def carried(
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
         return _scaled(law, peak / units, units if dense else 1.0)
 
+    shared = set(source.dense_flop_per_s.precisions()) & set(target.dense_flop_per_s.precisions())
+
     def each(laws: dict[Precision, Achieved], dense: bool) -> dict[Precision, Achieved]:
-        shared = set(source.dense_flop_per_s.precisions()) & set(
-            target.dense_flop_per_s.precisions()
-        )
         return {name: scaled(law, name, dense) for name, law in laws.items() if name in shared}
+
+    def stored(laws: Mapping[Stored, Achieved]) -> dict[Stored, Achieved]:
+        return {name: scaled(law, "bf16") for name, law in laws.items()}
+
+    def library(laws: Mapping[Precision | Stored, Achieved]) -> dict[Precision | Stored, Achieved]:
+        return {
+            name: scaled(law, _multiplied(name))
+            for name, law in laws.items()
+            if name in shared or name in get_args(Stored)
+        }
 
     update: dict[str, object] = {
         "gemm": each(measured.gemm, dense=True),
         "grouped_gemm": each(measured.grouped_gemm, dense=False),
-        "expert_kernels": {n: each(k, dense=False) for n, k in measured.expert_kernels.items()},
-    }
-    update["stored_experts"] = {
-        name: scaled(law, "bf16") for name, law in measured.stored_experts.items()
+        "expert_kernels": {n: library(k) for n, k in measured.expert_kernels.items()},
+        "stored_experts": stored(measured.stored_experts),
     }
     for name in ("attention_decode", "attention_prefill"):
         update[name] = scaled(getattr(measured, name), "bf16")
         variants: dict[str, Achieved] = getattr(measured, f"{name}_variants")
         update[f"{name}_variants"] = {k: scaled(law, "bf16") for k, law in variants.items()}
     return measured.model_copy(update=update)
+
+
+def _multiplied(name: Precision | Stored) -> Precision:
+    """Format that experts kept by ``name`` are multiplied in."""
+    match name:
+        case "mxfp4" | "int4":
+            return "bf16"
+        case _:
+            return name
 
 
 def _scaled(law: Achieved, rate: float, units: float) -> Achieved:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from planner.calibrate import tables as aic
-from planner.calibrate.features import variant_of
+from planner.calibrate.features import STORED, variant_of
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table
 
@@ -44,6 +44,12 @@ LIBRARIES = {
     "trtllm-gen": Library("vllm", "_trtllm", ("bf16", "fp8_block")),
 }
 """Libraries of grouped products with shares of their own, where a part has rows of them."""
+EXPANDING = {
+    "marlin": Library("vllm", "w4a4mxfp4moe_marlin", ("mxfp4_w4a16",)),
+    "trtllm-triton": Library("trtllm", "moe_torch_flow", ("mxfp4_w4a16",)),
+}
+"""The same of experts stored in MXFP4, on parts without units for four bits: those that vLLM and
+SGLang run unless experts have biases, and those of TensorRT-LLM."""
 
 
 STORED_SOURCES = {
@@ -88,13 +94,30 @@ def libraries(part: str, part_precisions: tuple[str, ...]) -> dict[str, list[Cho
     for name, library in LIBRARIES.items():
         tables = [
             replace(table, labels={**table.labels, "library": name})
-            for table in aic.aic_tables(part, ("moe_layer",), library.engine)
-            if library.kernel in table.kernel
-            and table.dtype in library.formats
-            and (table.kernel, table.dtype) not in known
+            for table in _rows_of(part, library)
+            if (table.kernel, table.dtype) not in known
         ]
         found[name] = chosen(tables, part_precisions)
+    if "fp4" not in part_precisions:
+        found |= {name: _expanding(part, name, library) for name, library in EXPANDING.items()}
     return {name: choices for name, choices in found.items() if choices}
+
+
+def _expanding(part: str, name: str, library: Library) -> list[Chosen]:
+    """Rows of a library that expands weights as they are stored."""
+    tables = tuple(
+        replace(table, labels={**table.labels, "library": name})
+        for table in _rows_of(part, library)
+    )
+    return [Chosen(("grouped_gemm", STORED[tables[0].dtype]), tables)] if tables else []
+
+
+def _rows_of(part: str, library: Library) -> list[Table]:
+    return [
+        table
+        for table in aic.aic_tables(part, ("moe_layer",), library.engine)
+        if library.kernel in table.kernel and table.dtype in library.formats
+    ]
 
 
 def stored_experts(part: str) -> list[Chosen]:
@@ -104,13 +127,8 @@ def stored_experts(part: str) -> list[Chosen]:
     found = []
     for storage, sources in STORED_SOURCES.items():
         for library in sources:
-            tables = tuple(
-                table
-                for table in aic.aic_tables(part, ("moe_layer",), library.engine)
-                if library.kernel in table.kernel and table.dtype in library.formats
-            )
-            if tables:
-                found.append(Chosen(("grouped_gemm", storage), tables))
+            if tables := _rows_of(part, library):
+                found.append(Chosen(("grouped_gemm", storage), tuple(tables)))
                 break
     return found
 

@@ -1,14 +1,20 @@
 """Which library multiplies a pool's experts, and the calibration with its shares."""
 
 from collections.abc import Mapping
+from typing import get_args
 
+from planner.arch import Storage
 from planner.errors import InputError
 from planner.ops.op import COMPUTE_PRECISION
-from planner.shard import Shard
+from planner.shard import LocalMoe, Shard
 from planner.specs.deployment import DEFAULT_KERNELS, Pool
-from planner.specs.hardware import Achieved, CalibrationSpec, Precision
+from planner.specs.engine import ExpertKernels
+from planner.specs.hardware import Achieved, CalibrationSpec, Precision, Stored
 
 FAMILY = "grouped_gemm"
+
+ExpertFormat = Precision | Stored
+"""Format experts are multiplied in, or stored in where their kernel expands it itself."""
 
 
 def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) -> CalibrationSpec:
@@ -16,7 +22,8 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
 
     The library that the pool names; else of the engine's, by format, the first that the part has
     shares of, where tokens are not sent to their experts: what receives them one rank at a time
-    (DeepEP and its like) feeds the kernels of ``grouped_gemm``.
+    (DeepEP and its like) feeds the kernels of ``grouped_gemm``.  Formats that kernels expand
+    themselves have a library wherever tokens are.
 
     Raises
     ------
@@ -26,24 +33,50 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
     own, named = calibration.expert_kernels, pool.experts_kernel
     if named and named != DEFAULT_KERNELS:
         _require(named, calibration, shard)
-    wanted: dict[Precision, tuple[str, ...]] = {}
+    wanted: dict[ExpertFormat, tuple[str, ...]] = {}
     if named:
-        wanted = dict.fromkeys(calibration.grouped_gemm, (named,))
-    elif not shard.uses_all_to_all:
-        wanted = {name: getattr(pool.engine.expert_kernels, name) for name in _formats(own)}
+        wanted = dict.fromkeys((*calibration.grouped_gemm, *calibration.stored_experts), (named,))
+    else:
+        known = {each: None for laws in own.values() for each in laws}
+        wanted = {
+            each: _listed(pool.engine.expert_kernels, each, shard.moe)
+            for each in known
+            if (_stored(shard) == each if each in get_args(Stored) else not shard.uses_all_to_all)
+        }
     chosen = {
-        precision: name
-        for precision, names in wanted.items()
-        if (name := next((n for n in names if precision in own.get(n, {})), None))
+        each: name
+        for each, names in wanted.items()
+        if (name := next((n for n in names if each in own.get(n, {})), None))
     }
     return _serving(calibration, chosen) if chosen else calibration
 
 
+def _stored(shard: Shard) -> str:
+    """How the experts are stored; nothing where there are none."""
+    return shard.moe.gate_up.storage if shard.moe else ""
+
+
+def _listed(kernels: ExpertKernels, each: ExpertFormat, moe: LocalMoe | None) -> tuple[str, ...]:
+    """Libraries that an engine lists for a format, of experts with biases where these have some."""
+    if each == "mxfp4" and moe is not None and moe.biased:
+        return kernels.mxfp4_biased
+    found: tuple[str, ...] = getattr(kernels, each)
+    return found
+
+
 def library_of(calibration: CalibrationSpec, shard: Shard) -> str:
     """Return the library that multiplies the experts; empty: the part's own kernels do."""
-    if shard.moe is None or shard.moe.gate_up.storage in calibration.stored_experts:
+    if shard.moe is None:
         return ""
-    return calibration.experts_of.get(COMPUTE_PRECISION[shard.moe.gate_up.storage], "")
+    return calibration.experts_of.get(expert_format(calibration, shard.moe.gate_up.storage), "")
+
+
+def expert_format(calibration: CalibrationSpec, storage: Storage) -> ExpertFormat:
+    """Format that a part's shares of experts stored so are kept by."""
+    for stored in calibration.stored_experts:
+        if storage == stored:
+            return stored
+    return COMPUTE_PRECISION[storage]
 
 
 def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
@@ -51,12 +84,8 @@ def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
     if shard.moe is None:
         raise InputError("", "experts_kernel", "this model has no routed experts; leave it out")
     storage = shard.moe.gate_up.storage
-    known: tuple[str, ...] = ()
-    if storage not in calibration.stored_experts:
-        precision = COMPUTE_PRECISION[storage]
-        known = tuple(
-            name for name, laws in calibration.expert_kernels.items() if precision in laws
-        )
+    each = expert_format(calibration, storage)
+    known = tuple(name for name, laws in calibration.expert_kernels.items() if each in laws)
     if named not in known:
         has = ", ".join((DEFAULT_KERNELS, *known))
         raise InputError(
@@ -65,22 +94,23 @@ def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
         )  # fmt: skip
 
 
-def _formats(kernels: Mapping[str, Mapping[Precision, Achieved]]) -> tuple[Precision, ...]:
-    """Formats that any library of a part has shares of."""
-    return tuple({precision: None for laws in kernels.values() for precision in laws})
-
-
-def _serving(calibration: CalibrationSpec, chosen: Mapping[Precision, str]) -> CalibrationSpec:
+def _serving(calibration: CalibrationSpec, chosen: Mapping[ExpertFormat, str]) -> CalibrationSpec:
     """``calibration`` with each format's grouped products and residuals of the chosen library."""
     laws: dict[Precision, Achieved] = dict(calibration.grouped_gemm)
+    stored: dict[Stored, Achieved] = dict(calibration.stored_experts)
     made = calibration.provenance
     sigma = dict(made.residual_sigma) if made else {}
-    for precision, name in chosen.items():
-        laws[precision] = calibration.expert_kernels[name][precision]
-        residual = sigma.get(f"{FAMILY}/{precision}/{name}")
+    for each, name in chosen.items():
+        law = calibration.expert_kernels[name][each]
+        match each:
+            case "mxfp4" | "int4":
+                stored[each] = law
+            case _:
+                laws[each] = law
+        residual = sigma.get(f"{FAMILY}/{each}/{name}")
         if residual is not None:
-            sigma[f"{FAMILY}/{precision}"] = residual
+            sigma[f"{FAMILY}/{each}"] = residual
     if made:
         made = made.model_copy(update={"residual_sigma": sigma})
-    update = {FAMILY: laws, "provenance": made, "experts_of": dict(chosen)}
+    update = {FAMILY: laws, "stored_experts": stored, "provenance": made, "experts_of": {**chosen}}
     return calibration.model_copy(update=update)

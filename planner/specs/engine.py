@@ -76,13 +76,19 @@ class ExpertKernels(Spec):
     """Libraries of grouped products by the format they multiply in, best first.
 
     The first runs that a part has shares of; where there is none, or tokens are sent to their
-    experts, those of the calibration's ``grouped_gemm``.
+    experts, those of the calibration's ``grouped_gemm``.  Weights that a kernel expands itself
+    go by how they are stored, wherever tokens are; where there is none, those of
+    ``stored_experts``.
     """
 
     bf16: tuple[str, ...] = ()
     fp8: tuple[str, ...] = ()
     fp4: tuple[str, ...] = ()
     int8: tuple[str, ...] = ()
+    mxfp4: tuple[str, ...] = ()
+    mxfp4_biased: tuple[str, ...] = ()
+    """Of experts with biases, as gpt-oss has them, for which engines have kernels of their own."""
+    int4: tuple[str, ...] = ()
 
 
 class EngineSpec(Spec):

@@ -49,6 +49,9 @@ Usd = Annotated[Sourced, within(100, 1e9, "a price in USD", "25 kUSD is written 
 Precision = Literal["bf16", "fp8", "fp4", "int8"]
 """Number format a matrix unit multiplies in."""
 
+Stored = Literal["mxfp4", "int4"]
+"""Format of experts' weights that kernels expand, or convert activations for, themselves."""
+
 
 class PeakRates(Spec):
     """Dense (no structured sparsity) matrix-unit peaks. [FLOP/s]"""
@@ -350,9 +353,10 @@ class CalibrationSpec(Spec):
     """Parts this applies to; empty: every part without its own."""
     gemm: dict[Precision, Achieved]
     grouped_gemm: dict[Precision, Achieved]
-    expert_kernels: dict[str, dict[Precision, Achieved]] = Field(default_factory=dict)
-    """Library -> format -> its grouped products, where they are not those of ``grouped_gemm``."""
-    stored_experts: dict[Literal["mxfp4", "int4"], Achieved] = Field(default_factory=dict)
+    expert_kernels: dict[str, dict[Precision | Stored, Achieved]] = Field(default_factory=dict)
+    """Library -> format -> its grouped products, where they are not those of ``grouped_gemm`` or
+    ``stored_experts``."""
+    stored_experts: dict[Stored, Achieved] = Field(default_factory=dict)
     """Grouped products of weights stored in a format that is expanded, or that activations are
     converted for, inside the kernel; a format that is missing: as what it is multiplied in."""
     attention_prefill: Achieved
@@ -368,8 +372,9 @@ class CalibrationSpec(Spec):
     """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
     kernels_of: str = ""
     """Part that products and attention cores were measured on, if another; set by a scenario."""
-    experts_of: dict[Precision, str] = Field(default_factory=dict)
-    """Library whose products stand in ``grouped_gemm``, by format; set by a deployment."""
+    experts_of: dict[Precision | Stored, str] = Field(default_factory=dict)
+    """Library whose products stand in ``grouped_gemm`` or ``stored_experts``, by format; set by a
+    deployment."""
     provenance: Provenance | None = None
     """Absent where the numbers were read off published figures by hand."""
 

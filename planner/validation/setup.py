@@ -7,9 +7,9 @@ from typing import Literal, TypeVar
 
 from planner.arch import storage_format
 from planner.errors import InputError
+from planner.evaluation.expert_kernels import expert_format
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
 from planner.files.engines import load_engine
-from planner.ops.op import COMPUTE_PRECISION
 from planner.specs.deployment import DEFAULT_KERNELS, KvFormat, Limits, Pool
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.runs import Aggregated, Run
@@ -132,8 +132,9 @@ def _known(library: str, role: Role) -> str:
     """``library`` where the part has shares of it in the run's format; else the engine's choice."""
     weights = weight_format(role.run, role.model, role.hardware)
     storage = storage_format(weights, "routed_experts")
-    laws = role.hardware.calibration.expert_kernels.get(library, {})
-    known = library == DEFAULT_KERNELS or COMPUTE_PRECISION[storage] in laws
+    calibration = role.hardware.calibration
+    laws = calibration.expert_kernels.get(library, {})
+    known = library == DEFAULT_KERNELS or expert_format(calibration, storage) in laws
     return library if known else ""
 
 

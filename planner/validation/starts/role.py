@@ -1,6 +1,7 @@
 """Replicas of a run, and what their engine was started with."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from planner.specs.deployment import KvFormat, Limits
@@ -50,6 +51,11 @@ class Role:
     def blackwell(self) -> bool:
         """Whether the part is NVIDIA's and multiplies FP4."""
         return not self.amd and self.hardware.accelerator.dense_flop_per_s.fp4 is not None
+
+    def older_than(self, *release: int) -> bool:
+        """Whether the engine's release is known and comes before this one."""
+        own = re.match(r"v?(\d+(?:\.\d+)+)", str(self.run.framework.version))
+        return own is not None and tuple(map(int, own[1].split("."))) < release
 
     @property
     def clients(self) -> int:

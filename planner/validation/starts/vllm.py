@@ -4,7 +4,11 @@ References
 ----------
 .. [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and
    benchmarks/single_node/*.sh (start commands by model, format, part and engine).
+.. [2] vLLM, github.com/vllm-project/vllm/pull/27370 (on Hopper gpt-oss runs on Triton's kernels
+   where they are installed, else on Marlin's; they come with vLLM from 0.11.1 on).
 """
+
+from dataclasses import replace
 
 from planner.specs.deployment import KvFormat, Limits
 from planner.validation.starts.role import Role, Start, rising
@@ -60,11 +64,13 @@ def _minimax_on_amd(role: Role) -> Start:
 
 
 def _gpt_oss(role: Role) -> Start:
+    """On Hopper releases before 0.11.1 multiply experts with Marlin's kernels [2]_."""
     if role.amd:
         return _start(role, share=0.95, kv="bf16")
     if role.blackwell:
         return _start(role, 512, kv="fp8", captured=_captured(LARGEST))
-    return _start(role, role.clients, kv="bf16", captured=_captured(LARGEST))
+    start = _start(role, role.clients, kv="bf16", captured=_captured(LARGEST))
+    return replace(start, experts_kernel="marlin") if role.older_than(0, 11, 1) else start
 
 
 def _kimi(role: Role) -> Start:
