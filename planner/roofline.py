@@ -96,6 +96,8 @@ class Call:
     """Columns of a dense product's result."""
     planned: Real = 0.0
     """Rows an expert that the tiles of a grouped product are planned for."""
+    touched: Real = 0.0
+    """Experts of a grouped product with a row."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -129,6 +131,9 @@ class Call:
             memory_s, query_s = memory_s + query_s, 0.0
         else:
             query_s = query_s / law.query_share
+        memory_s = memory_s / memory
+        if law.expert_s:
+            memory_s = (memory_s**2 + (call.touched * law.expert_s) ** 2) ** 0.5
         compute_s = call.compute_s / compute
         if law.waves is not None:
             element_s = call.compute_s / larger(call.size, 1e-30) * law.waves.units
@@ -138,7 +143,7 @@ class Call:
                 float(law.join_s or 0.0),
             )  # fmt: skip
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
-        busy = blended(compute_s, memory_s / memory, law.blend) + query_s
+        busy = blended(compute_s, memory_s, law.blend) + query_s
         busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
         if law.tallest_rows:
             busy = busy + smaller(call.planned, float(law.tallest_rows)) * (law.height_s or 0.0)
@@ -182,7 +187,7 @@ class Call:
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
             self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
-            self.planned,
+            self.planned, self.touched,
         )  # fmt: skip
 
 
@@ -322,6 +327,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             return Call(
                 *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
                 tokens=op.given_elements, planned=larger(work_size(op), op.planned_rows),
+                touched=op.touched,
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)

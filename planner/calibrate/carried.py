@@ -41,7 +41,7 @@ def carried(
     def scaled(law: Achieved, precision: Precision, dense: bool = False) -> Achieved:
         precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
-        return _scaled(law, peak / units, units if dense else 1.0)
+        return at_rate(law, peak / units, units if dense else 1.0)
 
     shared = set(source.dense_flop_per_s.precisions()) & set(target.dense_flop_per_s.precisions())
 
@@ -80,7 +80,7 @@ def _multiplied(name: Precision | Stored) -> Precision:
             return name
 
 
-def _scaled(law: Achieved, rate: float, units: float) -> Achieved:
+def at_rate(law: Achieved, rate: float, units: float = 1.0) -> Achieved:
     """One law at ``rate`` times the FLOP a second and multiprocessor, its sizes times ``units``."""
 
     def share(value: float) -> float:

@@ -68,7 +68,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
     return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0), units)
 
 
-MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned")
+MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched")
 """What only some kernels have."""
 
 
@@ -108,6 +108,8 @@ class Work:
     """Multiprocessors of the part; None: not stated."""
     planned: FloatArray | None = None
     """Rows an expert that the tiles of a grouped product are planned for."""
+    touched: FloatArray | None = None
+    """Experts of a grouped product with a row."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -200,7 +202,7 @@ def grouped_gemm(
     rows = pairs / np.maximum(touched, 1e-30)
     work = _work("grouped_gemm", dtype, peaks, _Amounts(2 * pairs * k * n, moved, rows, k))
     step_s = (moved - out * pairs * n) / k / peaks.bytes_per_s
-    return replace(work, step_s=step_s, head_rows=pairs * n, planned=rows)
+    return replace(work, step_s=step_s, head_rows=pairs * n, planned=rows, touched=touched)
 
 
 def touched(table: Table) -> FloatArray:

@@ -4,6 +4,8 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from planner.calibrate.choice import Chosen, candidates, chosen, libraries, stored_experts
 from planner.calibrate.features import STORED, Peaks, law_of, stated_peaks, works
 from planner.calibrate.laws import FEWEST_ROWS, Fit, Sample, fit_law
@@ -121,6 +123,9 @@ def _fit_one(
     limits = after_conversion(elementwise) if converts else Limits()
     if all(table.labels.get("includes") == "layer" for table in tables):
         limits = replace(limits, floor_s=LEAST_FLOOR_S)
+    if key[0] == "gemm" and not _streams(tables, peaks):
+        copied = float(elementwise.memory_share)
+        limits = replace(limits, least_memory_share=0.99 * copied, memory_share=copied)
     tries = []
     for share in CONVERSION_SHARES if converts else (1.0,):
         beside = {
@@ -141,6 +146,16 @@ def _fit_one(
         if error and (error.family, error.dtype) not in seen:
             found.held_out.append(error)
     return True
+
+
+LARGE_BYTES = 8e6
+"""Traffic of a product from which transfer, not its start, decides where it binds. [bytes]"""
+
+
+def _streams(tables: Sequence[Table], peaks: Peaks) -> bool:
+    """Whether some large product of the rows waits for memory: else copies say what that gives."""
+    parts = [work for table in tables for work in works(table, peaks) if work.family == "gemm"]
+    return any(np.any((w.memory_s > w.compute_s) & (w.call_bytes > LARGE_BYTES)) for w in parts)
 
 
 def _held(

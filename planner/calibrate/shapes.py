@@ -56,6 +56,8 @@ class Limits:
     """A kernel inside a captured graph costs no less. [s]"""
     waves_floor_s: float | None = None
     """The same of a product in waves of tiles; None: as others. [s]"""
+    least_memory_share: float = 1e-3
+    """Where something else of the part tells what its memory gives."""
 
 
 class Shape:
@@ -90,7 +92,8 @@ class Shape:
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest of each parameter, as logarithms."""
-        low = [np.log(1e-3)] * self.shares + [np.log(limits.floor_s)]
+        low = [np.log(1e-3)] * self.compute + [np.log(limits.least_memory_share)] * self.memory
+        low += [np.log(limits.floor_s)]
         high = [np.log(limits.compute_share)] * self.compute
         high += [np.log(limits.memory_share)] * self.memory + [np.log(1e-2)]
         low += [float(np.log(BOUNDS[name][0])) for name in self.at]

@@ -261,6 +261,9 @@ class Achieved(Spec):
     the kernel plans for, up to this, and every expert with a row computes a whole one. [rows]"""
     height_s: OverheadS | None = None
     """With ``tallest_rows``: time of one row of a tile's height, which nothing hides. [s]"""
+    expert_s: OverheadS | None = None
+    """Grouped products: time of one expert touched whose weights are few, one after the other,
+    joined to that of their transfer as a root of squares. [s]"""
     multiplies: Precision | None = None
     """Format the kernel multiplies in, where it is not that of the op: attention on an 8-bit cache
     where the part has such units.  Shares are of that peak."""

@@ -14,7 +14,7 @@ from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
 from planner.ops import GroupedGemm, layer
-from planner.roofline import call_of
+from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
 from planner.specs.deployment import Parallelism, Pool
@@ -181,3 +181,24 @@ def test_experts_without_a_gate_are_left_out_and_tiles_are_named() -> None:
     (table,) = tables._moe(data, Origin("b200-sxm", "t", "vllm 1"))
     assert table["hidden"].tolist() == [7168]
     assert (table.labels["tiles"], table.labels["routing"]) == ("planned", "apart")
+
+
+@pytest.mark.parametrize(
+    ("experts", "k", "n", "bytes_each", "measured_us"),
+    [
+        (30, 4096, 2048, 1, 81.9),
+        (30, 4096, 2048, 2, 159.8),
+        (72, 4096, 256, 1, 57.5),
+        (72, 4096, 256, 2, 71.8),
+        (72, 512, 4096, 1, 70.4),
+    ],
+)
+def test_small_experts_wait_for_each_other_on_a_tpu(
+    experts: int, k: int, n: int, bytes_each: int, measured_us: float
+) -> None:
+    """One core's times (tpu-inference issue 3520), of a chip with twice the experts on two."""
+    part = files.load_accelerator("tpu-v7-ironwood")
+    rows = 2 * experts * (3 if experts == 30 else 1)
+    op = GroupedGemm("x", float(rows), 2.0 * experts, k, n, "bf16", float(bytes_each))
+    found = op_time(op, part, files.load_calibration("tpu-v7-ironwood"))
+    assert float(found.time_s) == pytest.approx(measured_us * 1e-6, rel=0.08)

@@ -78,7 +78,7 @@ def test_carried_rows_are_of_known_parts_and_sources() -> None:
         assert file.complete
         assert file.header["part"] in files.accelerator_names()
         assert file.header["source"] in known
-    assert sum(file.rows for file in published_files()) == 3577
+    assert sum(file.rows for file in published_files()) == 3898
 
 
 def test_carried_files_are_small() -> None:
@@ -96,7 +96,7 @@ def test_few_carried_rows_beat_the_roofline_or_fall_behind_larger_ones() -> None
         assert np.all(bound_s(kept.table, peaks) <= kept.table.time_s)
         for rule, count in kept.refused.items():
             refused[rule] = refused.get(rule, 0) + count
-    assert refused == {"beats_roofline": 1, "slower_than_more_work": 88}
+    assert refused == {"beats_roofline": 1, "slower_than_more_work": 92}
 
 
 def test_carried_numbers_read_by_hand() -> None:

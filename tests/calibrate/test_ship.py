@@ -6,7 +6,14 @@ import pytest
 
 from planner import files
 from planner.calibrate.check import check
-from planner.calibrate.ship import MEASURED, PARTLY_FITTED, TRANSFERRED, ship
+from planner.calibrate.ship import (
+    ESTIMATED,
+    HELD_AGAINST,
+    MEASURED,
+    PARTLY_FITTED,
+    TRANSFERRED,
+    ship,
+)
 from planner.report.calibration import errors_markdown
 from planner.specs.hardware import CalibrationSpec, Precision
 
@@ -75,8 +82,37 @@ def test_the_documented_errors_are_those_that_are_stored() -> None:
 
 
 def test_estimates_say_what_such_estimates_are_worth() -> None:
-    for name in ("tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7-ironwood"):
+    """TPUs: dense products have rows; attention and experts are held against parts with tables."""
+    for name in ESTIMATED:
         provenance = files.load_calibration(name).provenance
         assert provenance is not None
-        assert provenance.transferred_from == "published fractions"
-        assert {held.split for held in provenance.held_out} == {"part"}
+        read_off = [h for h in provenance.held_out if h.family != "gemm"]
+        assert {held.split for held in read_off} == {"part"}
+        assert {h.source.split(":")[0] for h in read_off} == set(HELD_AGAINST)
+
+
+@pytest.mark.parametrize(
+    ("name", "median", "p90"),
+    [("tpu-v5e", 0.02, 0.08), ("tpu-v6e", 0.08, 0.16), ("tpu-v7-ironwood", 0.03, 0.08)],
+)
+def test_tpu_products_are_close_on_sizes_left_out(name: str, median: float, p90: float) -> None:
+    provenance = files.load_calibration(name).provenance
+    assert provenance
+    (held,) = (h for h in provenance.held_out if h.split == "interpolation")
+    assert held.median_abs_error < median
+    assert held.p90_abs_error < p90
+
+
+def test_eight_bits_lose_the_same_time_as_sixteen() -> None:
+    """TPU7x multiplies 8 bits twice as fast: 0.953 of the peak becomes 1 / (1 + 2 x 0.0496)."""
+    gemm = files.load_calibration("tpu-v7-ironwood").gemm
+    sixteen = float(gemm["bf16"].compute_share)
+    assert float(gemm["fp8"].compute_share) == pytest.approx(1 / (1 + 2 * (1 / sixteen - 1)), 1e-3)
+    assert gemm["fp8"].compute_share.confidence == "assumed"
+
+
+def test_few_large_products_take_the_memory_of_copies() -> None:
+    """TPU7x's rows are all bound by computation: its memory gives what copies reach."""
+    calibration = files.load_calibration("tpu-v7-ironwood")
+    copied = float(calibration.elementwise.memory_share)
+    assert 0.98 * copied < float(calibration.gemm["bf16"].memory_share) <= copied
