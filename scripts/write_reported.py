@@ -100,14 +100,16 @@ SEEN = """## What the errors say
   on 8 H200, where the cache as counted here holds more, and time per token is a quarter of what
   GB300 needed: how prompts were scheduled is not known. Predicted 2.5 to 4.5 times as long; on
   GB300 +27 %.
-* TPUs, 44 runs that came last: no engine was fitted there, and vLLM's and SGLang's overheads here are
-  those of NVIDIA parts. The first prediction, with kernel laws from public times and before any
-  error was seen: time per token 41.7 % and 65 % (median, p90), bias -47 %. Then a hop of the links
-  (2.3 and 4.6 us, measured, in place of 1) and the start of a product of experts (26 us, from a
-  layer's time) came in: the table above. Dense models -16 to +21 %; experts 13 to 54 % fast, most
-  with few clients: sorting and gathering tokens on a TPU takes tens of microseconds a layer that no
-  law holds. DeepSeek-R1 in FP4 (-40 to -77 %) is its author's proof of concept, eager and untuned.
-  Three runs of 8-bit weights on v6e, which has no such units, cannot be asked.
+* TPUs, 44 runs that came last: no engine was fitted there, and vLLM's and SGLang's overheads here
+  are those of NVIDIA parts. The first prediction, with kernel laws from public times and before any
+  error was seen: time per token 41.7 % and 65 % (median, p90), bias -47 %. Then two more public
+  times came in, a hop of the links (2.3 and 4.6 us in place of 1) and the start of a product of
+  experts (26 us, from a layer's time), and v6e's products became v5e's at the rate of its core, for
+  its own rows read memory at two thirds of what single calls do: the table above. Dense models -16
+  to +13 %; experts 10 to 54 % fast, most with few clients: sorting and gathering tokens on a TPU
+  takes tens of microseconds a layer that no law holds. DeepSeek-R1 in FP4 (-40 to -77 %) is its
+  author's proof of concept, eager and untuned. Three runs of 8-bit weights on v6e, which has no
+  such units, cannot be asked.
 * Tokens/s in the command's summary are Little's law on either side, which is no throughput where
   all requests start at once.
 """

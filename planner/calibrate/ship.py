@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from planner import files
 from planner.calibrate.carried import at_rate, carried
-from planner.calibrate.features import PRECISION
+from planner.calibrate.features import law_of
 from planner.calibrate.fit import choices_of, fit_part, transfer, transfer_errors
+from planner.calibrate.shapes import Key
 from planner.calibrate.write import write_calibration
+from planner.errors import InputError
 from planner.sourced import Sourced
 from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, Precision
 from planner.specs.provenance import HeldOut
@@ -17,20 +20,23 @@ MEASURED = {
     "b200-sxm": None,
     "gb200-nvl72": "b200-sxm", "b300-sxm": "b200-sxm", "gb300-nvl72": "b300-sxm",
     "a100-80g-sxm": None, "l40s": None, "rtx-pro-6000": None, "mi355x": None, "mi300x": None,
-    "tpu-v5e": None, "tpu-v6e": "tpu-v5e", "tpu-v7-ironwood": "tpu-v5e",
+    "tpu-v5e": None, "tpu-v7-ironwood": "tpu-v5e",
 }  # fmt: skip
 """Part with rows -> sibling whose shares are held against them, in this order."""
 TRANSFERRED = {
     "gh200": "h200-sxm", "h100-nvl": "h100-sxm", "h100-pcie": "h100-sxm", "rtx-4090": "l40s",
     "rtx-5090": "rtx-pro-6000", "dgx-spark-gb10": "rtx-pro-6000", "mi325x": "mi300x",
-    "tpu-v4": "tpu-v5e", "tpu-v5p": "tpu-v5e",
+    "tpu-v4": "tpu-v5e", "tpu-v5p": "tpu-v5e", "tpu-v6e": "tpu-v5e",
 }  # fmt: skip
 """Part without rows -> sibling whose shares it takes."""
 SAME_CHIP = "h200-sxm"
 """Part whose error by a sibling's shares stands for transfers to the same chip with other memory
 and clocks, which is what most transfers above are."""
-OTHER_CHIP = {"tpu-v5e": "tpu-v6e"}
-"""Sibling -> part that stands for transfers of its shares to another generation."""
+CORES = {"tpu-v4": 2, "tpu-v5e": 1, "tpu-v5p": 2, "tpu-v6e": 1}
+"""Part -> cores that share its peak: what a product loses is time of one
+(:func:`planner.calibrate.carried.carried`)."""
+HELD_OVER = {"tpu-v5e": "tpu-v6e"}
+"""Sibling -> part with rows on which such a transfer is tried."""
 STARTS_FROM = {"h800-sxm": "h100-sxm", "h20": "h100-sxm"}
 """Part with rows of some families only -> sibling whose shares it takes for the others."""
 PARTLY_FITTED = ("mi300x", "tpu-v5e")
@@ -84,27 +90,48 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
     for name, sibling in TRANSFERRED.items():
         if parts and name not in parts:
             continue
-        measured = _of(sibling, made)
-        if sibling in PARTLY_FITTED:
-            measured = _fitted_products(measured)
+        measured = _taken_over(name, sibling, made)
         spec = transfer(files.load_calibration(name), name, (name,), measured)
-        stands = OTHER_CHIP.get(sibling, SAME_CHIP)
-        like = _of(stands, made).provenance
-        if spec.provenance and like:
-            fitted = measured.provenance.held_out if measured.provenance else ()
-            kinds = {(h.family, h.dtype) for h in fitted if h.split != "part"}
-            held = tuple(
-                h for h in like.held_out
-                if h.split == "part"
-                and (sibling not in PARTLY_FITTED or (h.family, h.dtype) in kinds)
-            )  # fmt: skip
-            said = tuple(h.model_copy(update={"source": f"{stands}: {h.source}"}) for h in held)
-            update = {"held_out": said}
+        if spec.provenance:
+            update = {"held_out": _tried(name, sibling, measured, made)}
             spec = spec.model_copy(update={"provenance": spec.provenance.model_copy(update=update)})
         how = f"transferred from {sibling}, which was measured"
         spec = _with_estimates(_eight_bits(spec, files.load_accelerator(name)))
         paths.append(write_calibration(folder, spec, ABOUT.format(how=how)))
     return paths
+
+
+def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:
+    """Shares of ``sibling`` as ``name`` takes them: what was fitted, at the rate of its cores."""
+    measured = _of(sibling, made)
+    if sibling in PARTLY_FITTED:
+        measured = _fitted_products(measured)
+    if name not in CORES:
+        return measured
+    own, other = (float(files.load_accelerator(n).peak_flop_per_s("bf16")) for n in (name, sibling))
+    rate = own / CORES[name] / (other / CORES[sibling])
+    gemm = {each: at_rate(law, rate) for each, law in measured.gemm.items()}
+    return measured.model_copy(update={"gemm": gemm})
+
+
+def _tried(
+    name: str, sibling: str, measured: CalibrationSpec, made: dict[str, CalibrationSpec]
+) -> tuple[HeldOut, ...]:
+    """Error of such a transfer on a part with rows."""
+    if sibling in HELD_OVER:
+        part = files.load_accelerator(HELD_OVER[sibling])
+        taken = _taken_over(part.name, sibling, made)
+        held = transfer_errors(part, taken, choices_of(part, ("gemm",)))
+        if name == part.name:
+            return tuple(held)
+        return tuple(h.model_copy(update={"source": f"{part.name}: {h.source}"}) for h in held)
+    like, fitted = _of(SAME_CHIP, made).provenance, measured.provenance
+    kinds = {(h.family, h.dtype) for h in fitted.held_out if h.split != "part"} if fitted else set()
+    return tuple(
+        h.model_copy(update={"source": f"{SAME_CHIP}: {h.source}"})
+        for h in (like.held_out if like else ())
+        if h.split == "part" and (sibling not in PARTLY_FITTED or (h.family, h.dtype) in kinds)
+    )
 
 
 def _eight_bits(spec: CalibrationSpec, part: AcceleratorSpec) -> CalibrationSpec:
@@ -126,33 +153,41 @@ def _eight_bits(spec: CalibrationSpec, part: AcceleratorSpec) -> CalibrationSpec
 
 
 def _with_estimates(spec: CalibrationSpec) -> CalibrationSpec:
-    """``spec`` with what its shares that were read off make on other parts, where it has such."""
+    """``spec`` with the errors of its mere assumptions on other parts, where it has such."""
     made = spec.provenance
     if spec.name not in ESTIMATED or made is None:
         return spec
-    fitted = {_kind(held) for held in made.held_out}
-    errors = [held for held in estimate_errors(spec) if _kind(held) not in fitted]
-    update = {"held_out": (*made.held_out, *errors)}
+    update = {"held_out": (*made.held_out, *estimate_errors(spec))}
     return spec.model_copy(update={"provenance": made.model_copy(update=update)})
 
 
-def _kind(held: HeldOut) -> tuple[str, str]:
-    """What an error is of: an operation, for products in a format."""
-    attention = held.family.startswith("attention")
-    return held.family, "" if attention else PRECISION.get(held.dtype, held.dtype)
-
-
 def estimate_errors(calibration: CalibrationSpec) -> list[HeldOut]:
-    """Error that shares read off published fractions make on parts with kernel tables.
+    """Error that shares behind which nothing was measured make on parts with kernel tables.
 
     Only on formats that both have; what it says of the estimate's own parts is of its kind.
     """
     found = []
+    own = files.load_accelerator(calibration.accelerators[0]).dense_flop_per_s.precisions()
+    absent = set(get_args(Precision)) - set(own)
     for name in HELD_AGAINST:
         part = files.load_accelerator(name)
-        errors = transfer_errors(part, calibration)
+        choices = [
+            choice
+            for choice in choices_of(part)
+            if choice.key[1] not in absent and _assumed(calibration, choice.key)
+        ]
+        errors = transfer_errors(part, calibration, choices)
         found += [e.model_copy(update={"source": f"{name}: {e.source}"}) for e in errors]
     return found
+
+
+def _assumed(calibration: CalibrationSpec, key: Key) -> bool:
+    """Whether an assumption alone gives the compute share of a family and format."""
+    try:
+        law = law_of(calibration, key)
+    except InputError:
+        return False
+    return law.compute_share.source == "assumption"
 
 
 def _carried(name: str, made: dict[str, CalibrationSpec], part: AcceleratorSpec) -> CalibrationSpec:

@@ -196,9 +196,14 @@ def test_experts_without_a_gate_are_left_out_and_tiles_are_named() -> None:
 def test_small_experts_wait_for_each_other_on_a_tpu(
     experts: int, k: int, n: int, bytes_each: int, measured_us: float
 ) -> None:
-    """One core's times (tpu-inference issue 3520), of a chip with twice the experts on two."""
+    """One core's times (tpu-inference issue 3520), of a chip with twice the experts on two.
+
+    Products in a loop: what starts them in a model's layer, the floor, is not in these times.
+    """
     part = files.load_accelerator("tpu-v7-ironwood")
     rows = 2 * experts * (3 if experts == 30 else 1)
     op = GroupedGemm("x", float(rows), 2.0 * experts, k, n, "bf16", float(bytes_each))
-    found = op_time(op, part, files.load_calibration("tpu-v7-ironwood"))
-    assert float(found.time_s) == pytest.approx(measured_us * 1e-6, rel=0.08)
+    calibration = files.load_calibration("tpu-v7-ironwood")
+    started = float(calibration.grouped_gemm["bf16"].floor_s)
+    found = float(op_time(op, part, calibration).time_s) - started
+    assert found == pytest.approx(measured_us * 1e-6, rel=0.08)

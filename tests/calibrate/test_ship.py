@@ -7,10 +7,10 @@ import pytest
 from planner import files
 from planner.calibrate.check import check
 from planner.calibrate.ship import (
+    CORES,
     ESTIMATED,
     HELD_AGAINST,
     MEASURED,
-    PARTLY_FITTED,
     TRANSFERRED,
     ship,
 )
@@ -31,8 +31,9 @@ def test_every_part_that_is_made_has_its_own_file() -> None:
         assert calibration.provenance is not None
         if name in TRANSFERRED:
             assert calibration.provenance.transferred_from == sibling
-            taken: Precision = "fp8" if sibling in PARTLY_FITTED else "bf16"
-            assert calibration.gemm[taken] == files.load_calibration(str(sibling)).gemm[taken]
+            taken: Precision = "fp8" if sibling == "mi300x" else "bf16"
+            if name not in CORES:
+                assert calibration.gemm[taken] == files.load_calibration(str(sibling)).gemm[taken]
 
 
 def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_others() -> None:
@@ -93,7 +94,7 @@ def test_estimates_say_what_such_estimates_are_worth() -> None:
 
 @pytest.mark.parametrize(
     ("name", "median", "p90"),
-    [("tpu-v5e", 0.02, 0.08), ("tpu-v6e", 0.08, 0.16), ("tpu-v7-ironwood", 0.03, 0.08)],
+    [("tpu-v5e", 0.02, 0.08), ("tpu-v7-ironwood", 0.03, 0.08)],
 )
 def test_tpu_products_are_close_on_sizes_left_out(name: str, median: float, p90: float) -> None:
     provenance = files.load_calibration(name).provenance
@@ -101,6 +102,19 @@ def test_tpu_products_are_close_on_sizes_left_out(name: str, median: float, p90:
     (held,) = (h for h in provenance.held_out if h.split == "interpolation")
     assert held.median_abs_error < median
     assert held.p90_abs_error < p90
+
+
+def test_a_tpu_of_another_generation_loses_the_same_time_a_core() -> None:
+    """v6e: 918 TFLOP/s a core against v5e's 197, so 0.959 of the peak becomes 0.833; on its own
+    rows, which no fit saw, that is off by a tenth."""
+    calibration = files.load_calibration("tpu-v6e")
+    assert float(calibration.gemm["bf16"].compute_share) == pytest.approx(
+        1 / (1 + 918 / 197 * (1 / 0.9588 - 1)), rel=1e-3
+    )
+    assert calibration.provenance
+    held = next(h for h in calibration.provenance.held_out if h.family == "gemm")
+    assert held.split == "part"
+    assert held.median_abs_error < 0.12
 
 
 def test_eight_bits_lose_the_same_time_as_sixteen() -> None:
