@@ -90,7 +90,8 @@ QUESTIONS = (
     Question(
         "tpu", "TPU v7 instead of H200?", "r1-chat", {"system": ["hgx-h200", "tpu-v7"]},
         FLEET, {"space.max_nodes_per_replica": 8}, plan=True,
-        note="TPU times are those of its datasheet at assumed efficiencies: nobody's measurement.",
+        note="TPU times rest on public kernel times where there are some and on assumptions where "
+        "not; reported runs of large models on TPU v7 take a third longer.",
     ),
     Question(
         "mtp", "Multi-token prediction on?", "r1-chat-ep16",

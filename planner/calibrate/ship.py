@@ -177,7 +177,9 @@ def estimate_errors(calibration: CalibrationSpec) -> list[HeldOut]:
             if choice.key[1] not in absent and _assumed(calibration, choice.key)
         ]
         errors = transfer_errors(part, calibration, choices)
-        found += [e.model_copy(update={"source": f"{name}: {e.source}"}) for e in errors]
+        for error in errors:
+            update = {"source": f"{name}: {error.source}", "split": "assumed"}
+            found.append(error.model_copy(update=update))
     return found
 
 

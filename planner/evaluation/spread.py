@@ -195,7 +195,7 @@ def _transfer_log_sd(made: Provenance, family: str, kind: str) -> float:
     found = [
         h.p90_abs_error
         for h in made.held_out
-        if h.split == "part"
+        if h.split in ("part", "assumed")
         and h.family in _ROWS.get(family, (family,))
         and h.dtype.startswith(kind)
     ]

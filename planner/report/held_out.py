@@ -7,7 +7,8 @@ from planner.report.words import share
 
 SPLITS = {
     "interpolation": "sizes", "shape": "shapes of a model", "ep_degree": "expert-parallel degrees",
-    "part": "the part", "in_sample": "nothing: too few points",
+    "part": "the part", "assumed": "nothing: assumed, tried on another part",
+    "in_sample": "nothing: too few points",
 }  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from planner.specs.base import Count, Spec
 
-Split = Literal["interpolation", "shape", "ep_degree", "part", "in_sample"]
+Split = Literal["interpolation", "shape", "ep_degree", "part", "assumed", "in_sample"]
 """What the held-out points have in common: their size, a model's shapes, an expert-parallel
-degree, or the part itself; ``in_sample`` where too few points exist to hold any out."""
+degree, or the part itself; ``assumed``: shares without any rows, tried on other parts that have
+some; ``in_sample`` where too few points exist to hold any out."""
 
 CheckFamily = Literal[
     "gemm", "grouped_gemm", "moe_layer", "attention_prefill", "attention_decode", "elementwise",

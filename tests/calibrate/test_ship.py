@@ -88,7 +88,7 @@ def test_estimates_say_what_such_estimates_are_worth() -> None:
         provenance = files.load_calibration(name).provenance
         assert provenance is not None
         read_off = [h for h in provenance.held_out if h.family != "gemm"]
-        assert {held.split for held in read_off} == {"part"}
+        assert {held.split for held in read_off} == {"assumed"}
         assert {h.source.split(":")[0] for h in read_off} == set(HELD_AGAINST)
 
 
