@@ -1,7 +1,6 @@
 """From work to time: the roofline with achieved shares."""
 
 import math
-from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,14 +18,10 @@ from planner.ops import (
     larger,
     smaller,
 )
+from planner.ops.laws import blended, chained, share_at, streamed_share
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.specs.hardware import (
-    AcceleratorSpec,
-    Achieved,
-    AttentionVariant,
-    CalibrationSpec,
-    Curve,
-)
+from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec
 
 SHARED: dict[AttentionVariant, AttentionVariant] = {
     "mha": "gqa",
@@ -223,46 +218,6 @@ def _of_variant(
     return laws.get(variant) or laws.get(shared) or law
 
 
-def share_at(curve: Curve, size: Real) -> Real:
-    """Share of the peak at ``size``: interpolated between knots in logarithms, flat outside.
-
-    References
-    ----------
-    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (ceilings).
-    """
-    sizes, shares = curve.sizes, curve.shares
-    if isinstance(size, float):  # one case: fifteen times faster than through arrays
-        if not sizes[0] < size < sizes[-1]:
-            return shares[0] if size <= sizes[0] else shares[-1]
-        i = bisect(sizes, size)
-        low, first = math.log(sizes[i - 1]), math.log(shares[i - 1])
-        reach = (math.log(size) - low) / (math.log(sizes[i]) - low)
-        return math.exp(first + reach * (math.log(shares[i]) - first))
-    logs = np.log(np.maximum(size, 1e-30))
-    found: Real = np.exp(np.interp(logs, np.log(sizes), np.log(shares)))
-    return found
-
-
-def streamed_share(curve: Curve, size_bytes: Real) -> Real:
-    """Share of the bandwidth at ``size_bytes``, time being straight between the knots.
-
-    References
-    ----------
-    .. [1] Linear interpolation of time: attention cores are affine in the context they read.
-    """
-    if isinstance(size_bytes, float):  # one case, as in share_at
-        sizes, own = curve.sizes, curve.shares
-        at = min(max(size_bytes, sizes[0]), sizes[-1])
-        i = min(max(bisect(sizes, at), 1), len(sizes) - 1)
-        low_s, high_s = sizes[i - 1] / own[i - 1], sizes[i] / own[i]
-        share = (at - sizes[i - 1]) / (sizes[i] - sizes[i - 1])
-        return at / (low_s + share * (high_s - low_s))
-    knots, shares = np.asarray(curve.sizes), np.asarray(curve.shares)
-    inside = np.clip(size_bytes, knots[0], knots[-1])
-    found: Real = inside / np.interp(inside, knots, knots / shares)
-    return found
-
-
 def work_size(op: Op) -> Real:
     """What the compute share of an op depends on: result elements, or rows a group.
 
@@ -344,40 +299,6 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
         tokens=op.tokens,
     )  # fmt: skip
-
-
-def chained(busy_s: Real, chain_s: Real, how: str) -> Real:
-    """Work of all units, and the chain of one of them: after it (``sum``) or beside it. [s]
-
-    Beside it, as a root of powers: units that share much work evenly hide the longest of its
-    tiles; where there are few, that one decides.
-
-    References
-    ----------
-    .. [1] R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM J. Appl. Math. 17(2),
-       1969 (a schedule takes no longer than mean work and longest task together).
-    """
-    if how == "sum":
-        return busy_s + chain_s
-    power = 2.0 if how == "root2" else 1.5
-    joined: Real = (busy_s**power + chain_s**power) ** (1 / power)
-    return joined
-
-
-def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
-    """Time of computation and transfer together, from full overlap (``max``) to none (``sum``).
-
-    References
-    ----------
-    .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009 (perfect overlap
-       is the bound; kernels fall short of it most where both times are alike).
-    """
-    if blend == "max":
-        return larger(compute_s, memory_s)
-    if blend == "sum":
-        return compute_s + memory_s
-    a, b = compute_s * compute_s, memory_s * memory_s
-    return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
 
 
 def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTime:

@@ -265,12 +265,9 @@ def _attention(model: ModelSpec, group: Attention, pool: Pool, stage: float) -> 
     copies = p.attention_tp // kv_heads
     if core.kv_elements and copies % p.context_parallel:
         raise InfeasibleError(
-            "context_parallel must divide the copies of the KV cache",
-            p.context_parallel,
-            copies,
-            "copies",
-            "lower context_parallel or raise attention_tp",
-        )
+            "context_parallel must divide the copies of the KV cache", p.context_parallel,
+            copies, "copies", "lower context_parallel or raise attention_tp",
+        )  # fmt: skip
     cut = _divider(model, pool, p.attention_tp)
     matrices = tuple(cut(m, "attention") for m in arch.attention_matrices(group, model.hidden_size))
     kept = -(-core.kv_split // p.attention_tp) / core.kv_split
@@ -386,9 +383,7 @@ def _weight_bytes(
     }
     if moe:
         expert = _bytes((moe.gate_up, moe.down))
-        if arch.expert_bias_parameters(
-            model
-        ):  # the second bias is added once, but every rank has it
+        if moe.biased:  # the second bias is added once, but every rank has it
             expert += plain * (moe.gate_up.n + moe.down.n)
         router = _bytes((moe.router,)) + _bytes(moe.latent)
         if model.moe and model.moe.router_bias:

@@ -11,8 +11,9 @@ from planner.evaluation import build
 from planner.files.engines import load_engine
 from planner.ops import Comm, collectives
 from planner.shard import Shard, shard
+from planner.specs.calibration import CalibrationSpec
 from planner.specs.deployment import Parallelism, Pool
-from planner.specs.hardware import CalibrationSpec, SystemSpec
+from planner.specs.hardware import SystemSpec
 from planner.step import ideal
 
 US = 1e-6

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from planner import files
 from planner.calibrate.published import published_files
 from planner.errors import InputError
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, ScaleOut, ScaleUp, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, ScaleOut, ScaleUp, SystemSpec
 from planner.specs.money import MoneyFile
 from planner.specs.prices import Price, PriceList
 

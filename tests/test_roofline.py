@@ -12,7 +12,8 @@ from planner.errors import InputError
 from planner.files import profiles
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
 from planner.roofline import op_time
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec
 
 H200 = files.load_hardware("hgx-h200")
 SIZE = st.floats(1, 1e5)

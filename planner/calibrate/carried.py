@@ -4,14 +4,8 @@ from collections.abc import Mapping
 from typing import get_args
 
 from planner.sourced import Sourced
-from planner.specs.hardware import (
-    AcceleratorSpec,
-    Achieved,
-    CalibrationSpec,
-    Curve,
-    Precision,
-    Stored,
-)
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Stored
+from planner.specs.hardware import AcceleratorSpec, Precision
 
 
 def carried(

@@ -12,7 +12,8 @@ import numpy as np
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
 from planner.roofline import SHARED, Call, Shaping
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
+from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, Precision
 
 PRECISION: dict[str, Precision] = {
     "bf16": "bf16", "fp16": "bf16", "fp8_block": "fp8", "fp8_tensor": "fp8", "fp8_row": "fp8",

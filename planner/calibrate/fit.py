@@ -15,7 +15,8 @@ from planner.calibrate.shapes import Key, Limits
 from planner.calibrate.splits import errors_of, held_out
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Precision
+from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, Precision
 from planner.specs.provenance import HeldOut, Provenance, RowCount, Split
 
 CONVERSION_SHARES = (0.25, 0.4, 0.6, 0.9)

@@ -11,7 +11,7 @@ from planner.calibrate.own_rows import RowsFit, fit_rows, part_of
 from planner.calibrate.rows import read_rows
 from planner.calibrate.write import calibration_yaml
 from planner.errors import InputError
-from planner.specs.hardware import Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved, CalibrationSpec
 
 ABOUT = "Achieved shares of the stated peaks, fitted to {source}. Floors [s]."
 

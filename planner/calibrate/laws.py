@@ -15,7 +15,7 @@ from planner.calibrate.forms import ALSO, FORMS, Begin, Form, first_of, others, 
 from planner.calibrate.rows import FloatArray, Mask
 from planner.calibrate.shapes import Key, Limits, Plain, Shape
 from planner.errors import InputError
-from planner.specs.hardware import Achieved
+from planner.specs.calibration import Achieved
 
 CLEARLY = 1e-3
 """Part of the cost that a change must save to be made."""

@@ -13,7 +13,7 @@ from planner.calibrate.links_jobs import HELD_DEGREES, Done, Job, errors, row_co
 from planner.calibrate.links_laws import Laws, phase_law
 from planner.calibrate.links_rows import RINGS, Rows, carried, ring_rows, stated
 from planner.sourced import Sourced
-from planner.specs.hardware import LinkShares
+from planner.specs.calibration import LinkShares
 from planner.specs.links import DirectLaw, ExchangeLaw, PhaseLaw, RingLaw
 from planner.specs.provenance import CheckFamily, HeldOut, Provenance, RowCount
 

@@ -12,7 +12,8 @@ from planner.comm.collectives import direct_load, ring_load
 from planner.comm.exchange import phase_load
 from planner.comm.network import Network
 from planner.sourced import Sourced
-from planner.specs.hardware import CalibrationSpec, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import SystemSpec
 from planner.specs.links import DirectLaw, PhaseLaw, RingLaw
 
 US = 1e-6

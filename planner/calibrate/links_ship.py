@@ -17,7 +17,7 @@ from planner.calibrate.links import (
 from planner.calibrate.write import _lines, covariance_json
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import LinkShares
+from planner.specs.calibration import LinkShares
 from planner.specs.provenance import Provenance
 
 Law = TypeVar("Law", bound=Spec)

@@ -16,7 +16,8 @@ from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import RowsFile, Table, read_rows
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec
 
 DEVICES = {
     "NVIDIA A100-SXM4-80GB": "a100-80g-sxm",

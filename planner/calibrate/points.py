@@ -17,7 +17,7 @@ from planner.calibrate.screen import screen
 from planner.calibrate.shapes import Key
 from planner.calibrate.splits import SHAPES, SIZES
 from planner.errors import InputError
-from planner.specs.hardware import Achieved
+from planner.specs.calibration import Achieved
 
 MOST_POINTS = 400
 """Points of one table that are shown; more are sampled evenly by time."""

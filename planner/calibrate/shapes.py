@@ -8,10 +8,10 @@ import numpy as np
 from planner.calibrate.features import Work
 from planner.calibrate.forms import SHAPED, Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
+from planner.ops.laws import blended, chained
 from planner.ops.waves import wave_counts
-from planner.roofline import blended, chained
 from planner.sourced import Sourced
-from planner.specs.hardware import Achieved, Curve, Waves
+from planner.specs.calibration import Achieved, Curve, Waves
 
 Key = tuple[str, str]
 

@@ -12,7 +12,8 @@ from planner.calibrate.shapes import Key
 from planner.calibrate.write import write_calibration
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, Precision
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, Precision
 from planner.specs.provenance import HeldOut
 
 MEASURED = {

@@ -14,7 +14,7 @@ from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.calibrate.shapes import Limits
 from planner.errors import InputError
 from planner.routing.power_law import busiest_rank, power_law_counts
-from planner.specs.hardware import Achieved
+from planner.specs.calibration import Achieved
 from planner.validation.claims import Split
 from planner.validation.published import Verdict
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.calibrate.features import Work, predict_s
 from planner.calibrate.rows import FloatArray, Mask, Table
-from planner.specs.hardware import Achieved
+from planner.specs.calibration import Achieved
 from planner.specs.provenance import CheckFamily, HeldOut, Split
 
 SIZES = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.errors import InputError
-from planner.specs.hardware import NARROW_HEADS
+from planner.specs.calibration import NARROW_HEADS
 
 PARTS = {
     "a100-80g-sxm": "a100_sxm", "b200-sxm": "b200_sxm", "b300-sxm": "b300_sxm",

@@ -8,7 +8,7 @@ from typing import Any
 from planner.calibrate.laws import Fit
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import CalibrationSpec, Curve, Waves
+from planner.specs.calibration import CalibrationSpec, Curve, Waves
 
 USUAL = (("blend", "max"), ("chain", "sum"))
 """What a law that does not say is."""

@@ -9,7 +9,8 @@ from planner.comm.libraries import exchange_of
 from planner.comm.load import Load
 from planner.comm.network import Network
 from planner.ops import Comm, Real
-from planner.specs.hardware import CalibrationSpec, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import SystemSpec
 from planner.specs.links import DirectLaw, RingLaw
 
 

@@ -2,8 +2,8 @@
 
 from planner.errors import InputError
 from planner.ops import Comm
+from planner.specs.calibration import CalibrationSpec, LinkShares
 from planner.specs.deployment import ALL_GATHER
-from planner.specs.hardware import CalibrationSpec, LinkShares
 from planner.specs.links import ExchangeLaw
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from planner.comm.topology import all_to_all_hops, steps, usable_bytes_per_s
 from planner.errors import InfeasibleError
 from planner.ops import Comm
-from planner.specs.hardware import CalibrationSpec, LinkShares, SystemSpec
+from planner.specs.calibration import CalibrationSpec, LinkShares
+from planner.specs.hardware import SystemSpec
 
 
 @dataclass(frozen=True, slots=True)

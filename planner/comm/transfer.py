@@ -5,7 +5,8 @@ from typing import Literal, assert_never
 
 from planner.errors import InfeasibleError, InputError
 from planner.ops import Real
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, SystemSpec
 
 Link = Literal["scale_up", "scale_out", "host"]
 """Inside one domain; over the network cards; through host memory."""

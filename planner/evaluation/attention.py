@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ops import AttentionPrefill
-from planner.roofline import achieved, call_of, chained
+from planner.ops.laws import chained
+from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
-from planner.specs.hardware import Achieved
+from planner.specs.calibration import Achieved
 from planner.step import StepModel
 
 Line = tuple[float, float, float]
@@ -112,7 +113,7 @@ class PrefillCore:
     reach: tuple[float, float, float]
     """Entries read of the longest context: most, by a token of it, and beside them."""
     chain: str
-    """How the chain joins the rest (:func:`planner.roofline.chained`)."""
+    """How the chain joins the rest (:func:`planner.ops.laws.chained`)."""
     additive: bool
     ideal_compute: Line
     ideal_memory: Line

@@ -7,9 +7,10 @@ from planner.arch import Storage
 from planner.errors import InputError
 from planner.ops.op import COMPUTE_PRECISION
 from planner.shard import LocalMoe, Shard
+from planner.specs.calibration import Achieved, CalibrationSpec, Stored
 from planner.specs.deployment import DEFAULT_KERNELS, Pool
 from planner.specs.engine import ExpertKernels
-from planner.specs.hardware import Achieved, CalibrationSpec, Precision, Stored
+from planner.specs.hardware import Precision
 
 FAMILY = "grouped_gemm"
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import Achieved, CalibrationSpec, Curve, Waves
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Waves
 from planner.specs.overheads import EngineOverheads
 
 

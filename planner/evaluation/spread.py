@@ -17,7 +17,7 @@ from planner.evaluation.replica import Replica
 from planner.evaluation.widths import other_model, width_of
 from planner.sourced import DOUBTFUL, Sourced
 from planner.specs.base import Spec
-from planner.specs.hardware import Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved, CalibrationSpec
 from planner.specs.provenance import Provenance
 from planner.step import Step
 

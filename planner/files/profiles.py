@@ -9,7 +9,8 @@ from typing import TypeVar
 from planner.errors import InputError
 from planner.files.yaml_io import load_spec, read_yaml, suggestion, validate
 from planner.specs.base import Spec
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, Reference, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, Reference, SystemSpec
 from planner.specs.model import ModelSpec
 from planner.specs.prices import ApiPrice, Price, PriceList
 

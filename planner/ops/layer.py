@@ -20,7 +20,7 @@ from planner.ops.op import (
 )
 from planner.routing import HotRank
 from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
-from planner.specs.hardware import NARROW_HEADS, AttentionVariant
+from planner.specs.calibration import NARROW_HEADS, AttentionVariant
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.arch import Storage
-from planner.specs.hardware import AttentionVariant, OpFamily, Precision
+from planner.specs.calibration import AttentionVariant, OpFamily
+from planner.specs.hardware import Precision
 
 Real = float | NDArray[np.float64]
 """A scalar for one case, or an array for many."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.ops.op import Real, smaller
-from planner.specs.hardware import Waves
+from planner.specs.calibration import Waves
 
 Counted = list[tuple[Real, float, float, int]]
 """Waves, rows and columns of the tile that makes them, and parts of the inner dimension."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from planner.evaluation import Replica
 from planner.ops.op import COMPUTE_PRECISION
-from planner.specs.hardware import Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved, CalibrationSpec
 
 Basis = Literal["measured", "transferred", "assumed"]
 ORDER: tuple[Basis, ...] = ("measured", "transferred", "assumed")

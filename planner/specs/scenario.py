@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.specs.base import Count, Spec
+from planner.specs.calibration import CalibrationSpec
 from planner.specs.deployment import Deployment, Disaggregated, KvFormat, Limits, Pool
 from planner.specs.engine import EngineSpec
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.hardware import AcceleratorSpec, SystemSpec
 from planner.specs.model import ModelSpec, WeightFormat
 from planner.specs.operations import OperationsSpec
 from planner.specs.prices import ApiPrice, Price

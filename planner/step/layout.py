@@ -15,7 +15,8 @@ from planner.ops import (
     layer,
 )
 from planner.roofline import op_time
-from planner.specs.hardware import CalibrationSpec, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import SystemSpec
 from planner.step.parts import Duration, Part, Step
 from planner.step.slots import in_slots
 

@@ -24,7 +24,8 @@ from planner.ops import (
 from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
-from planner.specs.hardware import AcceleratorSpec, CalibrationSpec, SystemSpec
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec, SystemSpec
 from planner.specs.overheads import EngineOverheads
 from planner.specs.overlap import OverlapPolicy
 from planner.step import multiprocessors

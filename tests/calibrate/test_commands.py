@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from planner import files
 from planner.calibrate.goals import meets_goal
 from planner.cli import main
-from planner.specs.hardware import CalibrationSpec
+from planner.specs.calibration import CalibrationSpec
 
 FIELDS = {
     "part", "family", "dtype", "split", "n", "median_abs_error", "p90_abs_error", "bias",

@@ -11,18 +11,11 @@ from pydantic import ValidationError
 
 from planner import files
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
-from planner.roofline import (
-    Call,
-    achieved,
-    blended,
-    call_of,
-    op_time,
-    share_at,
-    streamed_share,
-    work_depth,
-)
+from planner.ops.laws import blended, share_at, streamed_share
+from planner.roofline import Call, achieved, call_of, op_time, work_depth
 from planner.sourced import Sourced
-from planner.specs.hardware import AcceleratorSpec, Achieved, CalibrationSpec, Curve
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve
+from planner.specs.hardware import AcceleratorSpec
 
 CALIBRATIONS = [
     files.load_spec(path, CalibrationSpec)

@@ -27,7 +27,7 @@ from planner.calibrate.splits import held_out, summary
 from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.hardware import Achieved, CalibrationSpec, Waves
+from planner.specs.calibration import Achieved, CalibrationSpec, Waves
 
 PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("gaudi3")
 PEAKS = stated_peaks(PART)

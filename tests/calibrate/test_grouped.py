@@ -17,8 +17,8 @@ from planner.ops import GroupedGemm, layer
 from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
+from planner.specs.calibration import Achieved
 from planner.specs.deployment import Parallelism, Pool
-from planner.specs.hardware import Achieved
 
 PART = files.load_accelerator("b200-sxm")
 PEAKS = stated_peaks(PART)

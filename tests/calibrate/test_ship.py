@@ -15,7 +15,8 @@ from planner.calibrate.ship import (
     ship,
 )
 from planner.report.calibration import errors_markdown
-from planner.specs.hardware import CalibrationSpec, Precision
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.hardware import Precision
 
 
 def test_a_transferred_calibration_is_made_again_as_it_ships(tmp_path: Path) -> None:

@@ -1,0 +1,239 @@
+"""What a part's kernels and links reach of what its maker states: fitted, or assumed."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from planner.sourced import Confidence
+from planner.specs.base import Count, Share, Spec
+from planner.specs.hardware import OverheadS, Precision
+from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
+from planner.specs.provenance import Provenance
+
+Stored = Literal["mxfp4", "int4"]
+"""Format of experts' weights that kernels expand, or convert activations for, themselves."""
+
+OpFamily = Literal["gemm", "grouped_gemm", "attention_prefill", "attention_decode", "elementwise"]
+
+
+class Curve(Spec):
+    """Share of a peak over one physical size, between measured knots; flat outside them.
+
+    Interpolated in the logarithm of both.  The share may rise no faster than the size, so that
+    work proportional to the size never takes less time when there is more of it.
+    """
+
+    sizes: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)]
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+    source: str
+    note: str = ""
+    confidence: Confidence = "derived"
+
+    @model_validator(mode="after")
+    def _knots_are_a_curve(self) -> Self:
+        if len(self.sizes) != len(self.shares):
+            raise ValueError(f"{len(self.sizes)} sizes but {len(self.shares)} shares")
+        for i in range(1, len(self.sizes)):
+            grows, rises = (
+                self.sizes[i] / self.sizes[i - 1],
+                self.shares[i] / self.shares[i - 1],
+            )
+            if grows <= 1:
+                raise ValueError(f"sizes must increase, got {self.sizes[i]:g} as number {i + 1}")
+            if rises > grows * (1 + 1e-9):
+                raise ValueError(
+                    f"shares rise faster than sizes at {self.sizes[i]:g}: more would take less time"
+                )
+        return self
+
+
+Side = Annotated[int, Field(ge=1, le=1024)]
+"""Side of a tile. [elements]"""
+
+
+class Waves(Spec):
+    """Tiles of a dense product that run in waves, one a unit at a time."""
+
+    rows: Annotated[tuple[Side, ...], Field(min_length=1)]
+    columns: Annotated[tuple[Side, ...], Field(min_length=1)]
+    """Sides that the library chooses among, whichever takes least."""
+    splits: Annotated[tuple[Side, ...], Field(min_length=1)] = (1,)
+    """Parts that the inner dimension may be split into, one unit each."""
+    units: Count
+    """Multiprocessors of the part."""
+
+
+class Achieved(Spec):
+    """Share of the binding peak that one family of operators reaches, and its floor.
+
+    ``time = max(flop / (compute_share * peak), bytes / (memory_share * bandwidth)) + floor_s``
+
+    A curve, where there is one, takes the place of its share; ``blend`` and ``depth_s`` say how
+    far computation and transfer overlap and what a long inner dimension costs.  Decode attention
+    has a curve over the bytes of the cache only, and straight time between its knots, because the
+    event loop reads its time as lines in the context; prefill attention has no curve.
+    """
+
+    compute_share: Share
+    """Where there is a curve: its highest."""
+    memory_share: Share
+    floor_s: OverheadS
+    """Fixed cost of one kernel inside a captured graph. [s]"""
+    compute_curve: Curve | None = None
+    """``compute_share`` over elements of the result (gemm), rows a group (grouped_gemm)."""
+    memory_curve: Curve | None = None
+    """``memory_share`` over the bytes of one call (decode attention: of its cache). [bytes]"""
+    blend: Literal["max", "root4", "root2", "sum"] = "max"
+    """How the times of computation and transfer join: the larger one; fourth root of fourth
+    powers; root of squares; sum (no overlap)."""
+    depth_s: OverheadS | None = None
+    """Time of one step along what cannot be spread over units, which nothing runs beside: the
+    inner dimension of a product, the prompt in prefill attention, the mean context that a sequence
+    reads in decode attention. [s]"""
+    query_share: Share | None = None
+    """Attention: share of the bandwidth at which queries and results move, beside the cache (in
+    prefill beside keys and values); None: they are part of its bytes."""
+    tile_rows: Count | None = None
+    """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
+    split_depth: Count | None = None
+    """Inner dimension beyond which it is split over more units, so that a step along it no longer
+    adds to the chain and units are busy as by a result that many times larger; in decode attention
+    the mean context beyond which there are no units left to split it over. [elements, tokens]"""
+    fill_depth: Count | None = None
+    """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
+    product's own. [elements]"""
+    tallest_rows: Count | None = None
+    """Grouped products: rows of the tallest tile.  Tiles are as high as the rows an expert that
+    the kernel plans for, up to this, and every expert with a row computes a whole one. [rows]"""
+    height_s: OverheadS | None = None
+    """With ``tallest_rows``: time of one row of a tile's height, which nothing hides. [s]"""
+    expert_s: OverheadS | None = None
+    """Grouped products: time of one expert touched whose weights are few, one after the other,
+    joined to that of their transfer as a root of squares. [s]"""
+    multiplies: Precision | None = None
+    """Format the kernel multiplies in, where it is not that of the op: attention on an 8-bit cache
+    where the part has such units.  Shares are of that peak."""
+    score_flop: Count | None = None
+    """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
+    row_s: OverheadS | None = None
+    """Prefill attention: time of one head's row (a query) beside its products: what starting and
+    finishing its tile takes, spread over all units.  Grouped products: time of one element of the
+    result, that of the passes over rows before and after them. [s]"""
+    token_s: OverheadS | None = None
+    """Prefill attention: time of one token whatever its heads: what all of them share is read and
+    written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
+    whoever holds their experts. [s]"""
+    waves: Waves | None = None
+    """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
+    its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""
+    step_s: OverheadS | None = None
+    """With waves: time of a step of the inner dimension of a tile beside its products. [s]"""
+    edge_s: OverheadS | None = None
+    """The same for every row and column of the tile, which are loaded. [s]"""
+    cell_s: OverheadS | None = None
+    """With waves: time of an element of a tile's result when its products are done. [s]"""
+    join_s: OverheadS | None = None
+    """With waves: time to join the parts of a split inner dimension. [s]"""
+    chain: Literal["sum", "root1.5", "root2"] = "sum"
+    """Prefill attention: how ``depth_s`` joins the rest: after it; or beside it, as a root of
+    powers, since the longest prompt's last tile decides only where few tiles keep units busy."""
+
+    @model_validator(mode="after")
+    def _longer_is_not_faster(self) -> Self:
+        curve = self.compute_curve
+        if self.waves and curve and list(curve.shares) != sorted(curve.shares, reverse=True):
+            raise ValueError("compute_curve: with waves a share may not rise with the FLOP")
+        return self
+
+
+NARROW_HEADS = 64
+"""Heads of a device from which MLA decode multiplies whole tiles of them; fewer run the kernel of
+``mla_narrow``, where a part has one."""
+
+AttentionVariant = Literal[
+    "mla_fp8_cache", "mla_narrow", "mla_narrow_fp8_cache",
+    "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache",
+]  # fmt: skip
+"""Kernels with shares of their own beside MLA on a 16-bit cache; ``mha``: heads that share no
+keys, ``mla_narrow``: fewer than 64 heads, where a calibration tells them from the others."""
+
+
+class LinkShares(Spec):
+    """Share of a link's stated bandwidth that a collective reaches."""
+
+    scale_up_share: Share
+    scale_out_share: Share
+    all_to_all_scale_up_share: Share
+    all_to_all_scale_out_share: Share
+    collective_floor_s: OverheadS | None = None
+    """Fixed time of one collective beside ``latency_s`` a step: launch, flags. [s]"""
+    all_to_all_floor_s: OverheadS | None = None
+    """The same of one expert dispatch or combine. [s]"""
+    rings: dict[Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"], RingLaw] = (
+        Field(default_factory=dict)
+    )
+    """Collectives of a library inside one domain, as measured; the shares above without."""
+    direct: DirectLaw | None = None
+    """All-reduce of the serving engines inside one domain."""
+    exchanges: dict[str, ExchangeLaw] = Field(default_factory=dict)
+    """Expert exchange by library and mode, as measured."""
+    low_latency: str = ""
+    """Which of them decode uses; empty: the shares above."""
+    normal: str = ""
+    """Which of them prefill uses."""
+    provenance: Provenance | None = None
+    """How ``rings``, ``direct`` and ``exchanges`` were made."""
+
+    @model_validator(mode="after")
+    def _names_an_exchange(self) -> Self:
+        for field in ("low_latency", "normal"):
+            name = getattr(self, field)
+            if name and name not in self.exchanges:
+                known = ", ".join(self.exchanges) or "none"
+                raise ValueError(f"{field}: {name!r} is not among exchanges; there are: {known}")
+        return self
+
+
+class CalibrationSpec(Spec):
+    """Achieved shares for some parts.  Until measured, every number here is an assumption."""
+
+    name: str
+    accelerators: tuple[str, ...] = ()
+    """Parts this applies to; empty: every part without its own."""
+    gemm: dict[Precision, Achieved]
+    grouped_gemm: dict[Precision, Achieved]
+    expert_kernels: dict[str, dict[Precision | Stored, Achieved]] = Field(default_factory=dict)
+    """Library -> format -> its grouped products, where they are not those of ``grouped_gemm`` or
+    ``stored_experts``."""
+    stored_experts: dict[Stored, Achieved] = Field(default_factory=dict)
+    """Grouped products of weights stored in a format that is expanded, or that activations are
+    converted for, inside the kernel; a format that is missing: as what it is multiplied in."""
+    attention_prefill: Achieved
+    attention_decode: Achieved
+    """MLA on a 16-bit cache, and every kernel that has none of its own below."""
+    attention_prefill_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
+    attention_decode_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
+    elementwise: Achieved
+    links: LinkShares
+    idle_power_share: Share
+    """Idle power over maximum power of the device."""
+    step_overhead_s: OverheadS
+    """Host time of one engine step that nothing hides (schedule, launch, sample). [s]"""
+    kernels_of: str = ""
+    """Part that products and attention cores were measured on, if another; set by a scenario."""
+    experts_of: dict[Precision | Stored, str] = Field(default_factory=dict)
+    """Library whose products stand in ``grouped_gemm`` or ``stored_experts``, by format; set by a
+    deployment."""
+    provenance: Provenance | None = None
+    """Absent where the numbers were read off published figures by hand."""
+
+    @model_validator(mode="after")
+    def _attention_is_lines(self) -> Self:
+        for name in ("attention_prefill", "attention_decode"):
+            variants: dict[str, Achieved] = getattr(self, f"{name}_variants")
+            for law in (getattr(self, name), *variants.values()):
+                if law.compute_curve or law.blend not in ("max", "sum"):
+                    raise ValueError(f"{name}: no compute_curve, and blend max or sum")
+                if name == "attention_prefill" and law.memory_curve:
+                    raise ValueError(f"{name}: no memory_curve")
+        return self
