@@ -8,20 +8,38 @@ from planner.ops.op import ELEMENT_BYTES
 from planner.shard import Shard
 from planner.sourced import Sourced
 from planner.specs.deployment import Limits
-from planner.specs.engine import ShareOf
+from planner.specs.engine import EngineSpec
 from planner.specs.hardware import AcceleratorSpec
 
-RUNTIME_BYTES = Sourced(
-    3.0e9,
-    source="aiconfigurator (3.5 GB for all, incl. workspace); engines report 2-4 GB",
-    note="driver context, captured graphs, workspaces",
-    confidence="assumed",
+RESERVED_BYTES = Sourced(
+    0.6e9,
+    source="vllm start-up logs: 79.19 GiB of an H100's 79.65, 139.81 of 140.40, 267.69 of 268.59",
+    note="memory that the driver's tool shows and no program gets",
+    confidence="derived",
+)
+CONTEXT_BYTES = Sourced(
+    0.76e9,
+    source="sglang start-up log: 78.48 of 79.19 GiB of an H100 are free before weights",
+    note="driver context",
+    confidence="derived",
+)
+WORKSPACE_BYTES = Sourced(
+    0.27e9,
+    source="vllm start-up logs, one device: 0.07 to 0.25 GiB outside PyTorch",
+    note="workspaces of libraries",
+    confidence="derived",
+)
+GRAPH_BYTES = Sourced(
+    1.8e9,
+    source="vllm and sglang start-up logs: 0.3 to 3.5 GiB, median 1.6",
+    note="captured graphs",
+    confidence="derived",
 )
 COLLECTIVE_BUFFER_BYTES = Sourced(
-    0.392e9,
-    source="aiconfigurator, systems/*.yaml nccl_mem at 8 ranks",
-    note="buffers of the collective library",
-    confidence="assumed",
+    1.9e9,
+    source="vllm and sglang start-up logs, two to eight devices: 0.7 to 2.3 GiB, median 1.8",
+    note="buffers of the collective library and of the engine's all-reduce",
+    confidence="derived",
 )
 LOW_LATENCY_BATCH_TOKENS = Sourced(
     128,
@@ -29,6 +47,8 @@ LOW_LATENCY_BATCH_TOKENS = Sourced(
     note="tokens a rank for which all-to-all buffers are laid out",
     confidence="assumed",
 )
+
+GENERIC = EngineSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +159,18 @@ def footprint(
     part: AcceleratorSpec,
     limits: Limits,
     draft: Shard | None = None,
-    share_of: ShareOf = "device",
+    engine: EngineSpec = GENERIC,
 ) -> Memory:
     r"""Divide the HBM of one device.
 
-    Of capacity ``M``, weights ``W``, activations ``A``, communication buffers ``C`` and runtime
-    ``R`` the cache gets, by what ``memory_share`` :math:`u` is a share of,
+    Of capacity ``M`` less what the driver keeps, weights ``W``, activations ``A``, communication
+    buffers ``C``, workspaces ``S``, the driver's context ``D`` and captured graphs ``G`` the cache
+    gets, by what ``memory_share`` :math:`u` is a share of, and never more than the rest,
 
     .. math:: M_{KV} = \begin{cases}
-              u M - W - A - C - R & \text{device (vLLM) [1]} \\
-              \min(u (M - C - R) - W,\; M - W - A - C - R) & \text{static (SGLang) [2]} \\
-              u (M - W - A - C - R) & \text{free (TensorRT-LLM) [3]}
+              u M - W - A - C - S & \text{device (vLLM) [1]} \\
+              u (M - C - D) - W & \text{static (SGLang) [2]} \\
+              u (M - W - A - C - S - D - G) & \text{free (TensorRT-LLM) [3]}
               \end{cases}, \qquad tokens = \lfloor M_{KV} / b_{KV} \rfloor
 
     Windows and recurrent states do not grow and are not in ``b_KV``; a sequence brings them along
@@ -158,12 +179,13 @@ def footprint(
     Parameters
     ----------
     draft : the module that drafts tokens, if any: its weights, and a cache of its own.
-    share_of : what the engine takes ``limits.memory_share`` of.
+    engine : what it takes ``limits.memory_share`` of, and what sampling takes.
 
     References
     ----------
     .. [1] W. Kwon et al., "PagedAttention", arXiv:2309.06180, section 2 (where HBM goes); github
-       vllm-project/vllm vllm/v1/worker/gpu_worker.py (determine_available_memory).
+       vllm-project/vllm vllm/v1/worker/gpu_worker.py (determine_available_memory), whose log
+       lines add up to this within 0.01 GiB in 18 of 20 starts (docs/memory.md).
     .. [2] github sgl-project/sglang python/sglang/srt/model_executor/model_runner.py
        (profile_max_num_token).
     .. [3] NVIDIA, "How to Change KV Cache Behavior", nvidia.github.io/TensorRT-LLM
@@ -172,21 +194,23 @@ def footprint(
     capacity = float(part.memory_bytes)
     held = shard.weight_bytes | (draft.weight_bytes if draft else {})
     weights = {name: size for name, size in held.items() if size}
-    activations = activation_bytes(shard, limits)
+    activations = activation_bytes(shard, limits, engine.sampling_bytes)
     communication = communication_bytes(shard)
-    runtime = float(RUNTIME_BYTES)
+    beside = float(CONTEXT_BYTES) + float(GRAPH_BYTES)
+    runtime = beside + float(WORKSPACE_BYTES)
     fixed = sum(weights.values()) + activations + communication + runtime
-    share, most = limits.memory_share, capacity - fixed
-    match share_of:
+    seen = capacity - float(RESERVED_BYTES)
+    share, most = limits.memory_share, seen - fixed
+    match engine.memory_share_of:
         case "device":
-            left = capacity * share - fixed
+            left = min(seen * share - (fixed - beside), most)
         case "static":
-            before = capacity - communication - runtime
+            before = seen - communication - float(CONTEXT_BYTES)
             left = min(before * share - sum(weights.values()), most)
         case "free":
             left = most * share if most > 0 else most
         case _:
-            assert_never(share_of)
+            assert_never(engine.memory_share_of)
     per_token = shard.kv_bytes_per_token + (draft.kv_bytes_per_token if draft else 0.0)
     tokens = max(0, int(left // per_token)) if per_token else 0
     if limits.kv_tokens is not None:
@@ -208,21 +232,26 @@ def footprint(
     )
 
 
-def activation_bytes(shard: Shard, limits: Limits) -> float:
-    r"""Largest working set of a step: permuted expert inputs and outputs, residual, logits.
+def activation_bytes(shard: Shard, limits: Limits, sampling_bytes: float = 0.0) -> float:
+    r"""Largest working set of a step: of its layers, or of sampling where an engine reserves that.
 
-    .. math:: P\,(h\,(a + 2) + m\,(4 + 1)) + 4 \cdot 2\,T h + 4\,S V
+    .. math:: \max(P\,(h\,(a + 2) + m\,(4 + 1)) + 8\,T h + 4\,S V_{tp},\; s\,S V + 2.4\,T h)
 
-    with ``P`` (token, expert) pairs of this device, ``m`` the local expert width, ``T`` tokens of
-    a full step of one rank, ``S`` sequences and ``V`` local vocabulary.
+    Permuted expert inputs and outputs, residual, logits; with ``P`` (token, expert) pairs of this
+    device, ``m`` the local expert width, ``T`` tokens of a full step of one rank, ``S`` sequences,
+    ``V`` the vocabulary, which is gathered before sampling, and ``s`` bytes an entry.
 
     References
     ----------
     .. [1] sglang, python/sglang/srt/layers/moe (permuted layout); the sum of its buffers.
+    .. [2] github vllm-project/vllm vllm/v1/worker/gpu_model_runner.py (profile_run,
+       _dummy_sampler_run): the most sequences at once, sampled; docs/memory.md.
     """
     tokens = limits.max_step_tokens / shard.pp
+    sequences = min(limits.max_sequences, limits.max_step_tokens)
+    sampling = sampling_bytes * sequences * shard.vocab_size + 2.4 * tokens * shard.hidden_size
     working = 8.0 * tokens * shard.hidden_size
-    logits = 4.0 * min(limits.max_sequences, limits.max_step_tokens) * shard.head.n
+    logits = 4.0 * sequences * shard.head.n
     if shard.dense:
         working += 5.0 * tokens * shard.dense[0].n / 2
     if shard.moe:
@@ -230,7 +259,7 @@ def activation_bytes(shard: Shard, limits: Limits) -> float:
         pairs = tokens * shard.attention_dp * moe.top_k / shard.moe_ep
         act = ELEMENT_BYTES["fp8" if moe.gate_up.storage == "fp8" else "bf16"]
         working += pairs * (moe.message_elements * (act + 2.0) + 5.0 * moe.gate_up.n / 2)
-    return working + logits
+    return max(working + logits, sampling)
 
 
 def communication_bytes(shard: Shard) -> float:

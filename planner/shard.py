@@ -382,7 +382,9 @@ def _weight_bytes(
         "norms_and_other": plain * stage * vectors,
     }
     if moe:
-        expert = _bytes((moe.gate_up, moe.down))
+        expert = _bytes((moe.gate_up, moe.down)) * arch.padding(
+            moe.gate_up.storage, moe.message_elements
+        )
         if moe.biased:  # the second bias is added once, but every rank has it
             expert += plain * (moe.gate_up.n + moe.down.n)
         router = _bytes((moe.router,)) + _bytes(moe.latent)

@@ -38,6 +38,7 @@ from planner.arch.storage import (
     bytes_per_parameter,
     checkpoint_bytes,
     first_layer,
+    padding,
     resident_bytes,
     storage_format,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "latent_matrices",
     "mlp_matrices",
     "mtp_module_parameters",
+    "padding",
     "parameters",
     "resident_bytes",
     "router_matrix",

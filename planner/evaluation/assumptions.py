@@ -69,6 +69,11 @@ MODEL_STATEMENTS = (
 )
 
 
+_BUFFERS = (
+    "RESERVED_BYTES", "CONTEXT_BYTES", "WORKSPACE_BYTES", "GRAPH_BYTES", "COLLECTIVE_BUFFER_BYTES",
+    "LOW_LATENCY_BATCH_TOKENS",
+)  # fmt: skip
+
 _SHARE_OF: dict[ShareOf, str] = {
     "device": "share of device memory the engine uses; vLLM's default is 0.9",
     "static": "share of free memory for weights and cache (mem-fraction-static)",
@@ -94,7 +99,7 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
         Assumption(name, None, "assumed", source, note)
         for name, source, note in doubtful_laws(replica)
     ]
-    for name in ("RUNTIME_BYTES", "COLLECTIVE_BUFFER_BYTES", "LOW_LATENCY_BATCH_TOKENS"):
+    for name in _BUFFERS:
         value: Sourced = getattr(memory, name)
         found.append(_assumption(f"memory.{name.lower()}", value))
     found.append(

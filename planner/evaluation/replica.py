@@ -185,7 +185,7 @@ def build(
             hardware.accelerator,
             pool.limits,
             step.draft.shard if step.draft else None,
-            pool.engine.memory_share_of,
+            pool.engine,
         ),
         step=step,
         cap_tokens=max(known) if known else None,

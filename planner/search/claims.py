@@ -7,7 +7,13 @@ from typing import Any, assert_never
 from planner import arch
 from planner.errors import InputError, PlannerError
 from planner.evaluation import Result, build, steady
-from planner.memory import COLLECTIVE_BUFFER_BYTES, RUNTIME_BYTES
+from planner.memory import (
+    COLLECTIVE_BUFFER_BYTES,
+    CONTEXT_BYTES,
+    GRAPH_BYTES,
+    RESERVED_BYTES,
+    WORKSPACE_BYTES,
+)
 from planner.search.plan import plan
 from planner.specs.deployment import Parallelism, Pool
 from planner.specs.hardware import Precision
@@ -84,7 +90,9 @@ def _hbm_needed(scenario: Scenario, claim: Claim) -> Verdict:
     rows = [_memory_row(model, weights, hardware) for hardware in scenario.hardware]
     resident = sum(arch.resident_bytes(model, weights).values())
     devices = scenario.hardware[0].system.devices_per_node
-    floor = resident + devices * (RUNTIME_BYTES + COLLECTIVE_BUFFER_BYTES)
+    each = RESERVED_BYTES + CONTEXT_BYTES + WORKSPACE_BYTES + GRAPH_BYTES
+    each += COLLECTIVE_BUFFER_BYTES
+    floor = resident + devices * each
     below = [row["system"] for row in rows if row["fits"] and row["memory_bytes"] < claim.low]
     text = (
         f"Weights take {human(resident, 'bytes')}, {devices} runtimes and buffers bring it to "

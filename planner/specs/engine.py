@@ -115,6 +115,9 @@ class EngineSpec(Spec):
     """Decode steps of all sequences for which admission leaves room beside that, and for which
     preemption makes room."""
     memory_share_of: ShareOf = "device"
+    sampling_bytes: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Memory that is kept for sampling all sequences at once, by sequence and vocabulary entry;
+    0: none beside that of a step. [bytes]"""
     kv_block_tokens: Count = 1
     """Granularity of the KV cache; a sequence wastes half a block. [tokens]"""
     poll_steps: Count = 1
