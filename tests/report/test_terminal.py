@@ -145,7 +145,7 @@ def test_footprint_says_what_is_missing() -> None:
     assert "does not fit" in text
     missing = quantity(text, "may use [0-9.]+ GB;", SIZE)
     assert missing == pytest.approx(replica.memory.short_by_bytes, rel=6e-4)
-    assert "memory.runtime_bytes" in text
+    assert "memory.graph_bytes" in text
 
 
 def test_step_lists_every_op(result: Result) -> None:
