@@ -118,6 +118,25 @@ def test_memory_that_engines_report_when_they_start(
 # --- by hand ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("model", "weights", "devices", "reported_gib"),
+    [
+        ("llama-3.1-8b", "bf16", 1, 1.89),
+        ("llama-3.1-70b", "fp8", 4, 1.97),
+        ("qwen2.5-7b", "bf16", 1, 2.21),
+        ("gpt-oss-20b", "mxfp4", 2, 2.87),
+    ],
+)
+def test_vllm_keeps_what_sampling_takes(
+    model: str, weights: Any, devices: int, reported_gib: float
+) -> None:
+    """Peak activation of the same logs; it does not change with tensor parallelism."""
+    local = cut(model, weights, attention_tp=devices, moe_tp=devices)
+    limits = Limits(max_sequences=1024, max_step_tokens=8192)
+    kept = activation_bytes(local, limits, load_engine("vllm").sampling_bytes)
+    assert kept / 2**30 == pytest.approx(reported_gib, rel=0.01)
+
+
 def test_sampling_all_sequences_may_take_more_than_a_step() -> None:
     """vLLM, gpt-oss-20b: 14 bytes x 1,024 sequences x 201,088 tokens + 2.4 x 8,192 x 2,880."""
     local = cut("gpt-oss-20b", "mxfp4")
