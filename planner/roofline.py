@@ -20,15 +20,8 @@ from planner.ops import (
 )
 from planner.ops.laws import blended, chained, share_at, streamed_share
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec
+from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.hardware import AcceleratorSpec
-
-SHARED: dict[AttentionVariant, AttentionVariant] = {
-    "mha": "gqa",
-    "mha_fp8_cache": "gqa_fp8_cache",
-    "mla_narrow_fp8_cache": "mla_fp8_cache",
-}
-"""Kernel of heads that share no keys, or of few heads -> of its kin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +76,8 @@ class Call:
     scores_s: Real = 0.0
     """One FLOP a score (pair of query and key, head) at the stated peak."""
     head_rows: Real = 0.0
-    """Queries of all heads in prefill attention; elements of a grouped product's result."""
+    """Queries of all heads in prefill attention; cached heads of all sequences in decode attention;
+    elements of a grouped product's result."""
     tokens: Real = 0.0
     """Tokens of prefill attention, whatever their heads; elements of the tokens that a grouped
     product is given."""
@@ -211,11 +205,11 @@ def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
 def _of_variant(
     laws: Mapping[AttentionVariant, Achieved], variant: AttentionVariant | None, law: Achieved
 ) -> Achieved:
-    """Shares of a kernel, else of its kin that shares keys, else of the family."""
+    """Shares of a kernel, else of the closest of its kin, else of the family."""
     if variant is None:
         return law
-    shared = SHARED.get(variant, variant)
-    return laws.get(variant) or laws.get(shared) or law
+    found = standing_in(laws, variant)
+    return laws[found] if found else law
 
 
 def work_size(op: Op) -> Real:
@@ -292,7 +286,10 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
     if isinstance(op, AttentionDecode):
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
-        return Call(compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True)
+        return Call(
+            compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True,
+            head_rows=op.cached_heads * op.sequences,
+        )  # fmt: skip
     moved, query_s = op.key_bytes, op.query_bytes / bandwidth
     return Call(
         compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s,

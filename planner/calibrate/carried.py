@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Stored
+from planner.specs.calibration import Achieved, AttentionKernels, CalibrationSpec, Curve, Stored
 from planner.specs.hardware import AcceleratorSpec, Precision
 
 
@@ -57,6 +57,13 @@ def carried(
         "grouped_gemm": each(measured.grouped_gemm, dense=False),
         "expert_kernels": {n: library(k) for n, k in measured.expert_kernels.items()},
         "stored_experts": stored(measured.stored_experts),
+    }
+    update["attention_kernels"] = {
+        engine: AttentionKernels(
+            prefill={k: scaled(law, "bf16") for k, law in kernels.prefill.items()},
+            decode={k: scaled(law, "bf16") for k, law in kernels.decode.items()},
+        )
+        for engine, kernels in measured.attention_kernels.items()
     }
     for name in ("attention_decode", "attention_prefill"):
         update[name] = scaled(getattr(measured, name), "bf16")

@@ -8,9 +8,9 @@ import numpy as np
 
 from planner import files
 from planner.calibrate import tables as aic
-from planner.calibrate.fit import fit_part
 from planner.calibrate.links_check import link_held_out
 from planner.calibrate.own_rows import fit_rows, part_of
+from planner.calibrate.parts import fit_part
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table, read_rows
 from planner.calibrate.splits import SHAPES, SIZES

@@ -1,5 +1,6 @@
 """Which measured tables a part's calibration is fitted to, by rule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.calibrate import tables as aic
@@ -52,6 +53,10 @@ EXPANDING = {
 SGLang run unless experts have biases, and those of TensorRT-LLM."""
 
 
+ATTENTION = ("attention_decode", "attention_prefill")
+ATTENTION_ENGINES = ("vllm", "sglang")
+"""Engines whose calls of attention have shares of their own where a part has rows of them."""
+
 STORED_SOURCES = {
     "mxfp4": (
         Library("sglang", "flashinfer_trtllm_moe", ("mxfp4_w4a8",)),
@@ -103,6 +108,27 @@ def libraries(part: str, part_precisions: tuple[str, ...]) -> dict[str, list[Cho
     return {name: choices for name, choices in found.items() if choices}
 
 
+def attention_kernels(part: str, families: Sequence[str] = ()) -> dict[str, list[Chosen]]:
+    """Tables of attention as engines call it beside TensorRT-LLM, whose the part's own are.
+
+    Of each kernel the library that most rows are of.  MLA of whole prompts is left out: on Hopper
+    SGLang's rows time it absorbed, which it does not run on them.
+    """
+    if not (aic.installed() and part in aic.PARTS):
+        return {}
+    found = {}
+    wanted = tuple(family for family in ATTENTION if not families or family in families)
+    for engine in ATTENTION_ENGINES if wanted else ():
+        groups: dict[Key, list[Table]] = {}
+        for table in aic.aic_tables(part, wanted, engine):
+            key = (table.op, variant_of(table))
+            if key != ("attention_prefill", ""):
+                named = replace(table, labels={**table.labels, "library": engine})
+                groups.setdefault(key, []).append(named)
+        found[engine] = [Chosen(key, (max(tables, key=len),)) for key, tables in groups.items()]
+    return {engine: choices for engine, choices in found.items() if choices}
+
+
 def _expanding(part: str, name: str, library: Library) -> list[Chosen]:
     """Rows of a library that expands weights as they are stored."""
     tables = tuple(
@@ -150,7 +176,7 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
                 found.append(Chosen((family, precision), picked))
     groups: dict[Key, list[Table]] = {}
     for table in tables:
-        if table.op in ("attention_decode", "attention_prefill"):
+        if table.op in ATTENTION:
             groups.setdefault((table.op, variant_of(table)), []).append(table)
     return found + [Chosen(key, _same_source(group)) for key, group in groups.items()]
 

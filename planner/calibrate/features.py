@@ -6,13 +6,14 @@ holds both to each other.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
-from planner.roofline import SHARED, Call, Shaping
-from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.roofline import Call, Shaping
+from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.hardware import AcceleratorSpec, Precision
 
 PRECISION: dict[str, Precision] = {
@@ -100,7 +101,7 @@ class Work:
     scores_s: FloatArray | None = None
     """One FLOP a score of prefill attention at the peak. [s]"""
     head_rows: FloatArray | None = None
-    """Queries of all heads in prefill attention."""
+    """Queries of all heads in prefill attention, cached heads of all sequences in decode."""
     tokens: FloatArray | None = None
     """Tokens of prefill attention; elements of the tokens that a grouped product is given."""
     columns: FloatArray | None = None
@@ -289,7 +290,8 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
     sequences, context, heads = table["sequences"], table["context_tokens"], table["heads"]
     size = 4.0 if table.dtype == "fp32" else 2.0
     kv_size = {"fp8": 1.0}.get(table.labels.get("kv_dtype", ""), size)
-    if table.labels.get("variant", "").startswith("mla"):
+    latent_cache = table.labels.get("variant", "").startswith("mla")
+    if latent_cache:
         latent, rope = table["kv_lora_rank"], table["rope_dim"]
         flop = 2 * context * heads * (2 * latent + rope)
         moved, asked = kv_size * context * (latent + rope), heads * (2 * latent + rope)
@@ -302,7 +304,11 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
     eight = kv_size == 1.0 and "fp8" in peaks.flop_per_s
     work = _work("attention_decode", "fp8_tensor" if eight else table.dtype, peaks, of)
     return replace(
-        work, query_s=query_s, variant=variant_of(table), multiplies="fp8" if eight else None
+        work,
+        query_s=query_s,
+        variant=variant_of(table),
+        multiplies="fp8" if eight else None,
+        head_rows=None if latent_cache else sequences * table["kv_heads"],
     )
 
 
@@ -314,7 +320,7 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     each = tokens / sequences
     pair_count = sequences * each * (each + 1) / 2
     flop = 2 * pair_count * heads * (qk + v)
-    own = table.labels.get("variant", "gqa") == "gqa" and "kv_heads" in table.columns
+    own = table.labels.get("variant", "gqa").startswith("gqa") and "kv_heads" in table.columns
     keys = table["kv_heads"] if own else heads
     of = _Amounts(flop, size * tokens * keys * (qk + v), np.ones_like(flop), each)
     work = _work("attention_prefill", table.dtype, peaks, of)
@@ -381,8 +387,8 @@ def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:
             )
         return found
     variants: dict[str, Achieved] = getattr(calibration, f"{family}_variants", {})
-    shared = {str(own): other for own, other in SHARED.items()}.get(precision, precision)
-    law: Achieved = variants.get(precision) or variants.get(shared) or getattr(calibration, family)
+    kernel = standing_in(variants, cast(AttentionVariant, precision))
+    law: Achieved = variants[kernel] if kernel else getattr(calibration, family)
     return law
 
 

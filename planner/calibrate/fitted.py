@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from planner import files
-from planner.calibrate.fit import PartFit, fit_part, with_laws
+from planner.calibrate.fit import PartFit, with_laws
 from planner.calibrate.own_rows import RowsFit, fit_rows, part_of
+from planner.calibrate.parts import fit_part
 from planner.calibrate.rows import read_rows
 from planner.calibrate.write import calibration_yaml
 from planner.errors import InputError

@@ -137,9 +137,11 @@ ALSO = {
         replace(_TILES, waves=(ROWS, NARROW, (1,))),
         replace(_TILES, waves=(ROWS, WIDE, (1,))),
         replace(_TILES, waves=(ROWS, SQUARE, PARTS), join=True),
-    )
+    ),
+    "attention_decode": (replace(FORMS["attention_decode"], row=True),),
 }
-"""Family -> other forms, for parts whose units are counted; what fits best is kept."""
+"""Family -> other forms; those in waves for parts whose units are counted; what fits best is
+kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,9 @@ def fit_law(
     own = [w for s in samples for w in s.works if w.key == key]
     depths = [w.depth for w in own]
     forms = [told_by(_planned(FORMS.get(key[0], Form()), own), depths) if curved else Form()]
-    if curved and all(w.units for w in own):
-        forms += ALSO.get(key[0], ())
+    if curved:
+        counted = all(w.units for w in own)
+        forms += [form for form in ALSO.get(key[0], ()) if _tells(form, own, counted)]
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
     best, begin, shape = found[0]
     for other in found[1:]:
@@ -112,6 +113,18 @@ def fit_law(
     sigma = float(np.diff(np.quantile(errors, [1 / 6, 5 / 6]))[0] / (2 * 0.9674))
     covariance = np.asarray(np.linalg.pinv(jacobian.T @ jacobian), float) * max(sigma, 1e-3) ** 2
     return Fit(key, law, shape.names, covariance, sigma, sum(map(len, samples)))
+
+
+def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
+    """Whether rows can tell another form from the usual one.
+
+    Parameters
+    ----------
+    counted : the part's units are, in which tiles would run in waves.
+    """
+    if form.waves:
+        return counted
+    return all(w.head_rows is not None for w in works)
 
 
 def _planned(form: Form, works: Sequence[Work]) -> Form:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import PRECISION, Peaks, elementwise, stated_peaks, works
+from planner.calibrate.features import (
+    PRECISION,
+    Peaks,
+    elementwise,
+    stated_peaks,
+    variant_of,
+    works,
+)
 from planner.calibrate.fit import MOST_SIGMA, PartFit, fit_tables, with_laws
 from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import RowsFile, Table, read_rows
@@ -107,7 +114,8 @@ def choices(tables: Sequence[Table]) -> list[Chosen]:
         family = FAMILIES.get(table.op)
         if family:
             precision = PRECISION.get(table.dtype, table.dtype)
-            key = (family, precision if family in ("gemm", "grouped_gemm") else "")
+            products = family in ("gemm", "grouped_gemm")
+            key = (family, precision if products else variant_of(table))
             groups.setdefault(key, []).append(table)
     found = []
     for key, group in groups.items():

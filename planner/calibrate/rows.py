@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from planner.calibrate.runner.points import KEYS
 from planner.errors import InputError
+from planner.specs.calibration import width_suffix
 
 FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -120,7 +121,8 @@ def read_rows(path: Path) -> RowsFile:
             complete = True
         elif row["op"] in OPS:
             _same_device(row, header, where)
-            groups[_group(row)].append(_checked(row, where))
+            row = _of_kernel(_checked(row, where))
+            groups[_group(row)].append(row)
     if header is None:
         raise InputError(str(path), "", "is empty; expected a header line and rows")
     origin = Origin(
@@ -187,6 +189,13 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
         if row.get(name) is None:
             raise InputError(where, name, f"is missing from a row of {row['op']}")
     return row
+
+
+def _of_kernel(row: dict[str, Any]) -> dict[str, Any]:
+    """Row of grouped queries, its variant named with the width of heads its kernel is for."""
+    if row.get("variant") != "gqa" or not row.get("head_dim"):
+        return row
+    return {**row, "variant": f"gqa{width_suffix(row['head_dim'])}"}
 
 
 def _table(rows: list[dict[str, Any]], origin: Origin) -> Table:

@@ -22,7 +22,7 @@ EXTRA = {
     "height": "height_s", "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
-    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-8), "token": (1e-17, 1e-7),
+    "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-6), "token": (1e-17, 1e-7),
     "height": (1e-13, 1e-6), "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
     "join": (1e-8, 1e-4),
 }  # fmt: skip
@@ -76,7 +76,7 @@ class Shape:
         labels = [f"compute_share@{s:g}" for s in self.sizes] or ["compute_share"]
         labels += [f"memory_share@{b:g}B" for b in self.bytes] or ["memory_share"]
         self.shares = len(labels)
-        hidden = _hidden(works)
+        hidden = _hidden(works, form)
         extra = [n for n in EXTRA if getattr(form, n) and n not in hidden]
         self.names = (*labels, "floor_s", *(EXTRA[name] for name in extra))
         self.at = {name: self.shares + 1 + i for i, name in enumerate(extra)}
@@ -166,13 +166,18 @@ class Shape:
         return np.concatenate(pulls) if pulls else np.zeros(0)
 
 
-def _hidden(works: Sequence[Work]) -> tuple[str, ...]:
-    """Parameters that these rows of prefill attention cannot tell from others.
+def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
+    """Parameters that these rows of attention cannot tell from others.
 
     Where heads have one width, rows and queries of a head are one thing, and where they share no
-    keys those are too; else what heads share is among the bytes of keys.
+    keys those are too; else what heads share is among the bytes of keys.  In decode, rows are those
+    of cached heads: as many as queries where they share no keys.
     """
     own = [w for w in works if w.family == "attention_prefill" and len(w.memory_s)]
+    tiles = [w.head_rows / w.query_s for w in works if w.head_rows is not None]
+    if works and works[0].family == "attention_decode":
+        alike = form.row and float(np.ptp(np.log(np.concatenate(tiles)))) < ONE_WIDTH
+        return ("query",) if alike else ()
     if not own:
         return ()
     widths = [np.asarray(w.head_rows / w.query_s) for w in own if w.head_rows is not None]

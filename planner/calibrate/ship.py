@@ -7,7 +7,7 @@ from typing import get_args
 from planner import files
 from planner.calibrate.carried import at_rate, carried
 from planner.calibrate.features import law_of
-from planner.calibrate.fit import choices_of, fit_part, transfer, transfer_errors
+from planner.calibrate.parts import choices_of, fit_part, transfer, transfer_errors
 from planner.calibrate.shapes import Key
 from planner.calibrate.write import write_calibration
 from planner.errors import InputError

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.errors import InputError
-from planner.specs.calibration import NARROW_HEADS
+from planner.specs.calibration import NARROW_HEADS, width_suffix
 
 PARTS = {
     "a100-80g-sxm": "a100_sxm", "b200-sxm": "b200_sxm", "b300-sxm": "b300_sxm",
@@ -200,10 +200,10 @@ def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
 
 
 def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
-    """Heads that share keys apart from those that do not: engines have a kernel for each."""
+    """Heads that share keys apart from those that do not, and by width: a kernel for each."""
     data = _unwindowed(data)
     alone = _number(data["num_heads"]) == _number(data["num_key_value_heads"])
-    data = {**data, "kind": np.where(alone, "mha", "gqa")}
+    data = {**data, "kind": np.char.add(np.where(alone, "mha", "gqa"), _widths(data))}
     for (kernel, cache, kind), rows in _groups(data, "kernel_source", "kv_cache_dtype", "kind"):
         sequences, context = (
             _number(rows["batch_size"]),
@@ -237,9 +237,15 @@ def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:
         ).take(keep)
 
 
+def _widths(data: Columns) -> np.ndarray:
+    return np.array([width_suffix(float(width)) for width in data["head_dim"]])
+
+
 def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
-    for (kernel, computed, cache), rows in _groups(
-        _unwindowed(data), "kernel_source", "attn_dtype", "kv_cache_dtype"
+    data = _unwindowed(data)
+    data = {**data, "kind": np.char.add("gqa", _widths(data))}
+    for (kernel, computed, cache, kind), rows in _groups(
+        data, "kernel_source", "attn_dtype", "kv_cache_dtype", "kind"
     ):
         if computed != "bfloat16" or cache != "bfloat16":
             continue
@@ -252,7 +258,7 @@ def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
         }  # fmt: skip
         times = _number(rows["latency"]) / 1e3
         yield Table(
-            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": "gqa"}
+            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": kind}
         ).take(keep)
 
 

@@ -123,6 +123,14 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
                 "version, format and part (deployment.experts_kernel)",
             )
         )  # fmt: skip
+    if engine := replica.hardware.calibration.attention_of:
+        found.append(
+            Assumption(
+                "attention kernels", None, "assumed", f"measured: {engine}",
+                "attention as this engine called it when it was measured; other releases and "
+                "settings may run other kernels (deployment.attention_kernel)",
+            )
+        )  # fmt: skip
     found += _engine(replica)
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:

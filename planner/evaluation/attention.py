@@ -34,7 +34,7 @@ class DecodeCore:
     cache: Line
     """Bytes of cache. [bytes]"""
     query_s: float
-    """Of one sequence's query and result. [s]"""
+    """Of one sequence's query and result, and of its tiles. [s]"""
     read: Line
     """Entries of the cache that sequences read, in all. [tokens]"""
     depth_s: float
@@ -155,6 +155,8 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
         cache = moved
         if whole:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
+        apart_s = 0.0 if whole else query[0] / float(law.query_share or 1.0)
+        tiles = _line(calls, "head_rows", rounds * float(law.row_s or 0.0))
         knots, pieces = _pieces(law, bytes_per_s, rounds)
         memory, again = _line(calls, "memory_s", rounds), ops[0].readings
         x, y, z = (model.shard.pp * float(op.capped_tokens) for op in ops)
@@ -163,7 +165,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 floor_s=rounds * float(law.floor_s),
                 compute=_line(calls, "compute_s", rounds / law.compute_share),
                 cache=cache,
-                query_s=0.0 if whole else query[0] / float(law.query_share or 1.0),
+                query_s=apart_s + tiles[0],
                 read=(x, y, z),
                 depth_s=rounds * float(law.depth_s or 0.0),
                 longest=float(law.split_depth or math.inf),

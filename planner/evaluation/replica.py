@@ -7,6 +7,7 @@ from functools import lru_cache
 from planner import arch
 from planner.comm import with_exchange
 from planner.errors import InfeasibleError, InputError
+from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.evaluation.expert_kernels import with_expert_kernels
 from planner.evaluation.factors import with_factors
 from planner.evaluation.fitted import Mode, with_fitted
@@ -152,7 +153,8 @@ def build(
     if pool.exchange and not local.gathers_tokens:
         calibration = with_exchange(hardware.calibration, pool.exchange)
         hardware = hardware.model_copy(update={"calibration": calibration})
-    served = with_expert_kernels(hardware.calibration, pool, local)
+    served = with_attention_kernels(hardware.calibration, pool)
+    served = with_expert_kernels(served, pool, local)
     hardware = hardware.model_copy(update={"calibration": served})
     _require_network(hardware.system, local.devices)
     drafts = draft(model, pool)

@@ -11,13 +11,14 @@ engine's spread holds that of ordinary kernels; only what is above it counts bes
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from planner.evaluation.fitted import elsewhere, release_of
 from planner.evaluation.replica import Replica
 from planner.evaluation.widths import other_model, width_of
 from planner.sourced import DOUBTFUL, Sourced
 from planner.specs.base import Spec
-from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.provenance import Provenance
 from planner.step import Step
 
@@ -152,6 +153,10 @@ def law_log_sd(law: str, calibration: CalibrationSpec) -> float:
     if found is None:
         return CONFIDENCE_LOG_SD["assumed"]
     made = calibration.provenance
+    if family in ("attention_decode", "attention_prefill"):
+        laws: Mapping[str, Achieved] = getattr(calibration, f"{family}_variants")
+        kind = standing_in(laws, cast(AttentionVariant, kind)) or ""
+        law = f"{family}/{kind}"
     key = law if made and law in made.residual_sigma else family
     residual = made.residual_sigma.get(key, 0.0) if made else 0.0
     doubt = max((_word(v) for v in (found.compute_share, found.memory_share)), default=0.0)

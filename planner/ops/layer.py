@@ -5,6 +5,8 @@ loop can tabulate them: ``token_ops`` on the tokens of this attention rank, ``ex
 tokens of the whole expert group, and the attention cores on contexts.
 """
 
+from typing import cast
+
 from planner.arch import AttentionCore, kv_entry_bytes
 from planner.ops.op import (
     COMPUTE_PRECISION,
@@ -20,7 +22,7 @@ from planner.ops.op import (
 )
 from planner.routing import HotRank
 from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
-from planner.specs.calibration import NARROW_HEADS, AttentionVariant
+from planner.specs.calibration import NARROW_HEADS, AttentionVariant, width_suffix
 
 
 def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
@@ -285,6 +287,7 @@ def decode_attention(
                 group.layers,
                 variant=_variant(group, cached=True),
                 heads=core.heads * group.head_share * split,
+                cached_heads=core.kv_split * _cache_share(group),
             )
         )
     return ops
@@ -360,7 +363,13 @@ def _key_elements(group: LocalAttention) -> float | None:
     """Keys and values a token brings to prefill; None: MLA's, put together for every head."""
     if group.name != "gqa":
         return None
-    return group.core.kv_elements * group.entry_bytes / kv_entry_bytes(group.core, group.kv)
+    return group.core.kv_elements * _cache_share(group)
+
+
+def _cache_share(group: LocalAttention) -> float:
+    """Part of a cache entry that this device holds; none of what keeps a state instead."""
+    whole = kv_entry_bytes(group.core, group.kv)
+    return group.entry_bytes / whole if whole else 0.0
 
 
 def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | None:
@@ -375,10 +384,11 @@ def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | No
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
     """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
     fp8 = cached and group.kv == "fp8"
-    if group.name == "gqa" and cached and group.core.heads == group.core.kv_split:
-        return "mha_fp8_cache" if fp8 else "mha"
     if group.name == "gqa":
-        return "gqa_fp8_cache" if fp8 else "gqa"
+        alone = cached and group.core.heads == group.core.kv_split
+        width = width_suffix(group.core.kv_elements / group.core.kv_split / 2)
+        named = f"{'mha' if alone else 'gqa'}{width}{'_fp8_cache' if fp8 else ''}"
+        return cast(AttentionVariant, named)
     if group.name != "mla" or not cached:
         return None
     if group.core.heads * group.head_share * group.context_split < NARROW_HEADS:

@@ -186,6 +186,8 @@ class AttentionDecode:
     """Kernel; None: MLA on a 16-bit cache, or one that nobody measured."""
     heads: float = 0.0
     """Heads of this device: rows of the products with each new token's keys."""
+    cached_heads: float = 0.0
+    """Heads of the cache on this device: tiles a sequence has at least."""
     readings: float = 1.0
     """Times units read the cache: from HBM once, further times from the chip's own cache."""
 

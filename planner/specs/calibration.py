@@ -1,6 +1,7 @@
 """What a part's kernels and links reach of what its maker states: fitted, or assumed."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Container
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -117,8 +118,9 @@ class Achieved(Spec):
     """Prefill attention: FLOP that take as long as the exponential of one score. [FLOP]"""
     row_s: OverheadS | None = None
     """Prefill attention: time of one head's row (a query) beside its products: what starting and
-    finishing its tile takes, spread over all units.  Grouped products: time of one element of the
-    result, that of the passes over rows before and after them. [s]"""
+    finishing its tile takes, spread over all units; decode attention: the same of one cached head
+    of one sequence.  Grouped products: time of one element of the result, that of the passes over
+    rows before and after them. [s]"""
     token_s: OverheadS | None = None
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
     written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
@@ -153,9 +155,66 @@ NARROW_HEADS = 64
 AttentionVariant = Literal[
     "mla_fp8_cache", "mla_narrow", "mla_narrow_fp8_cache",
     "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache",
+    "gqa_64", "gqa_64_fp8_cache", "mha_64", "mha_64_fp8_cache",
+    "gqa_256", "gqa_256_fp8_cache", "mha_256", "mha_256_fp8_cache",
 ]  # fmt: skip
 """Kernels with shares of their own beside MLA on a 16-bit cache; ``mha``: heads that share no
-keys, ``mla_narrow``: fewer than 64 heads, where a calibration tells them from the others."""
+keys, ``mla_narrow``: fewer than 64 heads, where a calibration tells them from the others.  Kernels
+are compiled for a width of heads: ``_64`` up to 64, ``_256`` over 128, neither between."""
+
+KIN: dict[AttentionVariant, tuple[AttentionVariant, ...]] = {
+    "mla_narrow_fp8_cache": ("mla_fp8_cache",),
+    "mha": ("gqa",),
+    "mha_fp8_cache": ("gqa_fp8_cache",),
+    "gqa_64": ("gqa",),
+    "gqa_64_fp8_cache": ("gqa_fp8_cache",),
+    "mha_64": ("gqa_64", "mha", "gqa"),
+    "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache"),
+    "gqa_256": ("gqa",),
+    "gqa_256_fp8_cache": ("gqa_fp8_cache",),
+    "mha_256": ("gqa_256", "mha", "gqa"),
+    "mha_256_fp8_cache": ("gqa_256_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache"),
+}
+"""Kernel -> those that stand in for it where a part has no shares of it, closest first."""
+
+
+def standing_in(known: Container[Any], variant: AttentionVariant) -> AttentionVariant | None:
+    """Kernel whose shares time ``variant``: itself, else the closest of its kin that is known."""
+    return next((v for v in (variant, *KIN.get(variant, ())) if v in known), None)
+
+
+def width_suffix(head_width: float) -> Literal["", "_64", "_256"]:
+    """What the kernel of heads this wide is called after its kind (``AttentionVariant``)."""
+    if head_width <= 64:
+        return "_64"
+    return "_256" if head_width > 128 else ""
+
+
+class AttentionKernels(Spec):
+    """Attention as one engine calls it, where its tables tell it from the part's own.
+
+    Keys are those of ``attention_prefill_variants`` and ``attention_decode_variants``; ``mla`` is
+    MLA on a 16-bit cache.
+    """
+
+    prefill: dict[AttentionVariant | Literal["mla"], Achieved] = Field(default_factory=dict)
+    decode: dict[AttentionVariant | Literal["mla"], Achieved] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _times_are_lines(self) -> Self:
+        for name in ("prefill", "decode"):
+            laws: dict[str, Achieved] = getattr(self, name)
+            _require_lines(f"attention_{name}", tuple(laws.values()))
+        return self
+
+
+def _require_lines(family: str, laws: tuple[Achieved, ...]) -> None:
+    """Raise where a law of attention is none that the event loop can walk along."""
+    for law in laws:
+        if law.compute_curve or law.blend not in ("max", "sum"):
+            raise ValueError(f"{family}: no compute_curve, and blend max or sum")
+        if family == "attention_prefill" and law.memory_curve:
+            raise ValueError(f"{family}: no memory_curve")
 
 
 class LinkShares(Spec):
@@ -213,6 +272,8 @@ class CalibrationSpec(Spec):
     """MLA on a 16-bit cache, and every kernel that has none of its own below."""
     attention_prefill_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
     attention_decode_variants: dict[AttentionVariant, Achieved] = Field(default_factory=dict)
+    attention_kernels: dict[str, AttentionKernels] = Field(default_factory=dict)
+    """Engine -> attention as it calls it; what one has no shares of is the part's own."""
     elementwise: Achieved
     links: LinkShares
     idle_power_share: Share
@@ -224,6 +285,8 @@ class CalibrationSpec(Spec):
     experts_of: dict[Precision | Stored, str] = Field(default_factory=dict)
     """Library whose products stand in ``grouped_gemm`` or ``stored_experts``, by format; set by a
     deployment."""
+    attention_of: str = ""
+    """Engine whose attention stands in the fields above; set by a deployment."""
     provenance: Provenance | None = None
     """Absent where the numbers were read off published figures by hand."""
 
@@ -231,9 +294,5 @@ class CalibrationSpec(Spec):
     def _attention_is_lines(self) -> Self:
         for name in ("attention_prefill", "attention_decode"):
             variants: dict[str, Achieved] = getattr(self, f"{name}_variants")
-            for law in (getattr(self, name), *variants.values()):
-                if law.compute_curve or law.blend not in ("max", "sum"):
-                    raise ValueError(f"{name}: no compute_curve, and blend max or sum")
-                if name == "attention_prefill" and law.memory_curve:
-                    raise ValueError(f"{name}: no memory_curve")
+            _require_lines(name, (getattr(self, name), *variants.values()))
         return self

@@ -116,6 +116,10 @@ class Pool(Spec):
     """Library of the experts' grouped products, by its name among the calibration's
     ``expert_kernels`` (``cutlass``, ``triton``); ``default``: those of ``grouped_gemm``; empty: as
     the engine chooses."""
+    attention_kernel: str = ""
+    """Engine whose calls of attention are run, by its name among the calibration's
+    ``attention_kernels`` (``vllm``, ``sglang``); ``default``: the part's own; empty: as the engine
+    chooses."""
     overlap: OverlapPolicy = "share"
     """What runs while expert traffic is on the wire."""
     gate_apart: bool = False

@@ -140,6 +140,9 @@ class EngineSpec(Spec):
     graphs: GraphRules = GraphRules()
     gathers: Gathers = "never"
     expert_kernels: ExpertKernels = ExpertKernels()
+    attention_kernels: str = ""
+    """Whose attention it calls, by name among a calibration's ``attention_kernels``; empty, or
+    none of a part: the part's own."""
     windows_whole: bool = False
     """Layers that attend to a window keep the cache of every token."""
     limits: EngineLimits = EngineLimits()

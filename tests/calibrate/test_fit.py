@@ -14,13 +14,12 @@ from planner.calibrate.fit import (
     LEAST_FLOOR_S,
     PartFit,
     after_conversion,
-    fit_part,
     fit_tables,
-    transfer,
     with_laws,
 )
 from planner.calibrate.forms import FORMS, LEAST_FILL, told_by
 from planner.calibrate.laws import Fit, Sample, fit_law, thinned
+from planner.calibrate.parts import fit_part, transfer
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.shapes import Limits, no_steeper
 from planner.calibrate.splits import held_out, summary
