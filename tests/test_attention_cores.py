@@ -8,36 +8,43 @@ from hypothesis import strategies as st
 
 from planner import files
 from planner.evaluation.attention import decode_cores, prefill_cores
+from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.shard import shard
 from planner.specs.deployment import Parallelism, Pool
 from planner.step import StepModel
 
-CASES = (
-    ("deepseek-v3", "hgx-b200", 8, "bf16", "fp8"),
-    ("deepseek-v3", "hgx-h200", 8, "fp8", "fp8"),
-    ("qwen3-235b-a22b", "hgx-h100", 4, "bf16", "bf16"),
-    ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16", "bf16"),
-    ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4"),
-    ("deepseek-v3.2", "hgx-h200", 8, "fp8", "fp8"),
+Case = tuple[str, str, int, str, str, str]
+
+CASES: tuple[Case, ...] = (
+    ("deepseek-v3", "hgx-b200", 8, "bf16", "fp8", ""),
+    ("deepseek-v3", "hgx-h200", 8, "fp8", "fp8", ""),
+    ("deepseek-v3", "hgx-h200", 8, "bf16", "fp8", "sglang"),
+    ("qwen3-235b-a22b", "hgx-h100", 4, "bf16", "bf16", ""),
+    ("qwen3-235b-a22b", "hgx-h100", 8, "fp8", "fp8", "vllm"),
+    ("qwen3-235b-a22b", "hgx-mi300x", 4, "bf16", "bf16", ""),
+    ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4", ""),
+    ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4", "vllm"),
+    ("qwen3-next-80b-a3b", "hgx-h100", 4, "bf16", "bf16", "sglang"),
+    ("deepseek-v3.2", "hgx-h200", 8, "fp8", "fp8", ""),
 )
 
 
 @lru_cache
-def step(case: tuple[str, str, int, str, str]) -> StepModel:
-    model, system, tp, kv, weights = case
+def step(case: Case) -> StepModel:
+    model, system, tp, kv, weights, attention = case
     hardware = files.load_hardware(system)
     layout = Parallelism(attention_tp=tp, moe_ep=tp)
-    pool = Pool(parallelism=layout, kv=kv, weights=weights)  # type: ignore[arg-type]
+    pool = Pool(parallelism=layout, kv=kv, weights=weights, attention_kernel=attention)  # type: ignore[arg-type]
     return StepModel(
-        shard(files.load_model(model), pool),
-        hardware.system, hardware.accelerator, hardware.calibration,
+        shard(files.load_model(model), pool), hardware.system, hardware.accelerator,
+        with_attention_kernels(hardware.calibration, pool),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 @given(sequences=st.integers(1, 512), mean=st.integers(1, 100_000), steps=st.integers(0, 10_000))
 def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
-    case: tuple[str, str, int, str, str], sequences: int, mean: int, steps: int
+    case: Case, sequences: int, mean: int, steps: int
 ) -> None:
     model = step(case)
     context = sequences * mean
@@ -52,9 +59,7 @@ def test_a_line_is_the_time_of_the_op_as_long_as_it_holds(
 
 @pytest.mark.parametrize("case", CASES)
 @given(prompts=st.integers(1, 64), each=st.integers(1, 100_000), known=st.booleans())
-def test_prefill_is_the_time_of_the_op(
-    case: tuple[str, str, int, str, str], prompts: int, each: int, known: bool
-) -> None:
+def test_prefill_is_the_time_of_the_op(case: Case, prompts: int, each: int, known: bool) -> None:
     model, pairs = step(case), prompts * each * (each + 1) / 2
     load, longest = (float(prompts * each), pairs, pairs), float(each) if known else None
     for group, forms in enumerate(prefill_cores(model)):

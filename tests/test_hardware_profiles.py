@@ -292,3 +292,13 @@ def test_a_torus_has_the_axes_of_its_devices(topology, devices, torus, message):
     with pytest.raises(ValidationError, match=message):
         ScaleUp(technology="x", devices=devices, topology=topology, torus=torus,
                 bytes_per_s=sourced(180e9), latency_s=sourced(1e-6))  # fmt: skip
+
+
+def test_a_calibration_is_found_without_reading_the_others() -> None:
+    """The index is read textually; every file says the same when it is parsed."""
+    folder = files.profile_root() / "calibrations"
+    parsed = [files.load_spec(path, CalibrationSpec) for path in sorted(folder.glob("*.yaml"))]
+    for calibration in parsed:
+        for part in calibration.accelerators:
+            assert files.load_calibration(part) == calibration
+    assert files.load_calibration("a part of nobody").name == "default"

@@ -178,7 +178,14 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
     for table in tables:
         if table.op in ATTENTION:
             groups.setdefault((table.op, variant_of(table)), []).append(table)
-    return found + [Chosen(key, _same_source(group)) for key, group in groups.items()]
+    return found + [Chosen(key, _one_kernel(_same_source(group))) for key, group in groups.items()]
+
+
+def _one_kernel(tables: tuple[Table, ...]) -> tuple[Table, ...]:
+    """The table of most rows where an engine's name several kernels; carried ones as they are."""
+    if tables[0].origin.version.startswith(ENGINES):
+        return (max(tables, key=len),)
+    return tables
 
 
 def _served(table: Table, dtype: str) -> bool:

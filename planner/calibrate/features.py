@@ -279,8 +279,7 @@ def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
 def variant_of(table: Table) -> str:
     """Kernel of attention rows, as calibrations name it; empty: MLA on a 16-bit cache."""
     kind = table.labels.get("variant", "gqa")
-    fp8 = table.op == "attention_decode" and table.labels.get("kv_dtype") == "fp8"
-    if fp8:
+    if table.labels.get("kv_dtype") == "fp8":
         return f"{kind}_fp8_cache"
     return "" if kind == "mla" else kind
 
@@ -323,12 +322,15 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     own = table.labels.get("variant", "gqa").startswith("gqa") and "kv_heads" in table.columns
     keys = table["kv_heads"] if own else heads
     of = _Amounts(flop, size * tokens * keys * (qk + v), np.ones_like(flop), each)
-    work = _work("attention_prefill", table.dtype, peaks, of)
+    eight = table.labels.get("kv_dtype") == "fp8" and "fp8" in peaks.flop_per_s
+    dtype = "fp8_tensor" if eight else table.dtype
+    work = _work("attention_prefill", dtype, peaks, of)
     return replace(
         work,
         variant=variant_of(table),
+        multiplies="fp8" if eight else None,
         query_s=size * tokens * heads * (qk + v) / peaks.bytes_per_s,
-        scores_s=pair_count * heads / peaks.rate(table.dtype),
+        scores_s=pair_count * heads / peaks.rate(dtype),
         head_rows=tokens * heads,
         tokens=tokens,
     )

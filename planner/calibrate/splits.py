@@ -106,7 +106,7 @@ def summary(table: Table, predicted_s: FloatArray, split: Split) -> HeldOut:
 
 def _dtype(table: Table) -> str:
     """Format, for attention with its kind and an 8-bit cache."""
-    fp8 = table.op == "attention_decode" and table.labels.get("kv_dtype") == "fp8"
+    fp8 = table.labels.get("kv_dtype") == "fp8"
     kinds = (table.labels.get("variant", ""), table.labels.get("library", ""))
     words = (table.dtype, *kinds, "fp8-cache" if fp8 else "")
     return " ".join(word for word in words if word)

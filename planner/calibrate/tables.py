@@ -241,13 +241,18 @@ def _widths(data: Columns) -> np.ndarray:
     return np.array([width_suffix(float(width)) for width in data["head_dim"]])
 
 
+EIGHT_BITS = {"bfloat16": ("vllm",), "fp8": ("sglang",)}
+"""Format of a row's queries -> engines that multiply prompts so where their cache has 8 bits."""
+
+
 def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
     data = _unwindowed(data)
     data = {**data, "kind": np.char.add("gqa", _widths(data))}
     for (kernel, computed, cache, kind), rows in _groups(
         data, "kernel_source", "attn_dtype", "kv_cache_dtype", "kind"
     ):
-        if computed != "bfloat16" or cache != "bfloat16":
+        eight = cache == "fp8" and origin.version.startswith(EIGHT_BITS[computed])
+        if not eight and (computed, cache) != ("bfloat16", "bfloat16"):
             continue
         keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
         batch, dim = _number(rows["batch_size"]), _number(rows["head_dim"])
@@ -258,7 +263,13 @@ def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
         }  # fmt: skip
         times = _number(rows["latency"]) / 1e3
         yield Table(
-            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": kind}
+            "attention_prefill",
+            "bf16",
+            kernel,
+            origin,
+            columns,
+            times,
+            {"variant": kind, "kv_dtype": "fp8" if eight else "bf16"},
         ).take(keep)
 
 

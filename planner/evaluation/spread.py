@@ -149,14 +149,14 @@ def law_log_sd(law: str, calibration: CalibrationSpec) -> float:
     if law.startswith("links/"):
         return _link_log_sd(law.removeprefix("links/"), calibration)
     family, _, kind = law.partition("/")
-    found = _achieved(calibration, family, kind)
-    if found is None:
-        return CONFIDENCE_LOG_SD["assumed"]
-    made = calibration.provenance
     if family in ("attention_decode", "attention_prefill"):
         laws: Mapping[str, Achieved] = getattr(calibration, f"{family}_variants")
         kind = standing_in(laws, cast(AttentionVariant, kind)) or ""
         law = f"{family}/{kind}"
+    found = _achieved(calibration, family, kind)
+    if found is None:
+        return CONFIDENCE_LOG_SD["assumed"]
+    made = calibration.provenance
     key = law if made and law in made.residual_sigma else family
     residual = made.residual_sigma.get(key, 0.0) if made else 0.0
     doubt = max((_word(v) for v in (found.compute_share, found.memory_share)), default=0.0)

@@ -75,17 +75,26 @@ def accelerator_names() -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _calibrations() -> tuple[CalibrationSpec, ...]:
-    paths = sorted((profile_root() / "calibrations").glob("*.yaml"))
-    return tuple(load_spec(path, CalibrationSpec) for path in paths)
+def _calibration_paths() -> Mapping[str, Path]:
+    """Accelerator -> file of its shares, read textually so that one does not parse every file."""
+    found: dict[str, Path] = {}
+    for path in sorted((profile_root() / "calibrations").glob("*.yaml")):
+        match = re.search(r"^accelerators:(.*?)(?=^\w)", path.read_text("utf-8"), re.M | re.S)
+        for name in re.findall(r"[\w.-]*\w[\w.-]*", match.group(1)) if match else ():
+            found.setdefault(name, path)
+    return found
 
 
+@lru_cache(maxsize=256)
 def load_calibration(accelerator: str) -> CalibrationSpec:
     """Achieved shares for ``accelerator``: its own family's, else the default's."""
-    for calibration in _calibrations():
-        if accelerator in calibration.accelerators:
-            return calibration
-    return next(c for c in _calibrations() if c.name == "default")
+    default = profile_root() / "calibrations" / "default.yaml"
+    return _calibration(_calibration_paths().get(accelerator, default))
+
+
+@lru_cache(maxsize=256)
+def _calibration(path: Path) -> CalibrationSpec:
+    return load_spec(path, CalibrationSpec)
 
 
 @lru_cache(maxsize=1)

@@ -382,8 +382,8 @@ def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | No
 
 
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
-    """Kernel of a group of layers, as calibrations name it; only decode reads the cache."""
-    fp8 = cached and group.kv == "fp8"
+    """Kernel of a group of layers, as calibrations name it; MLA's prompts read no cache."""
+    fp8 = group.kv == "fp8"
     if group.name == "gqa":
         alone = cached and group.core.heads == group.core.kv_split
         width = width_suffix(group.core.kv_elements / group.core.kv_split / 2)

@@ -1,5 +1,6 @@
 """How wrong a calibration is: tables for the terminal, figures and a page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -239,25 +240,42 @@ def write_calibration_html(
     return write_checked(verdict, blocks, figures, path)
 
 
+WIDTH = re.compile(r"_(64|256)\b")
+"""How a kernel's name says the width of its heads; others are of the usual one."""
+USUAL_WIDTH = 128
+
+
 def errors_markdown(records: Sequence[Record]) -> str:
     """Held-out errors as the table of ``docs/calibration.md``: one row a part and format.
 
-    Shares that were assumed have no rows of the part, hence no line.
+    Widths of heads share a row, narrow ones first.  Shares that were assumed have no rows of the
+    part, hence no line.
     """
-    cells: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    cells: dict[tuple[str, str, str], dict[str, dict[int, list[str]]]] = {}
     for r in records:
-        row = cells.setdefault((r["part"], r["family"], r["dtype"]), {})
+        found = WIDTH.search(r["dtype"])
+        key = (r["part"], r["family"], WIDTH.sub("", r["dtype"]))
         words = f"{100 * r['median_abs_error']:.1f} / {100 * r['p90_abs_error']:.0f}"
-        row.setdefault(r["split"], []).append(words)
+        of_split = cells.setdefault(key, {}).setdefault(r["split"], {})
+        of_split.setdefault(int(found[1]) if found else USUAL_WIDTH, []).append(words)
     lines = ["| part | rows | interpolation | shape | EP | part |", "|---|---|---|---|---|---|"]
     for (part, family, dtype), row in cells.items():
         if set(row) == {"assumed"}:
             continue
+        widths = sorted({width for of_split in row.values() for width in of_split})
         said = [
-            " · ".join(row.get(split, ())) or NOTHING
+            _of_widths(row.get(split, {}), widths)
             for split in ("interpolation", "shape", "ep_degree", "part")
         ]
         if said[0] == NOTHING and "in_sample" in row:
-            said[0] = " · ".join(row["in_sample"]) + " (in sample)"
-        lines.append(f"| {part} | {family} {dtype} | {' | '.join(said)} |")
+            said[0] = _of_widths(row["in_sample"], widths) + " (in sample)"
+        heads = f" ({', '.join(map(str, widths))})" if widths != [USUAL_WIDTH] else ""
+        lines.append(f"| {part} | {family} {dtype}{heads} | {' | '.join(said)} |")
     return "\n".join(lines) + "\n"
+
+
+def _of_widths(cell: Mapping[int, Sequence[str]], widths: Sequence[int]) -> str:
+    """Errors of one split, a width that was not held out left as a dash."""
+    if not cell:
+        return NOTHING
+    return " · ".join(" · ".join(cell.get(width, (NOTHING,))) for width in widths)

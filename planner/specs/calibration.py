@@ -164,16 +164,17 @@ are compiled for a width of heads: ``_64`` up to 64, ``_256`` over 128, neither 
 
 KIN: dict[AttentionVariant, tuple[AttentionVariant, ...]] = {
     "mla_narrow_fp8_cache": ("mla_fp8_cache",),
+    "gqa_fp8_cache": ("gqa",),
     "mha": ("gqa",),
-    "mha_fp8_cache": ("gqa_fp8_cache",),
+    "mha_fp8_cache": ("gqa_fp8_cache", "mha", "gqa"),
     "gqa_64": ("gqa",),
-    "gqa_64_fp8_cache": ("gqa_fp8_cache",),
+    "gqa_64_fp8_cache": ("gqa_fp8_cache", "gqa_64", "gqa"),
     "mha_64": ("gqa_64", "mha", "gqa"),
-    "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache"),
+    "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache", "gqa_64", "gqa"),
     "gqa_256": ("gqa",),
-    "gqa_256_fp8_cache": ("gqa_fp8_cache",),
+    "gqa_256_fp8_cache": ("gqa_fp8_cache", "gqa_256", "gqa"),
     "mha_256": ("gqa_256", "mha", "gqa"),
-    "mha_256_fp8_cache": ("gqa_256_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache"),
+    "mha_256_fp8_cache": ("gqa_256_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache", "gqa_256", "gqa"),
 }
 """Kernel -> those that stand in for it where a part has no shares of it, closest first."""
 

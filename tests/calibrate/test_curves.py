@@ -1,7 +1,7 @@
 """Shares over a size: between knots, outside them, and what may not be a curve."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,21 +10,34 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from planner import files
+from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
 from planner.ops.laws import blended, share_at, streamed_share
 from planner.roofline import Call, achieved, call_of, op_time, work_depth
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, CalibrationSpec, Curve
+from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, Curve
+from planner.specs.deployment import Parallelism, Pool
 from planner.specs.hardware import AcceleratorSpec
 
 CALIBRATIONS = [
     files.load_spec(path, CalibrationSpec)
     for path in sorted((files.profile_root() / "calibrations").glob("*.yaml"))
 ]
+PLAIN: dict[str, Any] = {"parallelism": Parallelism(), "weights": "bf16"}
 PAIRS = [
     (files.load_accelerator(name), c) for c in CALIBRATIONS for name in c.accelerators
 ]  # fmt: skip
-VARIANTS: tuple[Any, ...] = (None, "mla_fp8_cache", "gqa", "gqa_fp8_cache")
+PAIRS += [
+    (
+        files.load_accelerator(name),
+        with_attention_kernels(
+            files.load_calibration(name), Pool(attention_kernel=engine, **PLAIN)
+        ),
+    )
+    for name in ("h100-sxm", "h200-sxm", "b200-sxm", "gb300-nvl72")
+    for engine in ("vllm", "sglang")
+]
+VARIANTS: tuple[Any, ...] = (None, "mla_fp8_cache", *get_args(AttentionVariant)[3:])
 M = st.floats(0, 2e6)
 SIDE = st.sampled_from([128.0, 576.0, 2048.0, 7168.0, 24576.0, 129280.0])
 
@@ -296,13 +309,21 @@ def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
     found: list[Any] = [
         *(
             AttentionDecode(
-                "x", m, 4096 * m, 4096 * m, 2 * 128 * 1088.0, 1152.0, 128 * 1088.0, variant=v
+                "x",
+                m,
+                4096 * m,
+                4096 * m,
+                2 * 128 * 1088.0,
+                1152.0,
+                128 * 1088.0,
+                variant=v,
+                cached_heads=8.0,
             )
             for v in VARIANTS
         ),
         *(
             AttentionPrefill("x", m, m * m / 2, m * m / 2, 2e5, 128 * 320.0, variant=v)
-            for v in (None, "gqa")
+            for v in (None, "gqa", "gqa_64", "gqa_256", "gqa_fp8_cache")
         ),
         Elementwise("x", n * m),
     ]
@@ -333,6 +354,8 @@ def test_no_shipped_share_exceeds_one(calibration: CalibrationSpec) -> None:
     laws += [calibration.attention_decode, calibration.attention_prefill, calibration.elementwise]
     laws += calibration.attention_decode_variants.values()
     laws += calibration.attention_prefill_variants.values()
+    for kernels in calibration.attention_kernels.values():
+        laws += [*kernels.prefill.values(), *kernels.decode.values()]
     known = files.references()
     for law in laws:
         assert 0 < law.compute_share <= 1

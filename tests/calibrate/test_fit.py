@@ -9,7 +9,7 @@ import pytest
 from planner import files
 from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import Peaks, predict_s, stated_peaks, works
+from planner.calibrate.features import Peaks, predict_s, stated_peaks, variant_of, works
 from planner.calibrate.fit import (
     LEAST_FLOOR_S,
     PartFit,
@@ -20,6 +20,7 @@ from planner.calibrate.fit import (
 from planner.calibrate.forms import FORMS, LEAST_FILL, told_by
 from planner.calibrate.laws import Fit, Sample, fit_law, thinned
 from planner.calibrate.parts import fit_part, transfer
+from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.shapes import Limits, no_steeper
 from planner.calibrate.splits import held_out, summary
@@ -283,3 +284,34 @@ def test_a_pipelines_fill_is_only_read_off_rows_that_show_it() -> None:
     assert told_by(form, [wide]).fill_depth == (LEAST_FILL,)
     assert told_by(form, [wide, narrow]).fill_depth == form.fill_depth
     assert told_by(FORMS["gemm"], [wide]).fill_depth == FORMS["gemm"].fill_depth
+
+
+def test_the_time_of_a_cached_heads_tiles_is_found_again() -> None:
+    """Kept only where it saves a twentieth of the cost: rows without it are fitted without it."""
+    rng = np.random.default_rng(2)
+    grid = np.meshgrid(2.0 ** np.arange(0, 11, 2), 2.0 ** np.arange(7, 15), [1.0, 8.0], [2.0, 16.0])
+    sequences, mean, heads, group = (v.ravel() for v in grid)
+    of = np.ones_like(sequences)
+    columns = {
+        "sequences": sequences, "context_tokens": sequences * mean, "heads": group * heads,
+        "kv_heads": heads, "head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16"}
+    origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
+    table = Table("attention_decode", "bf16", "k", origin, columns, of, labels)
+    (work,) = works(table, PEAKS)
+    plain = 1e-5 + work.memory_s / 0.8 + work.query_s / 0.5
+    for row_s in (0.0, 2e-8):
+        times = (plain + row_s * sequences * heads) * np.exp(0.01 * rng.standard_normal(len(of)))
+        law = fit_law(("attention_decode", "gqa"), [Sample([work], times)], {}, "t").law
+        if row_s:
+            assert float(law.row_s or 0) == pytest.approx(row_s, rel=0.2)
+        else:
+            assert law.row_s is None
+
+
+def test_rows_of_grouped_queries_are_named_by_the_width_of_heads() -> None:
+    """H20's were measured with heads of 256, MI350X's paged decode with heads of 64."""
+    for part, kind in (("h20", "gqa_256"), ("mi355x", "gqa_64")):
+        tables = [t for t in published_tables(part) if t.op == "attention_decode"]
+        assert kind in {variant_of(t) for t in tables}
