@@ -174,10 +174,9 @@ def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
     of cached heads: as many as queries where they share no keys.
     """
     own = [w for w in works if w.family == "attention_prefill" and len(w.memory_s)]
-    tiles = [w.head_rows / w.query_s for w in works if w.head_rows is not None]
-    if works and works[0].family == "attention_decode":
-        alike = form.row and float(np.ptp(np.log(np.concatenate(tiles)))) < ONE_WIDTH
-        return ("query",) if alike else ()
+    if works and works[0].family == "attention_decode" and form.row:
+        tiles = [w.head_rows / w.query_s for w in works if w.head_rows is not None]
+        return ("query",) if float(np.ptp(np.log(np.concatenate(tiles)))) < ONE_WIDTH else ()
     if not own:
         return ()
     widths = [np.asarray(w.head_rows / w.query_s) for w in own if w.head_rows is not None]
