@@ -41,6 +41,8 @@ MODEL = ("hidden", "experts", "top_k")
 UNGATED = ((2688, 128, 6), (2048, 512, 22), (8192, 512, 22), (1024, 512, 22), (4096, 512, 22))
 """Models whose experts have no gate (Nemotron), by :data:`MODEL`: two products of one width.
 TensorRT-LLM's tables say so of their kernels, others time them beside the gated ones and do not."""
+WIDEST_HEAD = 256
+"""Wider heads are left out: one family's (Gemma's of 512), on kernels of their own."""
 SHORTEST_CONTEXT = 128
 """Shorter contexts and prompts are left out: launch, not attention."""
 LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
@@ -201,7 +203,7 @@ def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
 
 def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
     """Heads that share keys apart from those that do not, and by width: a kernel for each."""
-    data = _unwindowed(data)
+    data = _whole(data)
     alone = _number(data["num_heads"]) == _number(data["num_key_value_heads"])
     data = {**data, "kind": np.char.add(np.where(alone, "mha", "gqa"), _widths(data))}
     for (kernel, cache, kind), rows in _groups(data, "kernel_source", "kv_cache_dtype", "kind"):
@@ -246,7 +248,7 @@ EIGHT_BITS = {"bfloat16": ("vllm",), "fp8": ("sglang",)}
 
 
 def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
-    data = _unwindowed(data)
+    data = _whole(data)
     data = {**data, "kind": np.char.add("gqa", _widths(data))}
     for (kernel, computed, cache, kind), rows in _groups(
         data, "kernel_source", "attn_dtype", "kv_cache_dtype", "kind"
@@ -273,10 +275,11 @@ def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
         ).take(keep)
 
 
-def _unwindowed(data: Columns) -> Columns:
-    if "window_size" not in data:
-        return data
-    keep = _number(data["window_size"]) == 0
+def _whole(data: Columns) -> Columns:
+    """Rows that attend to the whole context, of heads that are not too wide."""
+    keep = _number(data["head_dim"]) <= WIDEST_HEAD
+    if "window_size" in data:
+        keep &= _number(data["window_size"]) == 0
     return {name: values[keep] for name, values in data.items()}
 
 
