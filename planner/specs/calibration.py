@@ -168,15 +168,16 @@ KIN: dict[AttentionVariant, tuple[AttentionVariant, ...]] = {
     "mha": ("gqa",),
     "mha_fp8_cache": ("gqa_fp8_cache", "mha", "gqa"),
     "gqa_64": ("gqa",),
-    "gqa_64_fp8_cache": ("gqa_fp8_cache", "gqa_64", "gqa"),
+    "gqa_64_fp8_cache": ("gqa_64", "gqa_fp8_cache", "gqa"),
     "mha_64": ("gqa_64", "mha", "gqa"),
-    "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache", "gqa_64", "gqa"),
+    "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_64", "gqa_64", "gqa_fp8_cache", "gqa"),
     "gqa_256": ("gqa",),
-    "gqa_256_fp8_cache": ("gqa_fp8_cache", "gqa_256", "gqa"),
+    "gqa_256_fp8_cache": ("gqa_256", "gqa_fp8_cache", "gqa"),
     "mha_256": ("gqa_256", "mha", "gqa"),
-    "mha_256_fp8_cache": ("gqa_256_fp8_cache", "mha_fp8_cache", "gqa_fp8_cache", "gqa_256", "gqa"),
+    "mha_256_fp8_cache": ("gqa_256_fp8_cache", "mha_256", "gqa_256", "gqa_fp8_cache", "gqa"),
 }
-"""Kernel -> those that stand in for it where a part has no shares of it, closest first."""
+"""Kernel -> those that stand in for it where a part has no shares of it, closest first: the same
+width before the same cache."""
 
 
 def standing_in(known: Container[Any], variant: AttentionVariant) -> AttentionVariant | None:
