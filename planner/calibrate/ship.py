@@ -75,6 +75,8 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
             base = transfer(base, name, (name,), _carried(STARTS_FROM[name], made, part))
         again = () if name in STARTS_FROM else families
         spec, found = fit_part(part, base, again)
+        if name in STARTS_FROM and any(kind.startswith("gqa") for _, kind in found.fits):
+            spec = spec.model_copy(update={"attention_kernels": {}})  # its own rows go before those
         provenance = spec.provenance
         if provenance and sibling:
             errors = transfer_errors(part, _carried(sibling, made, part), choices_of(part, again))

@@ -122,7 +122,7 @@ def test_paged_decode_reads_the_cache_at_the_measured_rate() -> None:
     """128 sequences of 8,192 tokens, 8 cached heads of 64: 2.15 GB at 5.68 TB/s, 378 us."""
     (table,) = [
         t for t in published_tables("mi355x")
-        if t.op == "attention_decode" and t.labels["variant"] == "gqa"
+        if t.op == "attention_decode" and t.labels["variant"] == "gqa_64"
     ]  # fmt: skip
     row = (table["sequences"] == 128) & (table["context_tokens"] == 128 * 8192)
     assert table.time_s[row] * 1e6 == pytest.approx([378.3], rel=1e-3)

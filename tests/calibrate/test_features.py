@@ -97,15 +97,15 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
     assert CALIBRATION.attention_prefill.chain != "sum"
     assert predicted(prompt) == pytest.approx(expected(core))
     grouped = table(
-        "attention_prefill", "bf16", {"variant": "gqa"}, sequences=2, tokens=8192, heads=64,
-        kv_heads=8, head_dim=64, v_head_dim=64,
+        "attention_prefill", "bf16", {"variant": "gqa_256"}, sequences=2, tokens=8192, heads=64,
+        kv_heads=8, head_dim=256, v_head_dim=256,
     )  # fmt: skip
     core = AttentionPrefill(
-        "x", 8192.0, pairs, pairs, 2 * 64 * 128.0, 64 * 128.0, variant="gqa", heads=64.0,
-        key_elements=8 * 128.0, longest_tokens=4096.0,
+        "x", 8192.0, pairs, pairs, 2 * 64 * 512.0, 64 * 512.0, variant="gqa_256", heads=64.0,
+        key_elements=8 * 512.0, longest_tokens=4096.0,
     )  # fmt: skip
-    assert CALIBRATION.attention_prefill_variants["gqa"].score_flop
-    assert CALIBRATION.attention_prefill_variants["gqa"].query_share
+    assert CALIBRATION.attention_prefill_variants["gqa_256"].score_flop
+    assert CALIBRATION.attention_prefill_variants["gqa_256"].query_share
     assert predicted(grouped) == pytest.approx(expected(core))
 
 
