@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,27 @@ def test_provenance_names_every_fitted_family() -> None:
         assert calibration.accelerators == (name,)
         for sigma in provenance.residual_sigma.values():
             assert 0 < sigma < 0.4
+
+
+def test_attention_in_a_file_of_rows_is_fitted_kernel_by_kernel(tmp_path: Path) -> None:
+    """Grouped queries of two widths and MLA, as the runner writes them: three laws."""
+    part = files.load_accelerator("h200-sxm")
+    shapes = [
+        {"variant": "gqa", "heads": 64, "kv_heads": 8, "head_dim": width} for width in (64, 128)
+    ]
+    shapes.append({"variant": "mla", "heads": 128, "kv_lora_rank": 512, "rope_dim": 64})
+    lines: list[dict[str, object]] = [{"op": "header", "device": "NVIDIA H200", "part": "h200-sxm"}]
+    for shape in shapes:
+        for sequences, context in product((1, 4, 16, 64, 256), (512, 2048, 8192)):
+            kept = 576 if shape["variant"] == "mla" else 16 * int(str(shape["head_dim"]))
+            lines.append({
+                "op": "attention_decode", "dtype": "bf16", "kernel": "own", "kv_dtype": "bf16",
+                "sequences": sequences, "context_tokens": sequences * context, **shape,
+                "time_s": 8e-6 + 2 * kept * sequences * context / 3e12,
+            })  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    fitted = fit_rows(path, part)
+    kinds = {kind for _, kind in fitted.found.laws}
+    assert kinds == {"", "gqa", "gqa_64"}
+    assert all(held.median_abs_error < 0.03 for held in fitted.found.held_out)
