@@ -125,7 +125,7 @@ def attention_kernels(part: str, families: Sequence[str] = ()) -> dict[str, list
             if key != ("attention_prefill", ""):
                 named = replace(table, labels={**table.labels, "library": engine})
                 groups.setdefault(key, []).append(named)
-        found[engine] = [Chosen(key, (max(tables, key=len),)) for key, tables in groups.items()]
+        found[engine] = [Chosen(key, _one_kernel(tuple(group))) for key, group in groups.items()]
     return {engine: choices for engine, choices in found.items() if choices}
 
 

@@ -253,7 +253,7 @@ def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
     for (kernel, computed, cache, kind), rows in _groups(
         data, "kernel_source", "attn_dtype", "kv_cache_dtype", "kind"
     ):
-        eight = cache == "fp8" and origin.version.startswith(EIGHT_BITS[computed])
+        eight = cache == "fp8" and origin.version.startswith(EIGHT_BITS.get(computed, ()))
         if not eight and (computed, cache) != ("bfloat16", "bfloat16"):
             continue
         keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)

@@ -9,8 +9,11 @@ from planner import files
 from planner.calibrate.features import Peaks, law_of, predict_s, stated_peaks, works
 from planner.calibrate.rows import Origin, Table
 from planner.errors import InputError
+from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
 from planner.roofline import op_time
+from planner.specs.calibration import CalibrationSpec
+from planner.specs.deployment import Parallelism, Pool
 
 PART, CALIBRATION = files.load_accelerator("h200-sxm"), files.load_calibration("h200-sxm")
 
@@ -21,13 +24,13 @@ def table(op: str, dtype: str, labels: dict[str, str] | None = None, **columns: 
     return Table(op, dtype, "k", Origin("h200-sxm", "test"), arrays, np.ones(rows), labels or {})
 
 
-def predicted(measured: Table) -> float:
+def predicted(measured: Table, calibration: CalibrationSpec = CALIBRATION) -> float:
     parts = works(measured, stated_peaks(PART))
-    return float(predict_s(parts, {w.key: law_of(CALIBRATION, w.key) for w in parts})[0])
+    return float(predict_s(parts, {w.key: law_of(calibration, w.key) for w in parts})[0])
 
 
-def expected(*ops: Any) -> float:
-    return sum(float(op_time(op, PART, CALIBRATION).time_s) for op in ops)
+def expected(*ops: Any, calibration: CalibrationSpec = CALIBRATION) -> float:
+    return sum(float(op_time(op, PART, calibration).time_s) for op in ops)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,35 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
     assert CALIBRATION.attention_prefill_variants["gqa_256"].score_flop
     assert CALIBRATION.attention_prefill_variants["gqa_256"].query_share
     assert predicted(grouped) == pytest.approx(expected(core))
+
+
+def test_attention_of_an_engine_is_predicted_as_its_ops() -> None:
+    """Tiles of cached heads in decode, and prompts on an 8-bit cache, which multiply in 8 bits."""
+    pool = Pool(parallelism=Parallelism(), weights="bf16", attention_kernel="vllm")
+    vllm = with_attention_kernels(CALIBRATION, pool)
+    eight = {"variant": "gqa", "kv_dtype": "fp8"}
+    decode = table(
+        "attention_decode", "bf16", eight, sequences=512, context_tokens=512 * 256, heads=64,
+        kv_heads=8, head_dim=128,
+    )  # fmt: skip
+    seen = 512.0 * 256
+    op = AttentionDecode(
+        "x", 512.0, seen, seen, 4 * 64 * 128.0, 2 * 8 * 128.0, 2 * 64 * 128.0,
+        variant="gqa_fp8_cache", cached_heads=8.0,
+    )  # fmt: skip
+    assert vllm.attention_decode_variants["gqa_fp8_cache"].row_s
+    assert predicted(decode, vllm) == pytest.approx(expected(op, calibration=vllm))
+    prompt = table(
+        "attention_prefill", "bf16", eight, sequences=2, tokens=8192, heads=64, kv_heads=8,
+        head_dim=128, v_head_dim=128,
+    )  # fmt: skip
+    pairs = 2 * 4096 * 4097 / 2
+    core = AttentionPrefill(
+        "x", 8192.0, pairs, pairs, 2 * 64 * 256.0, 64 * 256.0, variant="gqa_fp8_cache", heads=64.0,
+        key_elements=8 * 256.0, longest_tokens=4096.0,
+    )  # fmt: skip
+    assert vllm.attention_prefill_variants["gqa_fp8_cache"].multiplies == "fp8"
+    assert predicted(prompt, vllm) == pytest.approx(expected(core, calibration=vllm))
 
 
 def test_a_format_the_part_lacks_is_refused() -> None:
