@@ -37,11 +37,20 @@ class Library:
     """What their kernels' names hold."""
     formats: tuple[str, ...]
     """Of rows."""
+    tiles: str = ""
+    """How their tiles are chosen, where a table's rows differ in that."""
+
+    def has(self, table: Table) -> bool:
+        """Whether rows of the engine are of this library."""
+        named = self.kernel in table.kernel and table.dtype in self.formats
+        how = table.labels.get("tiles", "")
+        return named and (how == self.tiles if self.tiles else how != "untuned")
 
 
 LIBRARIES = {
     "cutlass": Library("trtllm", "moe_torch_flow_cutlass", ("fp8_block", "nvfp4")),
     "triton": Library("sglang", "fused_moe_triton", ("bf16", "fp8_block")),
+    "triton-untuned": Library("sglang", "fused_moe_triton", ("bf16",), "untuned"),
     "trtllm-gen": Library("vllm", "_trtllm", ("bf16", "fp8_block")),
 }
 """Libraries of grouped products with shares of their own, where a part has rows of them."""
@@ -142,7 +151,7 @@ def _rows_of(part: str, library: Library) -> list[Table]:
     return [
         table
         for table in aic.aic_tables(part, ("moe_layer",), library.engine)
-        if library.kernel in table.kernel and table.dtype in library.formats
+        if library.has(table)
     ]
 
 

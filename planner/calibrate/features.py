@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
+from planner.ops.laws import untuned_rows
 from planner.roofline import Call, Shaping
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.hardware import AcceleratorSpec, Precision
@@ -70,7 +71,9 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
     return Peaks(rates, float(part.memory_bytes_per_s), float(part.cache_bytes or 0.0), units)
 
 
-MORE = ("rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched")
+MORE = (
+    "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
+)  # fmt: skip
 """What only some kernels have."""
 
 
@@ -112,6 +115,10 @@ class Work:
     """Rows an expert that the tiles of a grouped product are planned for."""
     touched: FloatArray | None = None
     """Experts of a grouped product with a row."""
+    foreign: FloatArray | None = None
+    """Elements of its result for pairs of experts held elsewhere, where they are passed over."""
+    untuned: bool = False
+    """Whether tiles are those of shapes that nobody tuned."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -232,11 +239,14 @@ def planned_rows(table: Table) -> FloatArray:
 
     Where a library chooses them before it knows what tokens chose, by rule (``tiles: planned``) or
     from measured lists (``tiles: tuned``): pairs of all tokens it is given over the experts held;
-    else the rows that experts have.
+    where it has no list for the shape (``tiles: untuned``) 16 or 64; else the rows that experts
+    have.
     """
     rows = pairs(table) / np.maximum(touched(table), 1e-30)
     if "tiles" not in table.labels:
         return rows
+    if table.labels["tiles"] == "untuned":
+        return np.asarray(untuned_rows(table["group_tokens"], table["local_experts"]))
     return np.maximum(rows, table["group_tokens"] * table["top_k"] / table["local_experts"])
 
 
@@ -257,12 +267,19 @@ def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
     whole = table.labels.get("includes") == "layer"
     written = table["group_tokens"] if whole else rows
     planned, given = planned_rows(table), table["group_tokens"] * hidden if whole else None
-    products = (
-        grouped_gemm(rows, experts, hidden, 2 * width, table.dtype, peaks),
-        grouped_gemm(rows, experts, width, hidden, table.dtype, peaks),
-    )
+    untuned = table.labels.get("tiles") == "untuned"
+    others = table["group_tokens"] * table["top_k"] - rows
     found = [
-        *(replace(work, planned=planned, tokens=given) for work in products),
+        replace(
+            grouped_gemm(rows, experts, k, n, table.dtype, peaks),
+            planned=planned,
+            tokens=given,
+            untuned=untuned,
+            foreign=np.maximum(others, 0) * n if table.labels.get("foreign") == "passed" else None,
+        )
+        for k, n in ((hidden, 2 * width), (width, hidden))
+    ]
+    found += [
         elementwise(rows * hidden * 2 * act, peaks),
         elementwise(5.0 * width * rows, peaks),
         elementwise((rows + written) * hidden * 2.0, peaks),

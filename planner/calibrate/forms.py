@@ -81,6 +81,7 @@ class Form:
     row: bool = False
     height: bool = False
     token: bool = False
+    foreign: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
 
@@ -99,6 +100,7 @@ FORMS = {
         row=True,
         height=True,
         token=True,
+        foreign=True,
     ),
     "attention_decode": Form(
         (),

@@ -132,9 +132,11 @@ def _planned(form: Form, works: Sequence[Work]) -> Form:
     if works[0].family != "grouped_gemm":
         return form
     given = all(w.tokens is not None for w in works)
+    passed = all(w.foreign is not None for w in works) and any(np.any(w.foreign) for w in works)
+    form = replace(form, token=given, foreign=passed)
     if any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works):
-        return replace(form, token=given)
-    return replace(form, tallest_rows=(None,), height=False, token=given)
+        return form
+    return replace(form, tallest_rows=(None,), height=False)
 
 
 Solved = tuple[float, FloatArray, FloatArray]

@@ -23,6 +23,7 @@ from planner.calibrate.laws import Fit
 from planner.calibrate.screen import screen
 from planner.calibrate.shapes import Key
 from planner.calibrate.splits import errors_of
+from planner.calibrate.tuned import TUNED
 from planner.errors import InputError
 from planner.specs.calibration import Achieved, AttentionKernels, CalibrationSpec
 from planner.specs.hardware import AcceleratorSpec, Precision
@@ -87,7 +88,8 @@ def _with_libraries(
         if laws:
             kernels[name] = laws  # type: ignore[assignment]
         spec = _counting(spec, name, own, found)
-    return spec.model_copy(update={"expert_kernels": kernels})
+    update = {"expert_kernels": kernels, "tuned_experts": TUNED.get(part.name, ())}
+    return spec.model_copy(update=update)
 
 
 def _with_attention(
@@ -161,6 +163,7 @@ def transfer(
             **{k: v for k, v in measured.grouped_gemm.items() if k in base.grouped_gemm},
         },
         "expert_kernels": measured.expert_kernels,
+        "tuned_experts": measured.tuned_experts,
         "attention_kernels": measured.attention_kernels,
         "stored_experts": measured.stored_experts,
         **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},

@@ -19,12 +19,13 @@ SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
     "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
-    "height": "height_s", "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
+    "height": "height_s", "foreign": "foreign_s", "step": "step_s", "edge": "edge_s",
+    "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
     "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-6), "token": (1e-17, 1e-7),
-    "height": (1e-13, 1e-6), "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
-    "join": (1e-8, 1e-4),
+    "height": (1e-13, 1e-6), "foreign": (1e-17, 1e-7), "step": (1e-14, 1e-8),
+    "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8), "join": (1e-8, 1e-4),
 }  # fmt: skip
 """Lowest and highest of the parameters that only some laws have."""
 ONE_WIDTH = 0.01
@@ -34,6 +35,7 @@ FIRST = {
     "row": 1e-10,
     "token": 1e-9,
     "height": 1e-8,
+    "foreign": 1e-12,
     "step": 6e-10,
     "edge": 2e-12,
     "cell": 6e-11,
@@ -67,6 +69,7 @@ class Shape:
         self.key, self.form = key, form
         self.multiplies = works[0].multiplies if works else None
         self.units = works[0].units if works else None
+        self.untuned = any(work.untuned for work in works)
         self.sizes = form.compute
         if form.waves is None:
             self.sizes = _reaching(form.compute, [w.size for w in works])
@@ -87,7 +90,7 @@ class Shape:
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
         first = {**FIRST, "depth": begin.depth_s}
         if self.key[0] == "grouped_gemm":
-            first["row"] = first["token"] = ELEMENT_S
+            first["row"] = first["token"] = first["foreign"] = ELEMENT_S
         return np.array(shares + floor + [float(np.log(first[name])) for name in self.at])
 
     def bounds(self, limits: Limits) -> tuple[FloatArray, FloatArray]:
@@ -142,6 +145,7 @@ class Shape:
             chain=begin.chain,
             multiplies=self.multiplies,
             waves=self.waves,
+            untuned_tiles=self.untuned,
             **{name: getattr(begin.shaping, name) for name in SHAPED},
             **{EXTRA[n]: number(v, "fitted") for n, v in more.items() if v is not None},
         )
@@ -237,7 +241,10 @@ class Plain:
         if (waves := self.shape.waves) is not None:
             compute_s = self._waves_s(x, work, waves, compute_s)
         busy = blended(compute_s, memory_s / memory, self.blend) + query_s
-        for name, each in (("row", work.head_rows), ("token", work.tokens)):
+        elements = (
+            ("row", work.head_rows), ("token", work.tokens), ("foreign", work.foreign),
+        )  # fmt: skip
+        for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
         if self.tallest and work.planned is not None:

@@ -8,12 +8,14 @@ rank of one sampled batch.  Only balanced routing is read: no file says what the
 import importlib.util
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planner.calibrate.rows import FloatArray, Origin, Table
+from planner.calibrate.tuned import TUNED, is_tuned
 from planner.errors import InputError
 from planner.specs.calibration import NARROW_HEADS, width_suffix
 
@@ -37,6 +39,9 @@ NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
 TILES = {"flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "marlin": "tuned"}
 """Kernels whose tiles the host chooses by the tokens given, not by what those chose."""
+PASSING = ("fused_moe_triton", "marlin")
+"""Kernels that sort the pairs of all tokens given, write zeros for those of experts held elsewhere
+and pass over them again: SGLang's and vLLM's fused_moe in Triton, Marlin behind the same sort."""
 MODEL = ("hidden", "experts", "top_k")
 UNGATED = ((2688, 128, 6), (2048, 512, 22), (8192, 512, 22), (1024, 512, 22), (4096, 512, 22))
 """Models whose experts have no gate (Nemotron), by :data:`MODEL`: two products of one width.
@@ -173,11 +178,20 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         labels |= next(({"tiles": how} for name, how in TILES.items() if name in kernel), {})
         if kernel.endswith("modular"):
             labels["routing"] = "apart"
+        if any(name in kernel for name in PASSING):
+            labels["foreign"] = "passed"
         times = _number(rows["latency"]) / 1e3
         table = Table("moe_layer", DTYPES[dtype], kernel, origin, columns, times, labels)
         models = zip(*(columns[name].astype(int).tolist() for name in MODEL), strict=True)
         gated = np.array([model not in UNGATED for model in models], bool)
-        yield table.take(gated & (columns["intermediate"] >= NARROWEST_EXPERT))
+        wanted = gated & (columns["intermediate"] >= NARROWEST_EXPERT)
+        if dtype != "bfloat16" or labels.get("tiles") != "tuned" or origin.part not in TUNED:
+            yield table.take(wanted)
+            continue
+        tuned = is_tuned(table)
+        yield table.take(wanted & tuned)
+        rest = replace(table, labels={**labels, "tiles": "untuned"})
+        yield rest.take(wanted & ~tuned)
 
 
 def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:

@@ -10,7 +10,7 @@ from planner.sourced import Sourced
 from planner.specs.base import Spec
 from planner.specs.calibration import CalibrationSpec, Curve, Waves
 
-USUAL = (("blend", "max"), ("chain", "sum"))
+USUAL = (("blend", "max"), ("chain", "sum"), ("untuned_tiles", False))
 """What a law that does not say is."""
 
 
@@ -42,6 +42,8 @@ def _lines(name: str, value: Any, depth: int) -> list[str]:
             if part not in (None, "", (), {}) and (key, part) not in USUAL:
                 found += _lines(str(key), part, depth + 1)
         return found if len(found) > 1 else []
+    if isinstance(value, tuple) and not all(isinstance(item, Spec) for item in value):
+        return [f"{pad}{name}: {_scalar(value)}"]
     if isinstance(value, tuple):
         rows = [{k: v for k, v in item.model_dump().items() if v not in ("", {})} for item in value]
         return [f"{pad}{name}:", *(f"{pad}  - {_flow(row)}" for row in rows)] if rows else []

@@ -1,6 +1,6 @@
 """Which library multiplies a pool's experts, and the calibration with its shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from planner.arch import Storage
@@ -13,6 +13,8 @@ from planner.specs.engine import ExpertKernels
 from planner.specs.hardware import Precision
 
 FAMILY = "grouped_gemm"
+UNTUNED = "-untuned"
+"""What a library is called after its name where it has no tiles tuned for the shape of experts."""
 
 ExpertFormat = Precision | Stored
 """Format experts are multiplied in, or stored in where their kernel expands it itself."""
@@ -47,9 +49,31 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
     chosen = {
         each: name
         for each, names in wanted.items()
-        if (name := next((n for n in names if each in own.get(n, {})), None))
+        for name in _with_shares(calibration, each, names, shard.moe)[:1]
     }
     return _serving(calibration, chosen) if chosen else calibration
+
+
+def _with_shares(
+    calibration: CalibrationSpec, each: ExpertFormat, names: Iterable[str], moe: LocalMoe | None
+) -> list[str]:
+    """Those of ``names`` that the part has shares of, with the tiles they have for the experts.
+
+    A library whose tiles are tuned shape by shape (experts held and their width) runs others,
+    with shares of their own, where the shape is none of those.
+    """
+    kernels, found = calibration.expert_kernels, []
+    for name in names:
+        untuned = f"{name}{UNTUNED}"
+        if each in kernels.get(untuned, {}) and not (moe and _tuned(calibration, moe)):
+            found.append(untuned)
+        elif each in kernels.get(name, {}):
+            found.append(name)
+    return found
+
+
+def _tuned(calibration: CalibrationSpec, moe: LocalMoe) -> bool:
+    return (moe.local_slots, round(moe.down.k)) in calibration.tuned_experts
 
 
 def _stored(shard: Shard) -> str:
@@ -87,7 +111,7 @@ def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
     storage = shard.moe.gate_up.storage
     each = expert_format(calibration, storage)
     known = tuple(name for name, laws in calibration.expert_kernels.items() if each in laws)
-    if named not in known:
+    if not _with_shares(calibration, each, (named,), shard.moe):
         has = ", ".join((DEFAULT_KERNELS, *known))
         raise InputError(
             "", "experts_kernel",

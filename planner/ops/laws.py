@@ -81,3 +81,28 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
         return compute_s + memory_s
     a, b = compute_s * compute_s, memory_s * memory_s
     return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
+
+
+UNTUNED_ROWS = (16.0, 64.0)
+"""Rows of an untuned tile where there are few tokens, and where there are more than experts."""
+
+
+def untuned_rows(tokens: Real, experts: Real) -> Real:
+    """Rows of the tiles of a grouped product that nobody tuned for its shape.
+
+    Parameters
+    ----------
+    tokens : tokens it is given.
+    experts : experts held.
+
+    References
+    ----------
+    .. [1] SGLang, python/sglang/srt/layers/moe/fused_moe_triton (the configuration in 16 bits
+       where no file has one for the shape: 16 rows up to as many tokens as experts, else 64);
+       vLLM's fused_moe has the same.
+    """
+    few, many = UNTUNED_ROWS
+    if isinstance(tokens, float):
+        return many if tokens > experts else few
+    rows: Real = np.where(tokens > experts, many, few)
+    return rows

@@ -15,6 +15,7 @@ from planner.ops.op import (
     AttentionPrefill,
     Elementwise,
     Gemm,
+    Given,
     GroupedGemm,
     Op,
     Real,
@@ -194,6 +195,7 @@ def loaded_expert_ops(
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
     """
     given = pairs / moe.top_k if given is None else given
+    whole = Given(given, given * moe.top_k, given * moe.gate_up.k, moe.local_slots)
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",
@@ -205,8 +207,7 @@ def loaded_expert_ops(
             m.bytes_per_parameter,
             moe.layers,
             m.storage,
-            given * moe.top_k / moe.local_slots,
-            given * moe.gate_up.k,
+            whole,
         )
         for m in (moe.gate_up, moe.down)
     ]

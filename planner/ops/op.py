@@ -110,6 +110,24 @@ class Gemm:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Tokens that a grouped product is given, whoever holds the experts they chose."""
+
+    tokens: Real
+    pairs: Real
+    """Pairs of theirs with an expert, held by this device or not."""
+    elements: Real
+    """Elements of them."""
+    experts: float
+    """Expert slots that this device holds."""
+
+    @property
+    def rows_each(self) -> Real:
+        """Rows an expert held, if all pairs were of experts held here."""
+        return self.pairs / self.experts
+
+
+@dataclass(frozen=True, slots=True)
 class GroupedGemm:
     r"""One matrix product per expert: ``pairs`` (token, expert) rows over ``touched`` experts.
 
@@ -130,11 +148,8 @@ class GroupedGemm:
     count: float = 1.0
     storage: Storage | None = None
     """How the weights are stored; None: as they are multiplied."""
-    planned_rows: Real = 0.0
-    """Rows an expert that the kernel plans its tiles for, where they are more than it has: pairs of
-    all tokens it is given over the experts it holds."""
-    given_elements: Real = 0.0
-    """Elements of all tokens it is given, whoever holds their experts."""
+    given: Given | None = None
+    """None: the tokens its pairs are of."""
 
     @property
     def family(self) -> OpFamily:

@@ -106,6 +106,9 @@ class Achieved(Spec):
     tallest_rows: Count | None = None
     """Grouped products: rows of the tallest tile.  Tiles are as high as the rows an expert that
     the kernel plans for, up to this, and every expert with a row computes a whole one. [rows]"""
+    untuned_tiles: bool = False
+    """With ``tallest_rows``: tiles are as high as where nobody tuned them for the shape, whatever
+    the rows an expert (:func:`planner.ops.laws.untuned_rows`)."""
     height_s: OverheadS | None = None
     """With ``tallest_rows``: time of one row of a tile's height, which nothing hides. [s]"""
     expert_s: OverheadS | None = None
@@ -125,6 +128,10 @@ class Achieved(Spec):
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
     written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
     whoever holds their experts. [s]"""
+    foreign_s: OverheadS | None = None
+    """Grouped products: time of one element of the result of a pair whose expert another device
+    holds.  Kernels that sort all pairs they are given write zeros for those, and what follows
+    reads and writes them again. [s]"""
     waves: Waves | None = None
     """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
     its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""
@@ -266,6 +273,9 @@ class CalibrationSpec(Spec):
     expert_kernels: dict[str, dict[Precision | Stored, Achieved]] = Field(default_factory=dict)
     """Library -> format -> its grouped products, where they are not those of ``grouped_gemm`` or
     ``stored_experts``."""
+    tuned_experts: tuple[tuple[int, int], ...] = ()
+    """(Experts held, their width) that a library's tiles were tuned for; others are run by its
+    ``...-untuned`` shares, where there are such."""
     stored_experts: dict[Stored, Achieved] = Field(default_factory=dict)
     """Grouped products of weights stored in a format that is expanded, or that activations are
     converted for, inside the kernel; a format that is missing: as what it is multiplied in."""

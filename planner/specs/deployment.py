@@ -115,7 +115,7 @@ class Pool(Spec):
     experts_kernel: str = ""
     """Library of the experts' grouped products, by its name among the calibration's
     ``expert_kernels`` (``cutlass``, ``triton``); ``default``: those of ``grouped_gemm``; empty: as
-    the engine chooses."""
+    the engine chooses.  Tiles are those the library has for the shape of the experts."""
     attention_kernel: str = ""
     """Engine whose calls of attention are run, by its name among the calibration's
     ``attention_kernels`` (``vllm``, ``sglang``); ``default``: the part's own; empty: as the engine
