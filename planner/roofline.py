@@ -18,7 +18,7 @@ from planner.ops import (
     larger,
     smaller,
 )
-from planner.ops.laws import blended, chained, share_at, streamed_share, untuned_rows
+from planner.ops.laws import blended, chained, rounds, share_at, streamed_share, untuned_rows
 from planner.ops.waves import TileTimes, wave_counts, waves_s
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.hardware import AcceleratorSpec
@@ -89,6 +89,8 @@ class Call:
     """Experts of a grouped product with a row."""
     foreign: Real = 0.0
     """Elements of the result that pairs of experts held elsewhere would have."""
+    rounds: Real = 0.0
+    """Looks at experts until the tokens of a grouped product have chosen theirs."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -136,7 +138,7 @@ class Call:
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
         busy = blended(compute_s, memory_s, law.blend) + query_s
         busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
-        busy = busy + call.foreign * (law.foreign_s or 0.0)
+        busy = busy + call.foreign * (law.foreign_s or 0.0) + call.rounds * (law.choice_s or 0.0)
         if law.tallest_rows:
             busy = busy + smaller(call.planned, float(law.tallest_rows)) * (law.height_s or 0.0)
         return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
@@ -179,7 +181,7 @@ class Call:
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
             self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
-            self.planned, self.touched, self.foreign,
+            self.planned, self.touched, self.foreign, self.rounds,
         )  # fmt: skip
 
 
@@ -276,10 +278,11 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             of = op.flop / peak, moved / bandwidth, work_size(op), moved, op.k
             if isinstance(op, Gemm):
                 return Call(*of, rows=rows, step_s=step_s, columns=op.n)
-            planned, elements, foreign = _given(op, law)
+            planned, elements, foreign, chosen = _given(op, part, law)
             return Call(
                 *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
                 tokens=elements, planned=planned, touched=op.touched, foreign=foreign,
+                rounds=chosen,
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)
@@ -301,16 +304,22 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     )  # fmt: skip
 
 
-def _given(op: GroupedGemm, law: Achieved | None) -> tuple[Real, Real, Real]:
-    """Rows planned for, elements of the tokens given, and of results for experts elsewhere."""
+def _given(
+    op: GroupedGemm, part: AcceleratorSpec, law: Achieved | None
+) -> tuple[Real, Real, Real, Real]:
+    """Rows planned for, elements of tokens given, of results elsewhere, and rounds of choice."""
     given, own = op.given, work_size(op)
-    if given is None:
-        return own, 0.0, 0.0
-    if law is not None and law.untuned_tiles:
+    if given is None or law is None:
+        return own, 0.0, 0.0, 0.0
+    if law.untuned_tiles:
         planned = untuned_rows(given.tokens, given.experts)
     else:
         planned = larger(own, given.rows_each)
-    return planned, given.elements, larger(0.0, given.pairs - op.pairs) * op.n
+    chosen: Real = 0.0
+    if law.choice_s and part.multiprocessors:
+        picks = given.pairs / larger(given.tokens, 1e-30)
+        chosen = rounds(given.tokens, picks, given.among, float(part.multiprocessors))
+    return planned, given.elements, larger(0.0, given.pairs - op.pairs) * op.n, chosen
 
 
 def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTime:

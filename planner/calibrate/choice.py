@@ -51,6 +51,7 @@ LIBRARIES = {
     "cutlass": Library("trtllm", "moe_torch_flow_cutlass", ("fp8_block", "nvfp4")),
     "triton": Library("sglang", "fused_moe_triton", ("bf16", "fp8_block")),
     "triton-untuned": Library("sglang", "fused_moe_triton", ("bf16",), "untuned"),
+    "triton-vllm": Library("vllm", "_triton_tritonexperts", ("bf16", "fp8_block")),
     "trtllm-gen": Library("vllm", "_trtllm", ("bf16", "fp8_block")),
 }
 """Libraries of grouped products with shares of their own, where a part has rows of them."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.errors import InputError
-from planner.ops.laws import untuned_rows
+from planner.ops.laws import rounds, untuned_rows
 from planner.roofline import Call, Shaping
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 from planner.specs.hardware import AcceleratorSpec, Precision
@@ -73,6 +73,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
 
 MORE = (
     "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
+    "rounds",
 )  # fmt: skip
 """What only some kernels have."""
 
@@ -117,6 +118,8 @@ class Work:
     """Experts of a grouped product with a row."""
     foreign: FloatArray | None = None
     """Elements of its result for pairs of experts held elsewhere, where they are passed over."""
+    rounds: FloatArray | None = None
+    """Looks at experts until all tokens have chosen theirs, where the rows' kernel lets them."""
     untuned: bool = False
     """Whether tiles are those of shapes that nobody tuned."""
 
@@ -269,12 +272,17 @@ def moe_layer(table: Table, peaks: Peaks) -> list[Work]:
     planned, given = planned_rows(table), table["group_tokens"] * hidden if whole else None
     untuned = table.labels.get("tiles") == "untuned"
     others = table["group_tokens"] * table["top_k"] - rows
+    looks = None
+    if "routing" in table.labels and peaks.units:
+        every = table["group_tokens"], table["top_k"], table["experts"]
+        looks = np.asarray(rounds(*every, peaks.units)) * (table.labels["routing"] == "inside")
     found = [
         replace(
             grouped_gemm(rows, experts, k, n, table.dtype, peaks),
             planned=planned,
             tokens=given,
             untuned=untuned,
+            rounds=looks,
             foreign=np.maximum(others, 0) * n if table.labels.get("foreign") == "passed" else None,
         )
         for k, n in ((hidden, 2 * width), (width, hidden))

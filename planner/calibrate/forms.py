@@ -82,6 +82,7 @@ class Form:
     height: bool = False
     token: bool = False
     foreign: bool = False
+    choice: bool = False
     rising: bool = False
     """Whether the memory share may not fall: rows whose operands stay on chip look too good."""
 
@@ -101,6 +102,7 @@ FORMS = {
         height=True,
         token=True,
         foreign=True,
+        choice=True,
     ),
     "attention_decode": Form(
         (),

@@ -133,7 +133,8 @@ def _planned(form: Form, works: Sequence[Work]) -> Form:
         return form
     given = all(w.tokens is not None for w in works)
     passed = all(w.foreign is not None for w in works) and any(np.any(w.foreign) for w in works)
-    form = replace(form, token=given, foreign=passed)
+    chosen = all(w.rounds is not None for w in works) and any(np.any(w.rounds) for w in works)
+    form = replace(form, token=given, foreign=passed, choice=chosen)
     if any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works):
         return form
     return replace(form, tallest_rows=(None,), height=False)

@@ -19,13 +19,13 @@ SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
     "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
-    "height": "height_s", "foreign": "foreign_s", "step": "step_s", "edge": "edge_s",
-    "cell": "cell_s", "join": "join_s",
+    "height": "height_s", "foreign": "foreign_s", "choice": "choice_s", "step": "step_s",
+    "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
     "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-6), "token": (1e-17, 1e-7),
-    "height": (1e-13, 1e-6), "foreign": (1e-17, 1e-7), "step": (1e-14, 1e-8),
-    "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8), "join": (1e-8, 1e-4),
+    "height": (1e-13, 1e-6), "foreign": (1e-17, 1e-7), "choice": (1e-12, 1e-7),
+    "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8), "join": (1e-8, 1e-4),
 }  # fmt: skip
 """Lowest and highest of the parameters that only some laws have."""
 ONE_WIDTH = 0.01
@@ -36,6 +36,7 @@ FIRST = {
     "token": 1e-9,
     "height": 1e-8,
     "foreign": 1e-12,
+    "choice": 2e-9,
     "step": 6e-10,
     "edge": 2e-12,
     "cell": 6e-11,
@@ -242,7 +243,8 @@ class Plain:
             compute_s = self._waves_s(x, work, waves, compute_s)
         busy = blended(compute_s, memory_s / memory, self.blend) + query_s
         elements = (
-            ("row", work.head_rows), ("token", work.tokens), ("foreign", work.foreign),
+            ("row", work.head_rows), ("token", work.tokens),
+            ("foreign", work.foreign), ("choice", work.rounds),
         )  # fmt: skip
         for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):

@@ -37,9 +37,14 @@ SMALLEST_SIDE = 512
 """Narrower matrix products are left out: no model's layer is one."""
 NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
-TILES = {"flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "marlin": "tuned"}
+TILES = {
+    "flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "tritonexperts": "tuned",
+    "marlin": "tuned",
+}  # fmt: skip
 """Kernels whose tiles the host chooses by the tokens given, not by what those chose."""
-PASSING = ("fused_moe_triton", "marlin")
+TUNING = "fused_moe_triton"
+"""The kernel whose tiles are far from best in 16 bits where nobody tuned them for the shape."""
+PASSING = (TUNING, "tritonexperts", "marlin")
 """Kernels that sort the pairs of all tokens given, write zeros for those of experts held elsewhere
 and pass over them again: SGLang's and vLLM's fused_moe in Triton, Marlin behind the same sort."""
 MODEL = ("hidden", "experts", "top_k")
@@ -176,8 +181,8 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
         labels = {"distribution": "balanced", "includes": "layer"}
         labels |= next(({"tiles": how} for name, how in TILES.items() if name in kernel), {})
-        if kernel.endswith("modular"):
-            labels["routing"] = "apart"
+        if labels.get("tiles") == "planned":
+            labels["routing"] = "apart" if kernel.endswith("modular") else "inside"
         if any(name in kernel for name in PASSING):
             labels["foreign"] = "passed"
         times = _number(rows["latency"]) / 1e3
@@ -185,7 +190,7 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         models = zip(*(columns[name].astype(int).tolist() for name in MODEL), strict=True)
         gated = np.array([model not in UNGATED for model in models], bool)
         wanted = gated & (columns["intermediate"] >= NARROWEST_EXPERT)
-        if dtype != "bfloat16" or labels.get("tiles") != "tuned" or origin.part not in TUNED:
+        if dtype != "bfloat16" or TUNING not in kernel or origin.part not in TUNED:
             yield table.take(wanted)
             continue
         tuned = is_tuned(table)

@@ -83,6 +83,33 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
     return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
 
 
+LANES = 32
+"""Threads of a warp, which look at as many experts at a time."""
+CHOOSERS = 4
+"""Warps of a multiprocessor that choose at a time, each for one token."""
+
+
+def rounds(tokens: Real, picks: Real, among: Real, units: float) -> Real:
+    """Looks at a warp's width of experts, one after the other, until all tokens have chosen.
+
+    Each pick of a token looks at all experts again for the next best.
+
+    Parameters
+    ----------
+    tokens : tokens that choose.
+    picks : experts a token chooses.
+    among : experts it chooses among.
+    units : multiprocessors.
+
+    References
+    ----------
+    .. [1] NVIDIA, TensorRT-LLM, cpp/tensorrt_llm/kernels (top-k of routing: one warp a token,
+       repeated arg-max over its lanes).
+    """
+    found: Real = picks * np.ceil(among / LANES) * (1 + tokens / (CHOOSERS * units))
+    return found
+
+
 UNTUNED_ROWS = (16.0, 64.0)
 """Rows of an untuned tile where there are few tokens, and where there are more than experts."""
 

@@ -195,7 +195,7 @@ def loaded_expert_ops(
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
     """
     given = pairs / moe.top_k if given is None else given
-    whole = Given(given, given * moe.top_k, given * moe.gate_up.k, moe.local_slots)
+    whole = Given(given, given * moe.top_k, given * moe.gate_up.k, moe.local_slots, moe.slots)
     ops: list[Op] = [
         GroupedGemm(
             f"routed_experts/{m.name}",

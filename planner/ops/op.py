@@ -120,6 +120,8 @@ class Given:
     """Elements of them."""
     experts: float
     """Expert slots that this device holds."""
+    among: float
+    """Expert slots they chose among."""
 
     @property
     def rows_each(self) -> Real:

@@ -132,6 +132,9 @@ class Achieved(Spec):
     """Grouped products: time of one element of the result of a pair whose expert another device
     holds.  Kernels that sort all pairs they are given write zeros for those, and what follows
     reads and writes them again. [s]"""
+    choice_s: OverheadS | None = None
+    """Grouped products: time of one look at a warp's width of experts where the kernel lets tokens
+    choose them (:func:`planner.ops.laws.rounds`), half of it with each of a layer's two. [s]"""
     waves: Waves | None = None
     """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
     its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""
