@@ -309,14 +309,14 @@ def _given(
 ) -> tuple[Real, Real, Real, Real]:
     """Rows planned for, elements of tokens given, of results elsewhere, and rounds of choice."""
     given, own = op.given, work_size(op)
-    if given is None or law is None:
+    if given is None:
         return own, 0.0, 0.0, 0.0
-    if law.untuned_tiles:
+    if law is not None and law.untuned_tiles:
         planned = untuned_rows(given.tokens, given.experts)
     else:
         planned = larger(own, given.rows_each)
     chosen: Real = 0.0
-    if law.choice_s and part.multiprocessors:
+    if law is not None and law.choice_s and part.multiprocessors:
         picks = given.pairs / larger(given.tokens, 1e-30)
         chosen = rounds(given.tokens, picks, given.among, float(part.multiprocessors))
     return planned, given.elements, larger(0.0, given.pairs - op.pairs) * op.n, chosen

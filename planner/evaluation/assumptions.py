@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from planner import memory
 from planner.evaluation.engine_assumptions import engine_statements
-from planner.evaluation.expert_kernels import library_of
+from planner.evaluation.expert_kernels import library_of, untuned_note
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
@@ -120,7 +120,8 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
             Assumption(
                 "expert kernels", None, "assumed", f"measured: {library}",
                 "experts' products as this library takes; which one an engine runs changes by "
-                "version, format and part (deployment.experts_kernel)",
+                "version, format and part (deployment.experts_kernel)"
+                + untuned_note(library, replica.shard),
             )
         )  # fmt: skip
     if engine := replica.hardware.calibration.attention_of:

@@ -96,6 +96,16 @@ def library_of(calibration: CalibrationSpec, shard: Shard) -> str:
     return calibration.experts_of.get(expert_format(calibration, shard.moe.gate_up.storage), "")
 
 
+def untuned_note(library: str, shard: Shard) -> str:
+    """What to say of a library that runs without tiles tuned for the experts; else nothing."""
+    if shard.moe is None or not library.endswith(UNTUNED):
+        return ""
+    return (
+        f"; the release that was measured has no tiles tuned for {shard.moe.local_slots} experts "
+        f"of {shard.moe.down.k:.0f}: a file of tuned ones makes prompts faster"
+    )
+
+
 def expert_format(calibration: CalibrationSpec, storage: Storage) -> ExpertFormat:
     """Format that a part's shares of experts stored so are kept by."""
     for stored in calibration.stored_experts:

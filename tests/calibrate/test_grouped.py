@@ -1,5 +1,6 @@
 """Grouped products whose kernels are given more tokens than their experts have rows of."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from planner.calibrate.features import planned_rows, stated_peaks, works
 from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
-from planner.ops import GroupedGemm, layer
+from planner.ops import Given, GroupedGemm, layer
+from planner.ops.laws import rounds, untuned_rows
 from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
@@ -31,17 +33,18 @@ def law(**more: Any) -> Achieved:
     return Achieved(compute_share=one, memory_share=one, floor_s=floor, **more)
 
 
+PASS_S = Sourced(1e-12, "test")
 TALL = law(tallest_rows=128, height_s=Sourced(4e-8, "test"), token_s=Sourced(1e-13, "test"))
 
 
 def product(pairs: float, touched: float, planned: float = 0.0, given: float = 0.0) -> GroupedGemm:
-    return GroupedGemm(
-        "x", pairs, touched, 4096, 4096, "fp4", 0.5625, planned_rows=planned, given_elements=given
-    )
+    """``planned`` rows an expert of the tokens that it is ``given`` elements of."""
+    whole = Given(given / 4096, planned * touched, given, touched, 256.0)
+    return GroupedGemm("x", pairs, touched, 4096, 4096, "fp4", 0.5625, given=whole)
 
 
 def time_s(op: GroupedGemm, of: Achieved = TALL) -> float:
-    return float(call_of(op, PART).time_s(of))
+    return float(call_of(op, PART, of).time_s(of))
 
 
 def layers(labels: dict[str, str] = PLANNED, **columns: Any) -> Table:
@@ -71,6 +74,67 @@ def test_tokens_whose_experts_are_elsewhere_are_passed_over() -> None:
     assert more == pytest.approx(16384 * 4096 * 1e-13)
 
 
+def test_pairs_of_experts_held_elsewhere_are_passed_over() -> None:
+    """64 pairs given, 8 of them held here: 56 rows of 4096 elements that other devices compute."""
+    passing, whole = law(foreign_s=Sourced(1e-12, "test")), Given(8.0, 64.0, 8 * 4096.0, 4.0, 32.0)
+    few = GroupedGemm("x", 8.0, 4.0, 4096, 4096, "fp4", 0.5625, given=whole)
+    alone = replace(few, given=replace(whole, pairs=8.0))
+    assert time_s(few, passing) - time_s(alone, passing) == pytest.approx(56 * 4096 * 1e-12)
+    assert time_s(few, law()) == time_s(alone, law())
+
+
+def test_tokens_that_choose_inside_take_rounds() -> None:
+    """Top 8 of 256: 8 looks at 8 warps' widths; 148 x 4 warps choose at a time."""
+    assert rounds(0.0, 8.0, 256.0, 148.0) == 64
+    assert rounds(4 * 148.0, 8.0, 256.0, 148.0) == 128
+    choosing, whole = law(choice_s=Sourced(1e-8, "test")), Given(592.0, 4736.0, 1.0, 256.0, 256.0)
+    op = GroupedGemm("x", 4736.0, 256.0, 4096, 4096, "fp4", 0.5625, given=whole)
+    units = float(PART.multiprocessors or 0)
+    more = time_s(op, choosing) - time_s(op, law())
+    assert more == pytest.approx(64 * (1 + 592 / (4 * units)) * 1e-8)
+
+
+def test_tiles_that_nobody_tuned_have_16_or_64_rows() -> None:
+    assert [float(untuned_rows(tokens, 32.0)) for tokens in (1.0, 32.0, 33.0)] == [16, 16, 64]
+    assert np.asarray(untuned_rows(np.array([1.0, 40.0]), 32.0)).tolist() == [16, 64]
+    of = law(tallest_rows=128, height_s=Sourced(4e-8, "test"), untuned_tiles=True)
+    shapes = (Given(8.0, 64.0, 1.0, 32.0, 32.0), Given(64.0, 512.0, 1.0, 32.0, 32.0))
+    low, high = (
+        time_s(GroupedGemm("x", 8.0, 8.0, 4096, 4096, "fp4", 0.5625, given=each), of)
+        for each in shapes
+    )
+    assert high - low == pytest.approx(48 * 4e-8)
+    table = layers({**PLANNED, "tiles": "untuned"}, local_experts=[16, 64], group_tokens=32)
+    assert planned_rows(table).tolist() == [64.0, 16.0]
+
+
+def test_rows_of_passing_kernels_count_the_pairs_that_others_compute() -> None:
+    table = layers({**PLANNED, "foreign": "passed", "routing": "inside"}, local_experts=[1, 256])
+    up, down = works(table, PEAKS)[:2]
+    assert up.foreign is not None
+    assert down.foreign is not None
+    assert up.rounds is not None
+    assert up.foreign.tolist() == [255 * 2 * 2048.0, 0.0]  # 256 pairs given, one held
+    assert down.foreign.tolist() == [255 * 4096.0, 0.0]
+    assert up.rounds.tolist() == [64 * (1 + 32 / (4 * PEAKS.units))] * 2
+    apart = works(layers({**PLANNED, "routing": "apart"}), PEAKS)[0]
+    assert apart.rounds is not None
+    assert not apart.rounds.any()
+
+
+def test_the_time_of_passing_over_is_found_again_in_rows() -> None:
+    grid = [(2.0**i, e) for i in range(13) for e in (1, 4, 16, 64, 256)]
+    tokens, held = (np.array(each, float) for each in zip(*grid, strict=True))
+    labels = {**PLANNED, "tiles": "tuned", "foreign": "passed"}
+    found = works(layers(labels, group_tokens=tokens, local_experts=held), PEAKS)
+    elementwise, of = files.load_calibration("b200-sxm").elementwise, law(foreign_s=PASS_S)
+    times = sum(w.time_s(of if w.family == "grouped_gemm" else elementwise) for w in found)
+    fixed = {("elementwise", ""): elementwise}
+    fit = fit_law(("grouped_gemm", "fp4"), [Sample(found, np.asarray(times))], fixed, "test").law
+    assert fit.foreign_s is not None
+    assert float(fit.foreign_s) == pytest.approx(float(PASS_S), rel=0.05)
+
+
 def test_rows_know_what_kernels_plan_for() -> None:
     """32 tokens x 8 experts on a rank with one of 256: one row, but tiles for 256."""
     table = layers(local_experts=[1, 256])
@@ -91,8 +155,10 @@ def test_ranks_that_gather_all_tokens_plan_for_them_and_others_do_not() -> None:
         )
         op = layer.expert_ops(shard(model, pool), 128.0)[0]
         assert isinstance(op, GroupedGemm)
-        assert op.planned_rows == pytest.approx(rows)  # 1024 pairs, 128 of them here, 32 experts
-        assert op.given_elements == pytest.approx(7168 * tokens)
+        assert op.given is not None
+        assert op.given.rows_each == pytest.approx(rows)  # 1024 pairs, 128 of them here, 32 experts
+        assert op.given.elements == pytest.approx(7168 * tokens)
+        assert (op.given.tokens, op.given.among) == (tokens, 256)
 
 
 @given(
