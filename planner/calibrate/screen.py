@@ -32,6 +32,8 @@ FEWEST_SOUND = 0.3
 """Share of a table's rows that must be of other models for those to be believed."""
 SLOW_RANKS = 1.5
 """An expert rank may take this much longer than its part of one device's time."""
+PASSED_BYTES = 4.0
+"""Of an element that is written and read once in 16 bits."""
 CLEAR_OF_FLOOR = 6.0
 """Times a table's shortest: where launch and routing no longer decide."""
 BEHIND = 1.15
@@ -164,8 +166,11 @@ def _resident(table: Table, peaks: Peaks, _: Mask) -> Mask:
     return np.asarray(fits & (work.memory_s > FROM_CHIP * table.time_s))
 
 
-def _slow_ranks(table: Table, _: Peaks, __: Mask) -> Mask:
-    """Rows of the degrees whose ranks take longer than their part of one device's time."""
+def _slow_ranks(table: Table, peaks: Peaks, _: Mask) -> Mask:
+    """Rows of the degrees whose ranks take longer than their part of one device's time.
+
+    Beside what kernels take that pass over the pairs of other ranks, written and read once.
+    """
     bad = np.zeros(len(table), bool)
     if table.op != "moe_layer":
         return bad
@@ -175,11 +180,18 @@ def _slow_ranks(table: Table, _: Peaks, __: Mask) -> Mask:
     whole = {key: t for key, t, d in zip(keys, table.time_s, degree, strict=True) if d == 1}
     least = CLEAR_OF_FLOOR * float(np.min(table.time_s, initial=np.inf))
     part = np.array([whole.get(key, np.nan) for key in keys]) / degree
+    own_s = table.time_s - _passed_s(table, peaks)
     for each in np.unique(degree[degree > 1]):
         rows = (degree == each) & (part > least)
-        if rows.sum() >= 3 and np.median(table.time_s[rows] / part[rows]) > SLOW_RANKS:
+        if rows.sum() >= 3 and np.median(own_s[rows] / part[rows]) > SLOW_RANKS:
             bad |= degree == each
     return bad
+
+
+def _passed_s(table: Table, peaks: Peaks) -> FloatArray:
+    """Least time in which the pairs of experts held elsewhere are passed over. [s]"""
+    passed = [w.foreign for w in works(table, peaks) if w.foreign is not None]
+    return np.asarray(PASSED_BYTES * sum(passed, np.zeros(len(table))) / peaks.bytes_per_s)
 
 
 def _behind(table: Table, _: Peaks, keep: Mask) -> Mask:
