@@ -46,6 +46,7 @@ class Shaping:
     fill_depth: int | None = None
     score_flop: int | None = None
     tallest_rows: int | None = None
+    reread_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Call:
     """Elements of the result that pairs of experts held elsewhere would have."""
     rounds: Real = 0.0
     """Looks at experts until the tokens of a grouped product have chosen theirs."""
+    uncached_s: Real = 0.0
+    """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -148,6 +151,7 @@ class Call:
 
         * ``tile_rows``: no fewer rows are computed, and units are busy as by that many.
         * ``tallest_rows``: no fewer rows an expert are computed than a tile is planned high.
+        * ``reread_rows``: weights that the last cache does not hold are read so many rows a time.
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
         * ``score_flop``: exponentials beside the products.
@@ -158,9 +162,7 @@ class Call:
         .. [2] J. Shah et al., "FlashAttention-3", arXiv:2407.08608, section 3 (exponentials take
            as long as products at small head dimensions).
         """
-        if not (
-            law.tile_rows or law.fill_depth or law.split_depth or law.score_flop or law.tallest_rows
-        ):
+        if not any(getattr(law, name) for name in SHAPES):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
         if law.tile_rows:
@@ -170,6 +172,9 @@ class Call:
             high = smaller(self.planned, float(law.tallest_rows))
             padded = larger(1.0, high / larger(size, 1e-30))
             compute_s, size = compute_s * padded, size * padded
+        if law.reread_rows:
+            more = larger(0.0, self.size / law.reread_rows - 1.0)
+            memory_s = memory_s + more * self.uncached_s
         if law.fill_depth:
             compute_s = compute_s * (1 + law.fill_depth / depth)
             memory_s = memory_s + law.fill_depth * self.step_s
@@ -181,7 +186,7 @@ class Call:
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
             self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
-            self.planned, self.touched, self.foreign, self.rounds,
+            self.planned, self.touched, self.foreign, self.rounds, self.uncached_s,
         )  # fmt: skip
 
 
@@ -283,6 +288,10 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
                 *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
                 tokens=elements, planned=planned, touched=op.touched, foreign=foreign,
                 rounds=chosen,
+                uncached_s=uncached_s(
+                    op.touched, op.k * op.n * op.weight_bytes,
+                    float(part.cache_bytes or 0.0), bandwidth,
+                ),
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)
@@ -302,6 +311,28 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
         tokens=op.tokens,
     )  # fmt: skip
+
+
+def uncached_s(touched: Real, weights: Real, cache_bytes: float, bandwidth: float) -> Real:
+    """Time of the experts' weights that the last cache does not hold, at the stated bandwidth. [s]
+
+    Of a cache in two halves, each of which keeps what its own units read, one.
+
+    Parameters
+    ----------
+    weights : bytes of one expert's.
+
+    References
+    ----------
+    .. [1] NVIDIA, "NVIDIA A100 Tensor Core GPU Architecture", 2020, L2 cache (two partitions,
+       each caching for the units connected to it).
+    """
+    missed = larger(0.0, 1.0 - cache_bytes / 2 / weights)
+    return touched * weights * missed / bandwidth
+
+
+SHAPES = ("tile_rows", "fill_depth", "split_depth", "score_flop", "tallest_rows", "reread_rows")
+"""Parts of a law that make another call of the one given."""
 
 
 def _given(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.calibrate import tables as aic
-from planner.calibrate.features import STORED, variant_of
+from planner.calibrate.calls import STORED
+from planner.calibrate.features import variant_of
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import Table
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from planner.calibrate.calls import STORED, Peaks
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import STORED, Peaks, works
+from planner.calibrate.features import works
 from planner.calibrate.laws import FEWEST_ROWS, Fit, Sample, fit_law
 from planner.calibrate.rows import Table
 from planner.calibrate.screen import screen

@@ -39,6 +39,8 @@ SCORES = (None, 128, 192, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 TALLEST = (128, 64, 256)
 """Rows of the tallest tile of a grouped product: one or two instructions of 128; Marlin's is 64."""
+REREAD = (None, 64, 128, 256)
+"""Rows of a tile for which weights are read again where the last cache does not hold them."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
 SPLIT_KEYS = (1e-9,)
@@ -48,7 +50,7 @@ CHAINS = (1e-10, 5e-8)
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 JOINED: tuple[Chain, ...] = ("sum", "root1.5", "root2")
 """How the chain of a prompt joins the work of all units."""
-SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop", "tallest_rows")
+SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop", "tallest_rows", "reread_rows")
 """Parts of a law that are one of a few numbers (:class:`planner.roofline.Shaping`)."""
 
 
@@ -70,6 +72,7 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     tallest_rows: tuple[int | None, ...] = (None,)
+    reread_rows: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
     waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
@@ -98,6 +101,7 @@ FORMS = {
         depth=True,
         fill_depth=FILLS,
         tallest_rows=TALLEST,
+        reread_rows=REREAD,
         row=True,
         height=True,
         token=True,

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from planner.calibrate.features import Work, predict_s
+from planner.calibrate.calls import Work
+from planner.calibrate.features import predict_s
 from planner.calibrate.forms import ALSO, FORMS, Begin, Form, first_of, others, told_by
 from planner.calibrate.rows import FloatArray, Mask
 from planner.calibrate.shapes import Key, Limits, Plain, Shape
@@ -135,6 +136,8 @@ def _planned(form: Form, works: Sequence[Work]) -> Form:
     passed = all(w.foreign is not None for w in works) and any(np.any(w.foreign) for w in works)
     chosen = all(w.rounds is not None for w in works) and any(np.any(w.rounds) for w in works)
     form = replace(form, token=given, foreign=passed, choice=chosen)
+    if any(w.uncached_s is None for w in works):
+        form = replace(form, reread_rows=(None,))
     if any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works):
         return form
     return replace(form, tallest_rows=(None,), height=False)

@@ -9,15 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from planner.calibrate.calls import PRECISION, Peaks, elementwise, stated_peaks
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import (
-    PRECISION,
-    Peaks,
-    elementwise,
-    stated_peaks,
-    variant_of,
-    works,
-)
+from planner.calibrate.features import variant_of, works
 from planner.calibrate.fit import MOST_SIGMA, PartFit, fit_tables, with_laws
 from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import RowsFile, Table, read_rows

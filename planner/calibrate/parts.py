@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from planner.calibrate.calls import stated_peaks
 from planner.calibrate.choice import (
     Chosen,
     attention_kernels,
@@ -10,7 +11,7 @@ from planner.calibrate.choice import (
     libraries,
     stored_experts,
 )
-from planner.calibrate.features import law_of, stated_peaks, works
+from planner.calibrate.features import law_of, works
 from planner.calibrate.fit import (
     VARIANTS,
     PartFit,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from planner import files
+from planner.calibrate.calls import Peaks, stated_peaks
 from planner.calibrate.choice import Chosen, candidates, chosen
-from planner.calibrate.features import Peaks, law_of, predict_s, stated_peaks, works
+from planner.calibrate.features import law_of, predict_s, works
 from planner.calibrate.fit import conversion_law
 from planner.calibrate.own_rows import choices, fit_rows, part_of
 from planner.calibrate.rows import Table, read_rows

@@ -6,16 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.calibrate.features import (
-    BESIDE,
-    ROWS_DECIDE,
-    Peaks,
-    bound_s,
-    pairs,
-    planned_rows,
-    touched,
-    works,
-)
+from planner.calibrate.calls import ROWS_DECIDE, Peaks
+from planner.calibrate.features import BESIDE, bound_s, works
+from planner.calibrate.layers import pairs, planned_rows, touched
 from planner.calibrate.rows import FloatArray, Mask, Table
 
 BAD_SHARE = 0.05

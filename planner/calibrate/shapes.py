@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.calibrate.features import Work
+from planner.calibrate.calls import Work
 from planner.calibrate.forms import SHAPED, Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
 from planner.ops.laws import blended, chained

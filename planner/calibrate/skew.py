@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from planner import files
-from planner.calibrate.features import law_of, predict_s, stated_peaks, works
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.features import law_of, predict_s, works
 from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.calibrate.shapes import Limits

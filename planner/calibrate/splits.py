@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from planner.calibrate.features import Work, predict_s
+from planner.calibrate.calls import Work
+from planner.calibrate.features import predict_s
 from planner.calibrate.rows import FloatArray, Mask, Table
 from planner.specs.calibration import Achieved
 from planner.specs.provenance import CheckFamily, HeldOut, Split

@@ -132,6 +132,9 @@ class Achieved(Spec):
     """Grouped products: time of one element of the result of a pair whose expert another device
     holds.  Kernels that sort all pairs they are given write zeros for those, and what follows
     reads and writes them again. [s]"""
+    reread_rows: Count | None = None
+    """Grouped products: rows for which the weights of an expert that the last cache does not hold
+    are read once more; None: they are read once. [rows]"""
     choice_s: OverheadS | None = None
     """Grouped products: time of one look at a warp's width of experts where the kernel lets tokens
     choose them (:func:`planner.ops.laws.rounds`), half of it with each of a layer's two. [s]"""

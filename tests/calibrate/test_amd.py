@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from planner import files
-from planner.calibrate.features import law_of, predict_s, stated_peaks, works
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.features import law_of, predict_s, works
 from planner.calibrate.published import published_tables
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.ops import GroupedGemm

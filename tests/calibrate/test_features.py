@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from planner import files
-from planner.calibrate.features import Peaks, law_of, predict_s, stated_peaks, works
+from planner.calibrate.calls import Peaks, stated_peaks
+from planner.calibrate.features import law_of, predict_s, works
 from planner.calibrate.rows import Origin, Table
 from planner.errors import InputError
 from planner.evaluation.attention_kernels import with_attention_kernels

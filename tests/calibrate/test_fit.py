@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from planner import files
+from planner.calibrate.calls import Peaks, stated_peaks
 from planner.calibrate.carried import carried
 from planner.calibrate.choice import Chosen
-from planner.calibrate.features import Peaks, predict_s, stated_peaks, variant_of, works
+from planner.calibrate.features import predict_s, variant_of, works
 from planner.calibrate.fit import (
     LEAST_FLOOR_S,
     PartFit,

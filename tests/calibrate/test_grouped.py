@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from planner import files
 from planner.calibrate import tables
-from planner.calibrate.features import planned_rows, stated_peaks, works
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.features import works
 from planner.calibrate.laws import Sample, fit_law
+from planner.calibrate.layers import planned_rows
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
 from planner.ops import Given, GroupedGemm, layer
@@ -92,6 +94,24 @@ def test_tokens_that_choose_inside_take_rounds() -> None:
     units = float(PART.multiprocessors or 0)
     more = time_s(op, choosing) - time_s(op, law())
     assert more == pytest.approx(64 * (1 + 592 / (4 * units)) * 1e-8)
+
+
+def test_weights_too_large_for_the_cache_are_read_for_every_tile() -> None:
+    """28,672 x 4,096 in bf16 are 235 MB; half of B200's 126 MB of L2 holds 63 of them."""
+    op = GroupedGemm("x", 8 * 512.0, 8.0, 4096, 28672, "bf16", 2.0)
+    read, once = law(reread_rows=128, blend="sum"), law(blend="sum")
+    missed = 28672 * 4096 * 2.0 - 63e6
+    assert time_s(op, read) - time_s(op, once) == pytest.approx(3 * 8 * missed / 8e12)
+    small = replace(op, n=2048)
+    assert time_s(small, read) == time_s(small, once)
+    one_tile = replace(op, pairs=8 * 128.0)
+    assert time_s(one_tile, read) == time_s(one_tile, once)
+    wide = layers(intermediate=[2048, 32768], hidden=4096)
+    up = works(wide, PEAKS)[0]
+    assert up.uncached_s is not None
+    assert up.uncached_s.tolist() == [
+        0.0, pytest.approx((65536 * 4096 * 0.5625 - 63e6) / PEAKS.bytes_per_s),
+    ]  # fmt: skip
 
 
 def test_tiles_that_nobody_tuned_have_16_or_64_rows() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from planner import files
-from planner.calibrate.features import bound_s, stated_peaks
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.features import bound_s
 from planner.calibrate.published import published_files, published_tables
 from planner.calibrate.rows import read_rows
 from planner.calibrate.screen import screen

@@ -3,7 +3,8 @@
 import numpy as np
 
 from planner import files
-from planner.calibrate.features import bound_s, stated_peaks
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.features import bound_s
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.calibrate.screen import screen
 
