@@ -68,6 +68,9 @@ ATTENTION = ("attention_decode", "attention_prefill")
 ATTENTION_ENGINES = ("vllm", "sglang")
 """Engines whose calls of attention have shares of their own where a part has rows of them."""
 
+LATENT_PROMPTS = (("attention_prefill", ""), ("attention_prefill", "mla_fp8_cache"))
+"""MLA of whole prompts, as a law of it is called."""
+
 STORED_SOURCES = {
     "mxfp4": (
         Library("sglang", "flashinfer_trtllm_moe", ("mxfp4_w4a8",)),
@@ -133,7 +136,7 @@ def attention_kernels(part: str, families: Sequence[str] = ()) -> dict[str, list
         groups: dict[Key, list[Table]] = {}
         for table in aic.aic_tables(part, wanted, engine):
             key = (table.op, variant_of(table))
-            if key != ("attention_prefill", ""):
+            if key not in LATENT_PROMPTS:
                 named = replace(table, labels={**table.labels, "library": engine})
                 groups.setdefault(key, []).append(named)
         found[engine] = [Chosen(key, _one_kernel(tuple(group))) for key, group in groups.items()]

@@ -243,8 +243,7 @@ def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
 
 def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:
     for (kernel, cache), rows in _groups(data, "kernel_source", "kv_cache_dtype"):
-        if cache != "bfloat16":
-            continue
+        eight = cache == "fp8"
         keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
         heads, batch = _number(rows["num_heads"]), _number(rows["batch_size"])
         ones = np.ones_like(heads)
@@ -254,7 +253,13 @@ def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:
         }  # fmt: skip
         times = _number(rows["latency"]) / 1e3
         yield Table(
-            "attention_prefill", "bf16", kernel, origin, columns, times, {"variant": "mla"}
+            "attention_prefill",
+            "bf16",
+            kernel,
+            origin,
+            columns,
+            times,
+            {"variant": "mla", "kv_dtype": "fp8" if eight else "bf16"},
         ).take(keep)
 
 
@@ -262,7 +267,7 @@ def _widths(data: Columns) -> np.ndarray:
     return np.array([width_suffix(float(width)) for width in data["head_dim"]])
 
 
-EIGHT_BITS = {"bfloat16": ("vllm",), "fp8": ("sglang",)}
+EIGHT_BITS = {"bfloat16": ("vllm",), "fp8": ("sglang", "trtllm")}
 """Format of a row's queries -> engines that multiply prompts so where their cache has 8 bits."""
 
 

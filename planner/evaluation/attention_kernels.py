@@ -41,6 +41,8 @@ def _serving(calibration: CalibrationSpec, name: str) -> CalibrationSpec:
         )
         laws: dict[AttentionVariant | str, Achieved]
         laws = getattr(calibration.attention_kernels[name], each)
+        if each == "prefill":  # the part's own are TensorRT-LLM's; the others multiply in 16 bits
+            variants.pop("mla_fp8_cache", None)
         for kind, law in laws.items():
             own = family if kind == "mla" else f"{family}/{kind}"
             if f"{family}/{kind}/{name}" in sigma:

@@ -383,15 +383,17 @@ def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | No
 
 
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
-    """Kernel of a group of layers, as calibrations name it; MLA's prompts read no cache."""
+    """Kernel of a group of layers, as calibrations name it: prompts by the cache they write, too."""
     fp8 = group.kv == "fp8"
     if group.name == "gqa":
         alone = cached and group.core.heads == group.core.kv_split
         width = width_suffix(group.core.kv_elements / group.core.kv_split / 2)
         named = f"{'mha' if alone else 'gqa'}{width}{'_fp8_cache' if fp8 else ''}"
         return cast(AttentionVariant, named)
-    if group.name != "mla" or not cached:
+    if group.name != "mla":
         return None
+    if not cached:
+        return "mla_fp8_cache" if fp8 else None
     if group.core.heads * group.head_share * group.context_split < NARROW_HEADS:
         return "mla_narrow_fp8_cache" if fp8 else "mla_narrow"
     return "mla_fp8_cache" if fp8 else None
