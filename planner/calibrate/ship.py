@@ -160,7 +160,8 @@ def _with_estimates(spec: CalibrationSpec) -> CalibrationSpec:
     made = spec.provenance
     if spec.name not in ESTIMATED or made is None:
         return spec
-    update = {"held_out": (*made.held_out, *estimate_errors(spec))}
+    held = (h for h in made.held_out if h.split != "assumed")  # those of another time
+    update = {"held_out": (*held, *estimate_errors(spec))}
     return spec.model_copy(update={"provenance": made.model_copy(update=update)})
 
 

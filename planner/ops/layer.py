@@ -383,7 +383,7 @@ def _reach(core: AttentionCore, longest: Real | None, masked: bool) -> Real | No
 
 
 def _variant(group: LocalAttention, cached: bool) -> AttentionVariant | None:
-    """Kernel of a group of layers, as calibrations name it: prompts by the cache they write, too."""
+    """Kernel of a group of layers, as calibrations name it: of prompts by what they write, too."""
     fp8 = group.kv == "fp8"
     if group.name == "gqa":
         alone = cached and group.core.heads == group.core.kv_split
