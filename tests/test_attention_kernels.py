@@ -53,17 +53,34 @@ def test_what_an_engine_has_no_rows_of_is_the_parts_own() -> None:
 
 
 def test_prompts_on_an_8_bit_cache_are_multiplied_as_the_engine_does() -> None:
-    """vLLM in 8 bits, by a law of its own; TensorRT-LLM's kernels stay in 16."""
+    """All in 8 bits, each by a law of its own."""
     shipped = files.load_calibration("h100-sxm")
     for engine, law in (
         ("vllm", shipped.attention_kernels["vllm"].prefill["gqa_fp8_cache"]),
-        ("generic", shipped.attention_prefill_variants["gqa"]),
+        ("sglang", shipped.attention_kernels["sglang"].prefill["gqa_fp8_cache"]),
+        ("tensorrt-llm", shipped.attention_prefill_variants["gqa_fp8_cache"]),
     ):
         replica = _replica(engine, kv="fp8")
         (op,) = replica.step.prefill_attention_ops(1.0, 1.0, 1.0)
         assert op.variant == "gqa_fp8_cache"
         assert achieved(op, replica.hardware.calibration) == law
-    assert shipped.attention_kernels["vllm"].prefill["gqa_fp8_cache"].multiplies == "fp8"
+        assert law.multiplies == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("engine", "eight"), [("tensorrt-llm", True), ("vllm", False), ("sglang", False)]
+)
+def test_prompts_of_latent_attention_are_multiplied_in_8_bits_by_tensorrt_llm(
+    engine: str, eight: bool
+) -> None:
+    shipped = files.load_calibration("b200-sxm")
+    replica = _replica(engine, system="hgx-b200", model="deepseek-r1", kv="fp8")
+    (op,) = replica.step.prefill_attention_ops(1.0, 1.0, 1.0)
+    law = shipped.attention_prefill_variants["mla_fp8_cache"]
+    assert op.variant == "mla_fp8_cache"
+    assert law.multiplies == "fp8"
+    found = achieved(op, replica.hardware.calibration)
+    assert found == (law if eight else shipped.attention_prefill)
 
 
 def test_tensorrt_llm_runs_the_parts_own() -> None:
