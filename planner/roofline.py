@@ -99,14 +99,16 @@ class Call:
         r"""Time by ``law``. [s]
 
         .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
-           + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + d\,\tau + t_0
+           + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + f\,\phi + c\,\kappa + d\,\tau + t_0
 
         (``t_c / eta_c`` is :func:`waves_s` where the law has tiles in waves)
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
         over the call's size), rows of heads ``r``, time a row ``rho``, tokens ``n``, time a token
-        ``nu``, depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the call that the
-        kernel makes of it (:meth:`shaped`); where the law says so the chain ``d tau`` is joined
-        to what stands before it as a root of powers (:func:`chained`).
+        ``nu``, elements of other devices' results ``f``, time to pass one over ``phi``, looks at
+        experts ``c``, time of one ``kappa``, depth ``d``, time a step of it ``tau`` and floor
+        ``t_0``, of the call that the kernel makes of it (:meth:`shaped`); where the law says so
+        the chain ``d tau`` is joined to what stands before it as a root of powers
+        (:func:`chained`).
 
         References
         ----------

@@ -16,7 +16,7 @@ from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.layers import planned_rows
 from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
-from planner.ops import Given, GroupedGemm, layer
+from planner.ops import Elementwise, Given, GroupedGemm, layer
 from planner.ops.laws import rounds, untuned_rows
 from planner.roofline import call_of, op_time
 from planner.shard import shard
@@ -83,6 +83,33 @@ def test_pairs_of_experts_held_elsewhere_are_passed_over() -> None:
     alone = replace(few, given=replace(whole, pairs=8.0))
     assert time_s(few, passing) - time_s(alone, passing) == pytest.approx(56 * 4096 * 1e-12)
     assert time_s(few, law()) == time_s(alone, law())
+
+
+@given(
+    width=st.sampled_from([128, 256, 768, 2048, 7168]), tokens=st.integers(1, 16384),
+    shares=st.tuples(*[st.floats(0.01, 1.0)] * 2), precision=st.sampled_from(["bf16", "fp8"]),
+)  # fmt: skip
+def test_a_rank_with_more_of_the_pairs_never_takes_less_time(
+    width: int, tokens: int, shares: tuple[float, float], precision: Any
+) -> None:
+    """What it computes for a pair takes longer than passing it over, kernels beside included."""
+    part, shipped = files.load_accelerator("h100-sxm"), files.load_calibration("h100-sxm")
+    kernels = shipped.expert_kernels["triton"]
+    calibration = shipped.model_copy(update={"grouped_gemm": kernels})
+    given = Given(float(tokens), 8.0 * tokens, 4096.0 * tokens, 32.0, 128.0)
+    times = []
+    for share in sorted(shares):
+        pairs, bytes_each = 8.0 * tokens * share, 2.0 if precision == "bf16" else 1.0
+        touched = 32.0 * (1 - (1 - 1 / 32) ** pairs)
+        ops = [
+            GroupedGemm("up", pairs, touched, 4096, 2 * width, precision, bytes_each, given=given),
+            GroupedGemm("down", pairs, touched, width, 4096, precision, bytes_each, given=given),
+            Elementwise("permute", pairs * 4096 * 2 * bytes_each),
+            Elementwise("gate", 5.0 * pairs * width),
+            Elementwise("combine", pairs * 4096 * 4.0),
+        ]
+        times.append(sum(float(op_time(op, part, calibration).time_s) for op in ops))
+    assert times[0] <= times[1] * (1 + 1e-9)
 
 
 def test_tokens_that_choose_inside_take_rounds() -> None:
