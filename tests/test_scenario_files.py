@@ -75,6 +75,23 @@ def test_a_sound_file_is_read_whole(tmp_path: Path) -> None:
             "deployment:\n  parallelism: {}\n  weights: fp9", "6", "deployment.weights",
             "'bf16', 'fp8', 'nvfp4', 'nvfp4_w4a16', 'mxfp4', 'int4' or 'mxfp4_fp8', got 'fp9'",
         ),
+        (
+            "workload: {arrivals: {requests_per_s: 2}}",
+            "4", "workload.arrivals.kind", "is missing; one of poisson, gamma",
+        ),
+        (
+            "workload: {arrivals: {kind: poison, requests_per_s: 2}}",
+            "4", "workload.arrivals.kind", "unknown kind 'poison'; did you mean poisson?",
+        ),
+        (
+            "workload:\n  arrivals: {kind: poisson, requests_per_s: 2}\n  lengths:\n"
+            "    - input: {tokens: 2}\n      output: {kind: fixed, tokens: 2}\n",
+            "7", "workload.lengths.0.input.kind", "is missing; one of fixed, uniform, lognormal",
+        ),
+        (
+            "routing: {popularity: {kind: zipff}}",
+            "4", "routing.popularity.kind", "did you mean zipf?",
+        ),
         ("workload: none.yaml", "4", "workload", "file 'none.yaml' does not exist"),
         ("api_prices: [deepsek-r1]", "4", "api_prices", "did you mean deepseek-r1?"),
         ("prices: [Nobody]", "4", "prices", "'Nobody' has no price in the shipped list; known:"),

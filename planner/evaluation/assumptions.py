@@ -45,7 +45,11 @@ MODEL_STATEMENTS = (
         "The hottest expert rank sets the pace, mean over layers and steps; the rank with the most "
         "tokens and the one with the most experts touched are taken for one.",
     ),
-    ("attention", "Attention runs in bf16 whatever the weights; fp8 KV only halves its bytes."),
+    (
+        "attention",
+        "Attention multiplies in 16 bits whatever the weights; in 8 where the cache has 8 and the "
+        "kernels that were measured for the engine do.",
+    ),
     (
         "chunked prefill",
         "Re-expanding the latent cache of earlier chunks of one long prompt is not counted "

@@ -161,6 +161,13 @@ def input_error(
         problem = "unknown key" + suggestion(str(loc[-1]), _keys_at(kind, loc[:-1]))
     elif fault["type"] == "missing":
         problem = "is missing"
+    elif fault["type"] in UNTOLD:
+        loc = (*loc, "kind")
+        given = fault["ctx"].get("tag")
+        kinds = _tags_at(kind, loc[:-1])
+        problem = f"unknown kind {given!r}{suggestion(str(given), kinds)}"
+        if given is None:
+            problem = f"is missing; one of {', '.join(kinds)}"
     elif (
         isinstance(fault["input"], str | int | float | bool) and repr(fault["input"]) not in problem
     ):
@@ -169,9 +176,23 @@ def input_error(
         problem += f" (and {len(faults) - 1} more)"
     return InputError(
         where(loc),
-        ".".join(map(str, (*prefix, *_written(loc, data, fault["type"] == "missing")))),
+        ".".join(map(str, (*prefix, *_written(loc, data, fault["type"] in ABSENT)))),
         problem,
     )
+
+
+UNTOLD = ("union_tag_not_found", "union_tag_invalid")
+"""Faults of a mapping whose ``kind`` is not said, or is none of those there are."""
+ABSENT = ("missing", *UNTOLD)
+
+
+def _tags_at(kind: type[Spec], loc: Loc) -> list[str]:
+    """Kinds of mapping that may stand at ``loc``."""
+    *way, last = (step for step in loc if not isinstance(step, int))
+    holders = _kinds_at(kind, tuple(way))
+    fields = [k.model_fields[str(last)].annotation for k in holders if str(last) in k.model_fields]
+    specs = [spec for annotation in fields for spec in _specs_in(annotation)]
+    return [str(s.model_fields["kind"].default) for s in specs if "kind" in s.model_fields]
 
 
 def _written(loc: Loc, data: Any, missing: bool) -> list[int | str]:
@@ -199,7 +220,12 @@ def suggestion(given: str, known: Sequence[str]) -> str:
 
 
 def _keys_at(kind: type[Spec], loc: Loc) -> list[str]:
-    """Field names of the spec that ``loc`` leads to, as well as annotations tell."""
+    """Field names of the spec that ``loc`` leads to."""
+    return sorted({name for k in _kinds_at(kind, loc) for name in k.model_fields})
+
+
+def _kinds_at(kind: type[Spec], loc: Loc) -> list[type[Spec]]:
+    """Specs that ``loc`` leads to, as well as annotations tell."""
     kinds: list[type[Spec]] = [kind]
     for step in loc:
         inner = [k.model_fields[str(step)].annotation for k in kinds if str(step) in k.model_fields]
@@ -212,7 +238,7 @@ def _keys_at(kind: type[Spec], loc: Loc) -> list[str]:
                 if "kind" in k.model_fields and k.model_fields["kind"].default == step
             ]  # fmt: skip
             kinds = tagged or kinds
-    return sorted({name for k in kinds for name in k.model_fields})
+    return kinds
 
 
 def _specs_in(annotation: Any) -> list[type[Spec]]:
