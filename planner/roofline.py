@@ -307,9 +307,9 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True,
             head_rows=op.cached_heads * op.sequences,
         )  # fmt: skip
-    moved, query_s = op.key_bytes, op.query_bytes / bandwidth
+    keys, asked = op.key_bytes, op.query_bytes
     return Call(
-        compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s,
+        compute_s, keys / bandwidth, 1.0, keys + asked, work_depth(op), asked / bandwidth,
         scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
         tokens=op.tokens,
     )  # fmt: skip

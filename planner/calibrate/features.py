@@ -70,12 +70,13 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     of = Amounts(flop, size * tokens * keys * (qk + v), np.ones_like(flop), each)
     eight = table.labels.get("kv_dtype") == "fp8" and "fp8" in peaks.flop_per_s
     dtype = "fp8_tensor" if eight else table.dtype
-    work = work_of("attention_prefill", dtype, peaks, of)
+    work, asked = work_of("attention_prefill", dtype, peaks, of), size * tokens * heads * (qk + v)
     return replace(
         work,
         variant=variant_of(table),
         multiplies="fp8" if eight else None,
-        query_s=size * tokens * heads * (qk + v) / peaks.bytes_per_s,
+        query_s=asked / peaks.bytes_per_s,
+        call_bytes=of.moved + asked,
         scores_s=pair_count * heads / peaks.rate(dtype),
         head_rows=tokens * heads,
         tokens=tokens,

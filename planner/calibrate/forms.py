@@ -21,6 +21,8 @@ BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
 """Bytes of one call at which the memory share is free."""
 CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
 """Bytes of the cache read by one call of decode attention, the same."""
+PROMPT_KNOTS = (8e6, 32e6, 128e6, 512e6)
+"""Bytes of queries, keys and results of prompts, the same: fewer than tens of MB stay on chip."""
 TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
@@ -147,6 +149,7 @@ ALSO = {
         replace(_TILES, waves=(ROWS, SQUARE, PARTS), join=True),
     ),
     "attention_decode": (replace(FORMS["attention_decode"], row=True),),
+    "attention_prefill": (replace(FORMS["attention_prefill"], memory=PROMPT_KNOTS),),
 }
 """Family -> other forms; those in waves for parts whose units are counted; what fits best is
 kept."""

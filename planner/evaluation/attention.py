@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ops import AttentionPrefill
-from planner.ops.laws import chained
+from planner.ops.laws import chained, share_at
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
-from planner.specs.calibration import Achieved
+from planner.specs.calibration import Achieved, Curve
 from planner.step import StepModel
 
 Line = tuple[float, float, float]
@@ -105,6 +105,11 @@ class PrefillCore:
     floor_s: float
     compute: Line
     memory: Line
+    """With ``curve`` at the stated bandwidth."""
+    moved: Line
+    """Queries, keys and results. [bytes]"""
+    curve: Curve | None
+    """Achieved share of the bandwidth over those bytes; None: it is in ``memory``."""
     rows: Line
     """Rows of heads, tokens, queries and results. [s]"""
     depth_s: float
@@ -127,6 +132,8 @@ class PrefillCore:
         """
         load = tokens, pairs, capped
         compute, memory = dot(self.compute, load), dot(self.memory, load)
+        if self.curve is not None:
+            memory /= float(share_at(self.curve, dot(self.moved, load)))
         busy = compute + memory if self.additive else max(compute, memory)
         if longest is None:
             depth = math.sqrt(dot(self.pairs, load))
@@ -220,10 +227,13 @@ def _prefill(
     beside = plus(beside, _line(calls, "tokens", rounds * float(law.token_s or 0.0)))
     if apart:
         beside = plus(beside, scaled(query, 1 / float(law.query_share or 1.0)))
+    share = 1.0 if law.memory_curve else 1 / float(law.memory_share)
     return PrefillCore(
         floor_s=rounds * float(law.floor_s),
         compute=_line(calls, "compute_s", rounds / law.compute_share),
-        memory=scaled(memory if apart else moved, 1 / law.memory_share),
+        memory=scaled(memory if apart else moved, share),
+        moved=_line(calls, "moved_bytes", 1.0),
+        curve=law.memory_curve,
         rows=beside,
         depth_s=rounds * float(law.depth_s or 0.0),
         pairs=(x, y, z),

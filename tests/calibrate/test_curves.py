@@ -75,9 +75,9 @@ def test_what_is_no_curve_is_refused(
     [
         ("attention_decode", "blend", "root2", "attention_decode: no compute_curve, and blend"),
         (
-            "attention_prefill", "memory_curve",
+            "attention_prefill", "compute_curve",
             {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
-            "attention_prefill: no memory_curve",
+            "attention_prefill: no compute_curve",
         ),
     ],
 )  # fmt: skip
