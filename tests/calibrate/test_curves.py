@@ -323,7 +323,7 @@ def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
         ),
         *(
             AttentionPrefill("x", m, m * m / 2, m * m / 2, 2e5, 128 * 320.0, variant=v)
-            for v in (None, "gqa", "gqa_64", "gqa_256", "gqa_fp8_cache")
+            for v in (None, "gqa", "gqa_64", "gqa_256", "gqa_fp8_cache", "mla_fp8_cache")
         ),
         Elementwise("x", n * m),
     ]
