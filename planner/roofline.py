@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class Shaping:
     score_flop: int | None = None
     tallest_rows: int | None = None
     reread_rows: int | None = None
+
+
+SHAPED = tuple(each.name for each in fields(Shaping))
+"""Parts of a law that make another call of the one given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Call:
         .. [2] J. Shah et al., "FlashAttention-3", arXiv:2407.08608, section 3 (exponentials take
            as long as products at small head dimensions).
         """
-        if not any(getattr(law, name) for name in SHAPES):
+        if not any(getattr(law, name) for name in SHAPED):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
         if law.tile_rows:
@@ -286,14 +290,14 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             if isinstance(op, Gemm):
                 return Call(*of, rows=rows, step_s=step_s, columns=op.n)
             planned, elements, foreign, chosen = _given(op, part, law)
+            again_s: Real = 0.0
+            if law is not None and law.reread_rows:
+                weights, cache = op.k * op.n * op.weight_bytes, float(part.cache_bytes or 0.0)
+                again_s = uncached_s(op.touched, weights, cache, bandwidth)
             return Call(
                 *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
                 tokens=elements, planned=planned, touched=op.touched, foreign=foreign,
-                rounds=chosen,
-                uncached_s=uncached_s(
-                    op.touched, op.k * op.n * op.weight_bytes,
-                    float(part.cache_bytes or 0.0), bandwidth,
-                ),
+                rounds=chosen, uncached_s=again_s,
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)
@@ -331,10 +335,6 @@ def uncached_s(touched: Real, weights: Real, cache_bytes: float, bandwidth: floa
     """
     missed = larger(0.0, 1.0 - cache_bytes / 2 / weights)
     return touched * weights * missed / bandwidth
-
-
-SHAPES = ("tile_rows", "fill_depth", "split_depth", "score_flop", "tallest_rows", "reread_rows")
-"""Parts of a law that make another call of the one given."""
 
 
 def _given(

@@ -67,14 +67,16 @@ def test_prompts_on_an_8_bit_cache_are_multiplied_as_the_engine_does() -> None:
         assert law.multiplies == "fp8"
 
 
+@pytest.mark.parametrize("system", ["hgx-b200", "hgx-h20"])
 @pytest.mark.parametrize(
     ("engine", "eight"), [("tensorrt-llm", True), ("vllm", False), ("sglang", False)]
 )
 def test_prompts_of_latent_attention_are_multiplied_in_8_bits_by_tensorrt_llm(
-    engine: str, eight: bool
+    engine: str, eight: bool, system: str
 ) -> None:
-    shipped = files.load_calibration("b200-sxm")
-    replica = _replica(engine, system="hgx-b200", model="deepseek-r1", kv="fp8")
+    """Also where the part has no calls of the engine's own (H20)."""
+    shipped = files.load_hardware(system).calibration
+    replica = _replica(engine, system=system, model="deepseek-r1", kv="fp8")
     (op,) = replica.step.prefill_attention_ops(1.0, 1.0, 1.0)
     law = shipped.attention_prefill_variants["mla_fp8_cache"]
     assert op.variant == "mla_fp8_cache"

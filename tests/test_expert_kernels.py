@@ -190,5 +190,8 @@ def test_a_step_names_the_law_of_its_stored_experts() -> None:
     step = replica.step.prefill_step(1024.0, 1.0, 1024.0, replica.cap_tokens)
     laws = {part.law for part in step.parts}
     assert "grouped_gemm/mxfp4" in laws
+    made = replica.hardware.calibration.provenance
+    assert made is not None
     own = law_log_sd("grouped_gemm/mxfp4", replica.hardware.calibration)
-    assert own > law_log_sd("grouped_gemm/fp4", replica.hardware.calibration)
+    assert own == made.residual_sigma["grouped_gemm/mxfp4"]
+    assert own != law_log_sd("grouped_gemm/fp4", replica.hardware.calibration)

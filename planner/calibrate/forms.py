@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any, Literal
 
 from planner.calibrate.rows import FloatArray
-from planner.roofline import Shaping
+from planner.roofline import SHAPED, Shaping
 
 Blend = Literal["max", "root4", "root2", "sum"]
 Chain = Literal["sum", "root1.5", "root2"]
@@ -52,8 +52,6 @@ CHAINS = (1e-10, 5e-8)
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 JOINED: tuple[Chain, ...] = ("sum", "root1.5", "root2")
 """How the chain of a prompt joins the work of all units."""
-SHAPED = ("tile_rows", "split_depth", "fill_depth", "score_flop", "tallest_rows", "reread_rows")
-"""Parts of a law that are one of a few numbers (:class:`planner.roofline.Shaping`)."""
 
 
 @dataclass(frozen=True, slots=True)

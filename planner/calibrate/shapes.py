@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.calibrate.calls import Work
-from planner.calibrate.forms import SHAPED, Begin, Blend, Chain, Form
+from planner.calibrate.forms import Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
 from planner.ops.laws import blended, chained
 from planner.ops.waves import wave_counts
+from planner.roofline import SHAPED
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
 

@@ -243,24 +243,27 @@ def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
 
 def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:
     for (kernel, cache), rows in _groups(data, "kernel_source", "kv_cache_dtype"):
-        eight = cache == "fp8"
-        keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
-        heads, batch = _number(rows["num_heads"]), _number(rows["batch_size"])
+        if cache not in ("bfloat16", "fp8"):
+            continue
+        heads = _number(rows["num_heads"])
         ones = np.ones_like(heads)
         columns = {
-            "sequences": batch, "tokens": batch * _number(rows["isl"]), "heads": heads,
-            "kv_heads": heads, "head_dim": (NOPE + ROPE) * ones, "v_head_dim": VALUE * ones,
+            "heads": heads, "kv_heads": heads,
+            "head_dim": (NOPE + ROPE) * ones, "v_head_dim": VALUE * ones,
         }  # fmt: skip
-        times = _number(rows["latency"]) / 1e3
-        yield Table(
-            "attention_prefill",
-            "bf16",
-            kernel,
-            origin,
-            columns,
-            times,
-            {"variant": "mla", "kv_dtype": "fp8" if eight else "bf16"},
-        ).take(keep)
+        yield _prompts(rows, kernel, origin, columns, "mla", cache == "fp8")
+
+
+def _prompts(
+    rows: Columns, kernel: str, origin: Origin, heads: Columns, kind: str, eight: bool
+) -> Table:
+    """Whole prompts of some heads that are not short, on a cache of 8 bits or of 16."""
+    batch, each = _number(rows["batch_size"]), _number(rows["isl"])
+    columns = {"sequences": batch, "tokens": batch * each, **heads}
+    labels = {"variant": kind, "kv_dtype": "fp8" if eight else "bf16"}
+    times = _number(rows["latency"]) / 1e3
+    keep = (_number(rows["step"]) == 0) & (each >= SHORTEST_CONTEXT)
+    return Table("attention_prefill", "bf16", kernel, origin, columns, times, labels).take(keep)
 
 
 def _widths(data: Columns) -> np.ndarray:
@@ -268,7 +271,8 @@ def _widths(data: Columns) -> np.ndarray:
 
 
 EIGHT_BITS = {"bfloat16": ("vllm",), "fp8": ("sglang", "trtllm")}
-"""Format of a row's queries -> engines that multiply prompts so where their cache has 8 bits."""
+"""Format of a row's queries -> engines that multiply prompts so where their cache has 8 bits
+(TensorRT-LLM: cpp/tensorrt_llm/thop/attentionOp.cpp, ``mFP8ContextFMHA``)."""
 
 
 def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
@@ -280,23 +284,12 @@ def _prefill_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
         eight = cache == "fp8" and origin.version.startswith(EIGHT_BITS.get(computed, ()))
         if not eight and (computed, cache) != ("bfloat16", "bfloat16"):
             continue
-        keep = (_number(rows["step"]) == 0) & (_number(rows["isl"]) >= SHORTEST_CONTEXT)
-        batch, dim = _number(rows["batch_size"]), _number(rows["head_dim"])
+        dim = _number(rows["head_dim"])
         columns = {
-            "sequences": batch, "tokens": batch * _number(rows["isl"]),
             "heads": _number(rows["num_heads"]), "kv_heads": _number(rows["num_key_value_heads"]),
             "head_dim": dim, "v_head_dim": dim,
         }  # fmt: skip
-        times = _number(rows["latency"]) / 1e3
-        yield Table(
-            "attention_prefill",
-            "bf16",
-            kernel,
-            origin,
-            columns,
-            times,
-            {"variant": kind, "kv_dtype": "fp8" if eight else "bf16"},
-        ).take(keep)
+        yield _prompts(rows, kernel, origin, columns, kind, eight)
 
 
 def _whole(data: Columns) -> Columns:

@@ -11,7 +11,8 @@ def with_attention_kernels(calibration: CalibrationSpec, pool: Pool) -> Calibrat
     """Return the calibration with attention as the pool's engine calls it.
 
     The engine that the pool names; else that of its engine's profile, where the part has shares of
-    it.  Kernels it has none of stay the part's own.
+    it.  Kernels it has none of stay the part's own, which are TensorRT-LLM's; but not its prompts
+    of MLA in 8 bits, which other engines multiply in 16.
 
     Raises
     ------
@@ -26,7 +27,16 @@ def with_attention_kernels(calibration: CalibrationSpec, pool: Pool) -> Calibrat
             f"{named!r} has no shares on {calibration.name}; there are {has}",
         )  # fmt: skip
     name = named or pool.engine.attention_kernels
+    if name and name != DEFAULT_KERNELS:
+        calibration = _in_16_bits(calibration)
     return _serving(calibration, name) if name in known else calibration
+
+
+def _in_16_bits(calibration: CalibrationSpec) -> CalibrationSpec:
+    """``calibration`` without prompts of MLA in 8 bits."""
+    prompts = dict(calibration.attention_prefill_variants)
+    prompts.pop("mla_fp8_cache", None)
+    return calibration.model_copy(update={"attention_prefill_variants": prompts})
 
 
 def _serving(calibration: CalibrationSpec, name: str) -> CalibrationSpec:
@@ -41,8 +51,6 @@ def _serving(calibration: CalibrationSpec, name: str) -> CalibrationSpec:
         )
         laws: dict[AttentionVariant | str, Achieved]
         laws = getattr(calibration.attention_kernels[name], each)
-        if each == "prefill":  # the part's own are TensorRT-LLM's; the others multiply in 16 bits
-            variants.pop("mla_fp8_cache", None)
         for kind, law in laws.items():
             own = family if kind == "mla" else f"{family}/{kind}"
             if f"{family}/{kind}/{name}" in sigma:

@@ -47,29 +47,32 @@ def with_expert_kernels(calibration: CalibrationSpec, pool: Pool, shard: Shard) 
             if (_stored(shard) == each if each in get_args(Stored) else not shard.uses_all_to_all)
         }
     chosen = {
-        each: name
+        each: found
         for each, names in wanted.items()
-        for name in _with_shares(calibration, each, names, shard.moe)[:1]
+        if (found := _first(calibration, each, names, shard.moe))
     }
     return _serving(calibration, chosen) if chosen else calibration
 
 
-def _with_shares(
+def _first(
     calibration: CalibrationSpec, each: ExpertFormat, names: Iterable[str], moe: LocalMoe | None
-) -> list[str]:
-    """Those of ``names`` that the part has shares of, with the tiles they have for the experts.
+) -> str:
+    """First of ``names`` that the part has shares of; empty: of none."""
+    return next(filter(None, (kernels_of(calibration, each, name, moe) for name in names)), "")
+
+
+def kernels_of(
+    calibration: CalibrationSpec, each: ExpertFormat, library: str, moe: LocalMoe | None = None
+) -> str:
+    """Return what a library runs for the experts, by the name of its shares; empty: it has none.
 
     A library whose tiles are tuned shape by shape (experts held and their width) runs others,
     with shares of their own, where the shape is none of those.
     """
-    kernels, found = calibration.expert_kernels, []
-    for name in names:
-        untuned = f"{name}{UNTUNED}"
-        if each in kernels.get(untuned, {}) and not (moe and _tuned(calibration, moe)):
-            found.append(untuned)
-        elif each in kernels.get(name, {}):
-            found.append(name)
-    return found
+    kernels, untuned = calibration.expert_kernels, f"{library}{UNTUNED}"
+    if each in kernels.get(untuned, {}) and not (moe and _tuned(calibration, moe)):
+        return untuned
+    return library if each in kernels.get(library, {}) else ""
 
 
 def _tuned(calibration: CalibrationSpec, moe: LocalMoe) -> bool:
@@ -121,7 +124,7 @@ def _require(named: str, calibration: CalibrationSpec, shard: Shard) -> None:
     storage = shard.moe.gate_up.storage
     each = expert_format(calibration, storage)
     known = tuple(name for name, laws in calibration.expert_kernels.items() if each in laws)
-    if not _with_shares(calibration, each, (named,), shard.moe):
+    if not kernels_of(calibration, each, named, shard.moe):
         has = ", ".join((DEFAULT_KERNELS, *known))
         raise InputError(
             "", "experts_kernel",

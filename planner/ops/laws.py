@@ -86,7 +86,8 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
 LANES = 32
 """Threads of a warp, which look at as many experts at a time."""
 CHOOSERS = 4
-"""Warps of a multiprocessor that choose at a time, each for one token."""
+"""Warps of a multiprocessor that choose at a time, each for one token: an assumption, after B200's
+rows of 896 experts, where 500 tokens take twice as long to choose as one."""
 
 
 def rounds(tokens: Real, picks: Real, among: Real, units: float) -> Real:
@@ -103,8 +104,8 @@ def rounds(tokens: Real, picks: Real, among: Real, units: float) -> Real:
 
     References
     ----------
-    .. [1] NVIDIA, TensorRT-LLM, cpp/tensorrt_llm/kernels (top-k of routing: one warp a token,
-       repeated arg-max over its lanes).
+    .. [1] Selection by repeated arg-max over a warp's lanes, counted; how it is spread over
+       multiprocessors: :data:`CHOOSERS`.
     """
     found: Real = picks * np.ceil(among / LANES) * (1 + tokens / (CHOOSERS * units))
     return found
@@ -124,9 +125,8 @@ def untuned_rows(tokens: Real, experts: Real) -> Real:
 
     References
     ----------
-    .. [1] SGLang, python/sglang/srt/layers/moe/fused_moe_triton (the configuration in 16 bits
-       where no file has one for the shape: 16 rows up to as many tokens as experts, else 64);
-       vLLM's fused_moe has the same.
+    .. [1] SGLang, python/sglang/srt/layers/moe (``get_default_config``: in 16 bits, where no file
+       has tiles for the shape, 16 rows up to as many tokens as experts held, else 64).
     """
     few, many = UNTUNED_ROWS
     if isinstance(tokens, float):

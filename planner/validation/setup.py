@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 from planner.arch import storage_format
 from planner.errors import InputError
-from planner.evaluation.expert_kernels import UNTUNED, expert_format
+from planner.evaluation.expert_kernels import expert_format, kernels_of
 from planner.files import load_accelerator, load_hardware, load_model, load_system, system_names
 from planner.files.engines import load_engine
 from planner.specs.deployment import DEFAULT_KERNELS, KvFormat, Limits, Pool
@@ -133,9 +133,9 @@ def _known(library: str, role: Role) -> str:
     weights = weight_format(role.run, role.model, role.hardware)
     storage = storage_format(weights, "routed_experts")
     calibration = role.hardware.calibration
-    each, kernels = expert_format(calibration, storage), calibration.expert_kernels
-    named = any(each in kernels.get(name, {}) for name in (library, f"{library}{UNTUNED}"))
-    return library if named or library == DEFAULT_KERNELS else ""
+    each = expert_format(calibration, storage)
+    known = library == DEFAULT_KERNELS or kernels_of(calibration, each, library)
+    return library if known else ""
 
 
 def _copies(ranks: int, model: ModelSpec) -> int:

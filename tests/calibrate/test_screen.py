@@ -1,12 +1,14 @@
 """Rows that cannot be true are refused by rule, and counted."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner import files
 from planner.calibrate.calls import stated_peaks
 from planner.calibrate.features import bound_s
 from planner.calibrate.rows import FloatArray, Origin, Table
-from planner.calibrate.screen import screen
+from planner.calibrate.screen import PASSED_BYTES, screen
 
 PEAKS = stated_peaks(files.load_accelerator("h200-sxm"))
 
@@ -81,6 +83,19 @@ def test_ranks_that_take_as_long_as_one_device_are_refused_by_degree() -> None:
     kept = screen(layers((1, 2, 4), {4: 3.0}), PEAKS)
     assert dict(kept.refused) == {"ranks_repeat_one_device": 15}
     assert sorted(set((256 / kept.table["local_experts"]).tolist())) == [1.0, 2.0]
+
+
+def test_ranks_that_pass_over_the_pairs_of_others_are_not_taken_for_slow() -> None:
+    """What a rank spends on rows of experts that it does not hold is no work of one device."""
+    table = layers((1, 16), {})
+    table = table.take((table["group_tokens"] == 1) | (table["group_tokens"] >= 1024))
+    foreign = table["group_tokens"] * 8 * (1 - table["local_experts"] / 256)
+    written = 2 * 2048 + 7168  # elements a pair: both products' results
+    passing_s = PASSED_BYTES * foreign * written / PEAKS.bytes_per_s
+    slow = with_time(table, table.time_s + passing_s)
+    named = replace(slow, labels={**slow.labels, "foreign": "passed"})
+    assert dict(screen(slow, PEAKS).refused) == {"ranks_repeat_one_device": 6}
+    assert dict(screen(named, PEAKS).refused) == {}
 
 
 def test_honest_ranks_are_kept() -> None:

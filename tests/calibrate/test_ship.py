@@ -12,6 +12,7 @@ from planner.calibrate.ship import (
     HELD_AGAINST,
     MEASURED,
     TRANSFERRED,
+    _with_estimates,
     ship,
 )
 from planner.report.calibration import errors_markdown
@@ -47,6 +48,19 @@ def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_oth
     assert {(h.family, h.dtype) for h in own.provenance.held_out} == {
         ("gemm", "fp8_block"), ("moe_layer", "fp8_block"), ("attention_prefill", "bf16 gqa"),
     }  # fmt: skip
+
+
+def test_the_errors_of_an_estimate_take_the_place_of_those_of_another_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("planner.calibrate.ship.HELD_AGAINST", ())
+    name = next(iter(ESTIMATED))
+    spec = files.load_calibration(name)
+    assert spec.provenance
+    assert any(h.split == "assumed" for h in spec.provenance.held_out)
+    made = _with_estimates(spec).provenance
+    assert made
+    assert list(made.held_out) == [h for h in spec.provenance.held_out if h.split != "assumed"]
 
 
 def test_amd_parts_are_fitted_to_carried_rows_and_again_as_they_ship(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from planner.calibrate import tables
 from planner.calibrate.rows import Origin
+from planner.calibrate.tuned import TUNED
 from planner.errors import InputError
 
 ORIGIN = Origin("h200-sxm", "aiconfigurator-tables", "trtllm 1.0")
@@ -42,6 +43,24 @@ def test_tokens_of_a_layer_are_of_all_ranks_and_experts_of_one() -> None:
     assert layer["local_experts"].tolist() == [32, 8]
     assert layer["pairs"].tolist() == [64, 1]
     assert layer["intermediate"].tolist() == [1024, 2048]
+
+
+def test_layers_of_tuned_shapes_are_apart_from_those_of_default_tiles() -> None:
+    experts, width = TUNED["h100-sxm"][0]
+    data = {
+        "moe_dtype": column(*["bfloat16"] * 3),
+        "kernel_source": column(*["sglang_fused_moe_triton"] * 3),
+        "distribution": column(*["balanced"] * 3), "num_tokens": column(64, 64, 64),
+        "hidden_size": column(4096, 4096, 4096), "inter_size": column(width, width + 128, width),
+        "topk": column(2, 2, 2), "num_experts": column(experts, experts, experts),
+        "moe_tp_size": column(1, 1, 1), "moe_ep_size": column(1, 1, 1),
+        "latency": column(1.0, 2.0, 3.0),
+    }  # fmt: skip
+    tuned, untuned = tables._moe(data, Origin("h100-sxm", "aiconfigurator-tables", "sglang"))
+    assert tuned.time_s.tolist() == [1e-3, 3e-3]
+    assert untuned.time_s.tolist() == [2e-3]
+    assert (tuned.labels["tiles"], untuned.labels["tiles"]) == ("tuned", "untuned")
+    assert tuned.labels["foreign"] == untuned.labels["foreign"] == "passed"
 
 
 def test_the_context_of_a_step_counts_the_token_it_adds() -> None:
