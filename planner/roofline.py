@@ -47,6 +47,7 @@ class Shaping:
     score_flop: int | None = None
     tallest_rows: int | None = None
     reread_rows: int | None = None
+    written_elements: int | None = None
 
 
 SHAPED = tuple(each.name for each in fields(Shaping))
@@ -98,6 +99,8 @@ class Call:
     """Looks at experts until the tokens of a grouped product have chosen theirs."""
     uncached_s: Real = 0.0
     """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
+    key_width: Real = 0.0
+    """Elements of a prompt token's cached keys."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -161,16 +164,20 @@ class Call:
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
         * ``score_flop``: exponentials beside the products.
+        * ``written_elements``: tokens of fewer cached keys start that part of a block's threads.
 
         References
         ----------
         .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023 (tiles, split-K).
         .. [2] J. Shah et al., "FlashAttention-3", arXiv:2407.08608, section 3 (exponentials take
            as long as products at small head dimensions).
+        .. [3] vLLM, csrc/cache_kernels.cu, ``reshape_and_cache_flash`` (a block a token, as many
+           threads as its keys have elements, at most 512).
         """
         if not any(getattr(law, name) for name in SHAPED):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
+        tokens = self.tokens
         if law.tile_rows:
             padded = larger(1.0, law.tile_rows / larger(self.rows, 1e-30))
             compute_s, size = compute_s * padded, size * padded
@@ -189,10 +196,12 @@ class Call:
             depth = smaller(depth, float(law.split_depth))
         if law.score_flop:
             compute_s = compute_s + law.score_flop * self.scores_s
+        if law.written_elements:
+            tokens = tokens * smaller(1.0, self.key_width / law.written_elements)
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
-            self.rows, self.step_s, self.scores_s, self.head_rows, self.tokens, self.columns,
-            self.planned, self.touched, self.foreign, self.rounds, self.uncached_s,
+            self.rows, self.step_s, self.scores_s, self.head_rows, tokens, self.columns,
+            self.planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
         )  # fmt: skip
 
 
@@ -315,7 +324,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     return Call(
         compute_s, keys / bandwidth, 1.0, keys + asked, work_depth(op), asked / bandwidth,
         scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
-        tokens=op.tokens,
+        tokens=op.tokens, key_width=op.key_width,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
 MORE = (
     "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
     "rounds",
-    "uncached_s",
+    "uncached_s", "key_width",
 )  # fmt: skip
 """What only some kernels have."""
 
@@ -121,6 +121,8 @@ class Work:
     """Looks at experts until all tokens have chosen theirs, where the rows' kernel lets them."""
     uncached_s: FloatArray | None = None
     """Weights of a grouped product that the last cache does not hold, at the peak. [s]"""
+    key_width: FloatArray | None = None
+    """Elements of a prompt token's cached keys, where a kernel of its own writes them."""
     untuned: bool = False
     """Whether tiles are those of shapes that nobody tuned."""
 
@@ -151,6 +153,7 @@ class Work:
             memory_s=np.asarray(call.memory_s),
             size=np.asarray(call.size),
             depth=np.asarray(call.depth),
+            tokens=None if self.tokens is None else np.asarray(call.tokens),
         )
 
     def take(self, keep: Mask) -> "Work":

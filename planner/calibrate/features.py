@@ -57,6 +57,10 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
     )
 
 
+WRITES_APART = "vllm"
+"""Library whose rows of prompts include a kernel that writes keys and values to the cache."""
+
+
 def attention_prefill(table: Table, peaks: Peaks) -> Work:
     """Causal attention of whole prompts; as :class:`planner.ops.AttentionPrefill`."""
     sequences, tokens = table["sequences"], table["tokens"]
@@ -80,6 +84,7 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
         scores_s=pair_count * heads / peaks.rate(dtype),
         head_rows=tokens * heads,
         tokens=tokens,
+        key_width=keys * qk if own and table.labels.get("library") == WRITES_APART else None,
     )
 
 

@@ -43,6 +43,8 @@ TALLEST = (128, 64, 256)
 """Rows of the tallest tile of a grouped product: one or two instructions of 128; Marlin's is 64."""
 REREAD = (None, 64, 128, 256)
 """Rows of a tile for which weights are read again where the last cache does not hold them."""
+WRITTEN = (None, 512)
+"""Elements of a token's cached keys that a block of vLLM's writing kernel has threads for."""
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
 SPLIT_KEYS = (1e-9,)
@@ -73,6 +75,7 @@ class Form:
     score_flop: tuple[int | None, ...] = (None,)
     tallest_rows: tuple[int | None, ...] = (None,)
     reread_rows: tuple[int | None, ...] = (None,)
+    written_elements: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
     waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
@@ -124,6 +127,7 @@ FORMS = {
         depth=True,
         depths=CHAINS,
         score_flop=SCORES,
+        written_elements=WRITTEN,
         chain=JOINED,
         query=True,
         row=True,

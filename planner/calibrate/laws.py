@@ -99,10 +99,11 @@ def fit_law(
         raise InputError("", "/".join(key), f"fewer than {FEWEST_ROWS} rows to fit")
     own = [w for s in samples for w in s.works if w.key == key]
     depths = [w.depth for w in own]
-    forms = [told_by(_planned(FORMS.get(key[0], Form()), own), depths) if curved else Form()]
+    forms = [Form()]
     if curved:
         counted = all(w.units for w in own)
-        forms += [form for form in ALSO.get(key[0], ()) if _tells(form, own, counted)]
+        also = [form for form in ALSO.get(key[0], ()) if _tells(form, own, counted)]
+        forms = [told_by(_shown(f, own), depths) for f in (FORMS.get(key[0], Form()), *also)]
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
     best, begin, shape = found[0]
     for other in found[1:]:
@@ -128,8 +129,10 @@ def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
     return all(w.head_rows is not None for w in works)
 
 
-def _planned(form: Form, works: Sequence[Work]) -> Form:
-    """``form`` without the tiles and tokens of grouped products that these rows do not show."""
+def _shown(form: Form, works: Sequence[Work]) -> Form:
+    """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
+    if any(w.key_width is None for w in works):
+        form = replace(form, written_elements=(None,))
     if works[0].family != "grouped_gemm":
         return form
     given = all(w.tokens is not None for w in works)

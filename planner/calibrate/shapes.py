@@ -176,8 +176,9 @@ def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
     """Parameters that these rows of attention cannot tell from others.
 
     Where heads have one width, rows and queries of a head are one thing, and where they share no
-    keys those are too; where widths differ, what heads share is among the bytes of keys.  In
-    decode, rows are those of cached heads: as many as queries where they share no keys.
+    keys those are too; where widths differ, what heads share is among the bytes of keys, but for
+    what a kernel of its own takes to write them.  In decode, rows are those of cached heads: as
+    many as queries where they share no keys.
     """
     own = [w for w in works if w.family == "attention_prefill" and len(w.memory_s)]
     if works and works[0].family == "attention_decode" and form.row:
@@ -190,7 +191,8 @@ def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
     sharing = np.concatenate([w.query_s / w.memory_s for w in own])
     if one_width and float(np.ptp(np.log(sharing))) < ONE_WIDTH:
         return ("row", "query")
-    return ("row",) if one_width else ("token",)
+    written = all(w.key_width is not None for w in own)
+    return ("row",) if one_width else () if written else ("token",)
 
 
 def _reaching(knots: tuple[float, ...], sizes: Sequence[FloatArray]) -> tuple[float, ...]:

@@ -308,8 +308,12 @@ class AttentionPrefill:
     @property
     def key_bytes(self) -> Real:
         """Part of ``hbm_bytes`` that is keys and values. [bytes]"""
-        keys = self.query_elements if self.key_elements is None else self.key_elements
-        return 2 * keys * self.tokens
+        return 4 * self.key_width * self.tokens
+
+    @property
+    def key_width(self) -> float:
+        """Half of a token's keys and values: its keys, where both are as wide. [elements]"""
+        return (self.query_elements if self.key_elements is None else self.key_elements) / 2
 
     @property
     def hbm_bytes(self) -> Real:

@@ -129,6 +129,9 @@ class Achieved(Spec):
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
     written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
     whoever holds their experts. [s]"""
+    written_elements: Count | None = None
+    """Prefill attention: elements of a token's cached keys that a block of the kernel which writes
+    them has threads for.  A token of fewer takes that part of ``token_s``; None: all of it."""
     foreign_s: OverheadS | None = None
     """Grouped products: time of one element of the result of a pair whose expert another device
     holds.  Kernels that sort all pairs they are given write zeros for those, and what follows

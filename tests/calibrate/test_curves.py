@@ -255,6 +255,17 @@ def test_a_prefill_call_by_hand() -> None:
         assert call.time_s(own) == pytest.approx(together + 5e-6)
 
 
+def test_a_token_starts_the_threads_of_its_cached_keys() -> None:
+    """Heads of 128: two of them are half a block of 512, four one block, eight walk it twice."""
+    shares = {name: Sourced(1.0, "t") for name in ("compute_share", "memory_share")}
+    law = Achieved(
+        floor_s=Sourced(0.0, "t"), token_s=Sourced(8e-9, "t"), written_elements=512, **shares
+    )
+    for heads, each in ((1, 2e-9), (2, 4e-9), (4, 8e-9), (8, 8e-9)):
+        call = Call(0.0, 0.0, 1.0, 1.0, 0.0, tokens=1000.0, key_width=128.0 * heads)
+        assert call.time_s(law) == pytest.approx(1000 * each)
+
+
 @pytest.mark.parametrize(("part", "calibration"), PAIRS, ids=lambda p: p.name)
 @given(
     tokens=st.floats(1, 1e5), context=st.floats(0, 1e5), more=st.floats(0, 1e5),

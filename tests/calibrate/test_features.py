@@ -138,7 +138,9 @@ def test_attention_of_an_engine_is_predicted_as_its_ops() -> None:
         "x", 8192.0, pairs, pairs, 2 * 64 * 256.0, 64 * 256.0, variant="gqa_fp8_cache", heads=64.0,
         key_elements=8 * 256.0, longest_tokens=4096.0,
     )  # fmt: skip
-    assert vllm.attention_prefill_variants["gqa_fp8_cache"].multiplies == "fp8"
+    law = vllm.attention_prefill_variants["gqa_fp8_cache"]
+    assert law.multiplies == "fp8"
+    assert law.written_elements == 512
     assert predicted(prompt, vllm) == pytest.approx(expected(core, calibration=vllm))
 
 

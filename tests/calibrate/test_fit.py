@@ -311,6 +311,32 @@ def test_the_time_of_a_cached_heads_tiles_is_found_again() -> None:
             assert law.row_s is None
 
 
+def test_a_cache_written_by_blocks_of_threads_is_found_where_rows_include_it() -> None:
+    """vLLM's prompts: a token takes 5 ns with four cached heads of 128 or more, 1.2 with one."""
+    rng = np.random.default_rng(2)
+    grid = np.meshgrid(2.0 ** np.arange(0, 7, 2), 2.0 ** np.arange(7, 14), [1.0, 4, 16], [2.0, 16])
+    sequences, each, heads, group = (v.ravel() for v in grid)
+    of = np.ones_like(sequences)
+    columns = {
+        "sequences": sequences, "tokens": sequences * each, "heads": group * heads,
+        "kv_heads": heads, "head_dim": 128 * of, "v_head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16", "library": "vllm"}
+    table = Table(
+        "attention_prefill", "bf16", "k", Origin("h200-sxm", "t", "t"), columns, of, labels
+    )
+    (work,) = works(table, PEAKS)
+    plain = 1e-5 + work.compute_s / 0.5 + (work.memory_s + work.query_s) / 0.8
+    written = 5e-9 * table["tokens"] * np.minimum(1.0, heads * 128 / 512)
+    times = (plain + written) * np.exp(0.01 * rng.standard_normal(len(of)))
+    law = fit_law(("attention_prefill", "gqa"), [Sample([work], times)], {}, "t").law
+    assert law.written_elements == 512
+    assert float(law.token_s or 0) == pytest.approx(5e-9, rel=0.1)
+    (other,) = works(replace(table, labels={**labels, "library": "sglang"}), PEAKS)
+    law = fit_law(("attention_prefill", "gqa"), [Sample([other], times)], {}, "t").law
+    assert law.written_elements is None
+
+
 def test_rows_of_grouped_queries_are_named_by_the_width_of_heads() -> None:
     """H20's were measured with heads of 256, MI350X's paged decode with heads of 64."""
     for part, kind in (("h20", "gqa_256"), ("mi355x", "gqa_64")):
