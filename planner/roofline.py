@@ -19,8 +19,15 @@ from planner.ops import (
     smaller,
 )
 from planner.ops.laws import blended, chained, rounds, share_at, streamed_share, untuned_rows
+from planner.ops.tiles import tile_height, tiled_rows
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
+from planner.specs.calibration import (
+    Achieved,
+    AttentionVariant,
+    CalibrationSpec,
+    Heights,
+    standing_in,
+)
 from planner.specs.hardware import AcceleratorSpec
 
 
@@ -46,6 +53,7 @@ class Shaping:
     fill_depth: int | None = None
     score_flop: int | None = None
     tallest_rows: int | None = None
+    heights: Heights | None = None
     reread_rows: int | None = None
     written_elements: int | None = None
 
@@ -101,6 +109,8 @@ class Call:
     """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
     key_width: Real = 0.0
     """Elements of a prompt token's cached keys."""
+    alike: bool = False
+    """Whether every expert of a grouped product has as many rows; else they are the mean."""
 
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
@@ -151,8 +161,8 @@ class Call:
         busy = blended(compute_s, memory_s, law.blend) + query_s
         busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
         busy = busy + call.foreign * (law.foreign_s or 0.0) + call.rounds * (law.choice_s or 0.0)
-        if law.tallest_rows:
-            busy = busy + smaller(call.planned, float(law.tallest_rows)) * (law.height_s or 0.0)
+        if law.height_s:
+            busy = busy + call.planned * law.height_s
         return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
@@ -160,6 +170,7 @@ class Call:
 
         * ``tile_rows``: no fewer rows are computed, and units are busy as by that many.
         * ``tallest_rows``: no fewer rows an expert are computed than a tile is planned high.
+        * ``heights``: whole tiles of the height chosen for what is planned are computed.
         * ``reread_rows``: weights that the last cache does not hold are read so many rows a time.
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
@@ -177,13 +188,17 @@ class Call:
         if not any(getattr(law, name) for name in SHAPED):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
-        tokens = self.tokens
+        tokens, planned = self.tokens, self.planned
         if law.tile_rows:
             padded = larger(1.0, law.tile_rows / larger(self.rows, 1e-30))
             compute_s, size = compute_s * padded, size * padded
-        if law.tallest_rows:
-            high = smaller(self.planned, float(law.tallest_rows))
-            padded = larger(1.0, high / larger(size, 1e-30))
+        if law.heights:
+            planned = tile_height(planned, law.heights)
+            computed = tiled_rows(size, planned, self.alike)
+            compute_s, size = compute_s * computed / larger(size, 1e-30), computed
+        elif law.tallest_rows:
+            planned = smaller(planned, float(law.tallest_rows))
+            padded = larger(1.0, planned / larger(size, 1e-30))
             compute_s, size = compute_s * padded, size * padded
         if law.reread_rows:
             more = larger(0.0, self.size / law.reread_rows - 1.0)
@@ -201,7 +216,8 @@ class Call:
         return Call(
             compute_s, memory_s, size, self.moved_bytes, depth, self.query_s, self.lines,
             self.rows, self.step_s, self.scores_s, self.head_rows, tokens, self.columns,
-            self.planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
+            planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
+            self.alike,
         )  # fmt: skip
 
 
@@ -306,7 +322,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             return Call(
                 *of, rows=rows, step_s=step_s, columns=op.n, head_rows=rows * op.n,
                 tokens=elements, planned=planned, touched=op.touched, foreign=foreign,
-                rounds=chosen, uncached_s=again_s,
+                rounds=chosen, uncached_s=again_s, alike=op.alike,
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)

@@ -123,8 +123,8 @@ class Work:
     """Weights of a grouped product that the last cache does not hold, at the peak. [s]"""
     key_width: FloatArray | None = None
     """Elements of a prompt token's cached keys, where a kernel of its own writes them."""
-    untuned: bool = False
-    """Whether tiles are those of shapes that nobody tuned."""
+    tiles: str = ""
+    """How the heights of a grouped product's tiles are chosen (``tiles`` of a table's labels)."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -142,7 +142,7 @@ class Work:
         lines = self.family == "attention_decode"
         work = self.compute_s, self.memory_s, self.size, self.call_bytes, self.depth
         more = {n: v for n in MORE if (v := getattr(self, n)) is not None}
-        return Call(*work, self.query_s, lines, **more)
+        return Call(*work, self.query_s, lines, alike=True, **more)
 
     def shaped(self, how: Shaping) -> "Work":
         """The work with what tiles, pipelines and exponentials add to it."""
@@ -154,6 +154,7 @@ class Work:
             size=np.asarray(call.size),
             depth=np.asarray(call.depth),
             tokens=None if self.tokens is None else np.asarray(call.tokens),
+            planned=None if self.planned is None else np.asarray(call.planned),
         )
 
     def take(self, keep: Mask) -> "Work":

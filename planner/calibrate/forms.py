@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from planner.calibrate.rows import FloatArray
 from planner.roofline import SHAPED, Shaping
+from planner.specs.calibration import Heights
 
 Blend = Literal["max", "root4", "root2", "sum"]
 Chain = Literal["sum", "root1.5", "root2"]
@@ -41,6 +42,16 @@ SCORES = (None, 128, 192, 256, 512)
 """FLOP in the time of one exponential: 256 at 3.9 T a second beside 989 TFLOP/s (H100)."""
 TALLEST = (128, 64, 256)
 """Rows of the tallest tile of a grouped product: one or two instructions of 128; Marlin's is 64."""
+EIGHT_UP, SIXTEEN_UP = (8, 16, 32, 64, 128, 256), (16, 32, 64, 128, 256)
+HEIGHTS: dict[str, tuple[Heights | None, ...]] = {
+    "planned": (None, *(Heights(rows=EIGHT_UP[:n]) for n in (4, 5, 6))),
+    "powers": (Heights(rows=SIXTEEN_UP[:4]),),
+    "marlin": (Heights(rows=(8, 16, 32, 48, 64), fullness=0.9),),
+    "tuned": (None, *(Heights(rows=SIXTEEN_UP[:n]) for n in (3, 4, 5))),
+    "untuned": (None, Heights(rows=(16, 64))),
+}
+"""How the heights of tiles are chosen (``tiles`` of a table's labels) -> those a kernel may have
+(:func:`planner.ops.tiles.tile_height`): one where its source says so."""
 REREAD = (None, 64, 128, 256)
 """Rows of a tile for which weights are read again where the last cache does not hold them."""
 WRITTEN = (None, 512)
@@ -74,6 +85,7 @@ class Form:
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     tallest_rows: tuple[int | None, ...] = (None,)
+    heights: tuple[Heights | None, ...] = (None,)
     reread_rows: tuple[int | None, ...] = (None,)
     written_elements: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
@@ -179,6 +191,14 @@ def told_by(form: Form, depths: Sequence[FloatArray]) -> Form:
     )
 
 
+def tiled(form: Form) -> list[Form]:
+    """``form`` with even tiles, and with whole ones, where a kernel may have either."""
+    known = tuple(each for each in form.heights if each)
+    whole = replace(form, heights=known, tallest_rows=(None,), height=True)
+    even = [replace(form, heights=(None,))] if None in form.heights else []
+    return [*even, whole] if known else even
+
+
 def first_of(form: Form) -> Begin:
     """The first of everything that may be tried."""
     shaping = Shaping(**{name: getattr(form, name)[0] for name in SHAPED})
@@ -186,15 +206,18 @@ def first_of(form: Form) -> Begin:
 
 
 def others(form: Form) -> list[list[Change]]:
-    """Changes to try, one kind after the other."""
+    """Changes to try, one kind after the other; tiles first, whose stairs a blend would smooth."""
     found: list[list[Change]] = [
+        [partial(_reshaped, heights=each) for each in form.heights[1:]],
         [partial(_changed, blend=each) for each in form.blends[1:]],
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
         _together(form) if form.starts[1:] else [],
         [partial(_changed, chain=each) for each in form.chain[1:]],
     ]
     shapes: list[list[Change]] = [
-        [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]] for name in SHAPED
+        [partial(_reshaped, **{name: each}) for each in getattr(form, name)[1:]]
+        for name in SHAPED
+        if name != "heights"
     ]
     return found + shapes
 
@@ -214,5 +237,5 @@ def _changed(begin: Begin, **values: Any) -> Begin:
     return replace(begin, **values)
 
 
-def _reshaped(begin: Begin, **values: int | None) -> Begin:
+def _reshaped(begin: Begin, **values: Any) -> Begin:
     return replace(begin, shaping=replace(begin.shaping, **values))

@@ -12,7 +12,17 @@ import numpy as np
 
 from planner.calibrate.calls import Work
 from planner.calibrate.features import predict_s
-from planner.calibrate.forms import ALSO, FORMS, Begin, Form, first_of, others, told_by
+from planner.calibrate.forms import (
+    ALSO,
+    FORMS,
+    HEIGHTS,
+    Begin,
+    Form,
+    first_of,
+    others,
+    tiled,
+    told_by,
+)
 from planner.calibrate.rows import FloatArray, Mask
 from planner.calibrate.shapes import Key, Limits, Plain, Shape
 from planner.errors import InputError
@@ -103,7 +113,8 @@ def fit_law(
     if curved:
         counted = all(w.units for w in own)
         also = [form for form in ALSO.get(key[0], ()) if _tells(form, own, counted)]
-        forms = [told_by(_shown(f, own), depths) for f in (FORMS.get(key[0], Form()), *also)]
+        shown = [told_by(_shown(f, own), depths) for f in (FORMS.get(key[0], Form()), *also)]
+        forms = [each for form in shown for each in tiled(form)]
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
     best, begin, shape = found[0]
     for other in found[1:]:
@@ -141,6 +152,7 @@ def _shown(form: Form, works: Sequence[Work]) -> Form:
     form = replace(form, token=given, foreign=passed, choice=chosen)
     if any(w.uncached_s is None for w in works):
         form = replace(form, reread_rows=(None,))
+    form = replace(form, heights=HEIGHTS.get(works[0].tiles, (None,)))
     if any(w.planned is not None and np.any(w.planned > PLANNED * w.size) for w in works):
         return form
     return replace(form, tallest_rows=(None,), height=False)
@@ -183,7 +195,7 @@ def _solve(
     from scipy.optimize import least_squares
 
     key = shape.key
-    plain = Plain(shape, begin.blend, begin.chain, begin.shaping.tallest_rows)
+    plain = Plain(shape, begin.blend, begin.chain)
     rest = [
         sum((w.time_s(fixed[w.key]) for w in s.works if w.key != key), np.zeros(len(s)))
         for s in samples

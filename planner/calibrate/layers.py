@@ -39,10 +39,14 @@ def pairs(table: Table) -> FloatArray:
     return np.maximum(1.0, table["group_tokens"] * table["top_k"] * share)
 
 
+BY_RULE = ("planned", "powers", "marlin")
+"""Ways of choosing the height of tiles that are a rule, the same for every shape."""
+
+
 def planned_rows(table: Table) -> FloatArray:
     """Rows an expert that tiles are made for.
 
-    Where a library chooses them before it knows what tokens chose, by rule (``tiles: planned``) or
+    Where a library chooses them before it knows what tokens chose, by rule (:data:`BY_RULE`) or
     from measured lists (``tiles: tuned``): pairs of all tokens it is given over the experts held;
     where it has no list for the shape (``tiles: untuned``) 16 or 64; else the rows that experts
     have.
@@ -62,7 +66,7 @@ def _product(table: Table, k: FloatArray, n: FloatArray, peaks: Peaks) -> Work:
     work = replace(
         grouped_gemm(rows, held, k, n, table.dtype, peaks),
         planned=planned_rows(table),
-        untuned=labels.get("tiles") == "untuned",
+        tiles=labels.get("tiles", ""),
     )
     if labels.get("includes") == "layer":
         work = replace(work, tokens=tokens * table["hidden"])

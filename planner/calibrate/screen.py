@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.calibrate.calls import ROWS_DECIDE, Peaks
 from planner.calibrate.features import BESIDE, bound_s, works
-from planner.calibrate.layers import pairs, planned_rows, touched
+from planner.calibrate.layers import BY_RULE, pairs, planned_rows, touched
 from planner.calibrate.rows import FloatArray, Mask, Table
 
 BAD_SHARE = 0.05
@@ -235,7 +235,7 @@ def _behind_heads(table: Table) -> Mask:
 def _behind_layer(table: Table) -> Mask:
     """The same of MoE layers."""
     counts = [pairs(table), touched(table)]
-    if table.labels.get("tiles") == "planned":  # what was tuned badly is behind all the same
+    if table.labels.get("tiles") in BY_RULE:  # what was tuned badly is behind all the same
         counts.append(planned_rows(table))
     sizes = np.stack([*counts, table["hidden"], table["intermediate"]])
     bad = np.zeros(len(table), bool)

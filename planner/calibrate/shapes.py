@@ -71,7 +71,7 @@ class Shape:
         self.key, self.form = key, form
         self.multiplies = works[0].multiplies if works else None
         self.units = works[0].units if works else None
-        self.untuned = any(work.untuned for work in works)
+        self.untuned = any(work.tiles == "untuned" for work in works)
         self.sizes = form.compute
         if form.waves is None:
             self.sizes = _reaching(form.compute, [w.size for w in works])
@@ -218,10 +218,7 @@ def no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
 class Plain:
     """The law's formula on a bare parameter vector, without building specs at every step."""
 
-    def __init__(
-        self, shape: Shape, blend: Blend, chain: Chain, tallest: int | None = None
-    ) -> None:
-        self.tallest = tallest
+    def __init__(self, shape: Shape, blend: Blend, chain: Chain) -> None:
         self.shape, self.blend, self.chain = shape, blend, chain
         self._counts: dict[int, tuple[FloatArray, FloatArray]] = {}
         self.log_sizes, self.log_bytes = (
@@ -247,14 +244,11 @@ class Plain:
         busy = blended(compute_s, memory_s / memory, self.blend) + query_s
         elements = (
             ("row", work.head_rows), ("token", work.tokens),
-            ("foreign", work.foreign), ("choice", work.rounds),
+            ("foreign", work.foreign), ("choice", work.rounds), ("height", work.planned),
         )  # fmt: skip
         for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
-        if self.tallest and work.planned is not None:
-            high = np.minimum(work.planned, self.tallest)
-            busy = busy + high * (self.shape.value("height", x) or 0.0)
         depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
         return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
 

@@ -39,9 +39,11 @@ NARROWEST_EXPERT = 128
 """Experts cut into narrower slices are left out: nobody serves them so."""
 TILES = {
     "flashinfer_trtllm": "planned", "fused_moe_triton": "tuned", "tritonexperts": "tuned",
-    "marlin": "tuned",
+    "marlin": "marlin", "oaitriton": "powers",
 }  # fmt: skip
 """Kernels whose tiles the host chooses by the tokens given, not by what those chose."""
+EXPANDED_IN_TRITON = ("w4a16_mxfp4", "moe_torch_flow")
+"""Format and kernel of TensorRT-LLM's tables that are OpenAI's Triton kernels."""
 TUNING = "fused_moe_triton"
 """The kernel whose tiles are far from best in 16 bits where nobody tuned them for the shape."""
 PASSING = (TUNING, "tritonexperts", "marlin")
@@ -181,6 +183,8 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
         columns["pairs"] = np.ceil(columns["group_tokens"] * columns["top_k"] / degree)
         labels = {"distribution": "balanced", "includes": "layer"}
         labels |= next(({"tiles": how} for name, how in TILES.items() if name in kernel), {})
+        if dtype == EXPANDED_IN_TRITON[0] and kernel == EXPANDED_IN_TRITON[1]:
+            labels["tiles"] = "powers"
         if labels.get("tiles") == "planned":
             labels["routing"] = "apart" if kernel.endswith("modular") else "inside"
         if any(name in kernel for name in PASSING):

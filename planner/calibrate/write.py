@@ -8,7 +8,7 @@ from typing import Any
 from planner.calibrate.laws import Fit
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.calibration import CalibrationSpec, Curve, Waves
+from planner.specs.calibration import CalibrationSpec, Curve, Heights, Waves
 
 USUAL = (("blend", "max"), ("chain", "sum"), ("untuned_tiles", False))
 """What a law that does not say is."""
@@ -31,8 +31,12 @@ def _lines(name: str, value: Any, depth: int) -> list[str]:
     pad = "  " * depth
     if isinstance(value, Sourced):
         return [f"{pad}{name}: {_flow(value.as_dict())}"]
-    if isinstance(value, Curve | Waves):
-        written = {k: v for k, v in value.model_dump().items() if v not in ("", "derived")}
+    if isinstance(value, Curve | Waves | Heights):
+        written = {
+            k: v
+            for k, v in value.model_dump().items()
+            if v not in ("", "derived") and (k, v) != ("fullness", 1.0)
+        }
         return [f"{pad}{name}: {_flow(written)}"]
     if isinstance(value, Spec):
         value = {k: getattr(value, k) for k in type(value).model_fields}

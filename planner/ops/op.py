@@ -152,6 +152,8 @@ class GroupedGemm:
     """How the weights are stored; None: as they are multiplied."""
     given: Given | None = None
     """None: the tokens its pairs are of."""
+    alike: bool = False
+    """Whether every expert touched has as many rows, as where kernels are timed alone."""
 
     @property
     def family(self) -> OpFamily:

@@ -64,6 +64,21 @@ class Waves(Spec):
     """Multiprocessors of the part."""
 
 
+class Heights(Spec):
+    """Heights that a kernel of grouped products has for its tiles; it computes whole ones."""
+
+    rows: Annotated[tuple[Side, ...], Field(min_length=1)]
+    """Rising.  The lowest is chosen that holds the rows an expert planned for, else the tallest."""
+    fullness: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of a tile that those rows may fill."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if list(self.rows) != sorted(set(self.rows)):
+            raise ValueError(f"rows must rise, got {list(self.rows)}")
+        return self
+
+
 class Achieved(Spec):
     """Share of the binding peak that one family of operators reaches, and its floor.
 
@@ -107,11 +122,14 @@ class Achieved(Spec):
     tallest_rows: Count | None = None
     """Grouped products: rows of the tallest tile.  Tiles are as high as the rows an expert that
     the kernel plans for, up to this, and every expert with a row computes a whole one. [rows]"""
+    heights: Heights | None = None
+    """Grouped products: in place of ``tallest_rows`` where the heights of tiles are known."""
     untuned_tiles: bool = False
-    """With ``tallest_rows``: tiles are as high as where nobody tuned them for the shape, whatever
-    the rows an expert (:func:`planner.ops.laws.untuned_rows`)."""
+    """Tiles are as high as where nobody tuned them for the shape, whatever the rows an expert
+    (:func:`planner.ops.laws.untuned_rows`)."""
     height_s: OverheadS | None = None
-    """With ``tallest_rows``: time of one row of a tile's height, which nothing hides. [s]"""
+    """With ``tallest_rows`` or ``heights``: time of one row of a tile's height, which nothing
+    hides. [s]"""
     expert_s: OverheadS | None = None
     """Grouped products: time of one expert touched whose weights are few, one after the other,
     joined to that of their transfer as a root of squares. [s]"""

@@ -18,10 +18,11 @@ from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
 from planner.ops import Elementwise, Given, GroupedGemm, layer
 from planner.ops.laws import rounds, untuned_rows
+from planner.ops.tiles import tile_height, tiled_rows
 from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved
+from planner.specs.calibration import Achieved, Heights
 from planner.specs.deployment import Parallelism, Pool
 
 PART = files.load_accelerator("b200-sxm")
@@ -69,6 +70,49 @@ def test_an_expert_with_one_row_computes_the_tile_that_was_planned() -> None:
     summed = law(tallest_rows=128, blend="sum")
     compute_s = 2 * 128 * 4096**2 / float(PART.peak_flop_per_s("fp4"))
     assert time_s(product(1, 1, planned=256), summed) == pytest.approx(weights_s + compute_s + 2e-6)
+
+
+MARLIN = Heights(rows=(8, 16, 32, 48, 64), fullness=0.9)
+
+
+@pytest.mark.parametrize(
+    ("planned", "high"), [(0.1, 8), (7.2, 8), (7.3, 16), (43.2, 48), (43.3, 64), (500, 64)]
+)
+def test_the_lowest_tile_is_chosen_that_what_is_planned_fills_to_nine_tenths(
+    planned: float, high: float
+) -> None:
+    assert tile_height(planned, MARLIN) == high
+    assert np.asarray(tile_height(np.array([planned, 1.0]), MARLIN)).tolist() == [high, 8]
+
+
+def test_experts_alike_compute_whole_tiles() -> None:
+    """1, 64, 65 and 200 rows of experts all alike are 1, 1, 2 and 4 tiles of 64."""
+    rows = np.array([1.0, 64.0, 65.0, 200.0])
+    assert np.asarray(tiled_rows(rows, 64.0, alike=True)).tolist() == [64, 64, 128, 256]
+
+
+@pytest.mark.parametrize("mean", [2.0, 20.0, 45.0, 64.0, 100.0, 300.0])
+def test_experts_whose_loads_differ_compute_what_drawn_loads_do(mean: float) -> None:
+    """Loads drawn from log-normal popularities of spread 0.6; experts without rows have no tile."""
+    rng = np.random.default_rng(1)
+    popular = np.exp(0.6 * rng.standard_normal(200_000) - 0.18)
+    rows = rng.poisson(mean * popular)
+    rows = rows[rows > 0]
+    drawn = 64 * float(np.mean(np.ceil(rows / 64)))
+    assert tiled_rows(float(rows.mean()), 64.0, alike=False) == pytest.approx(drawn, rel=0.025)
+
+
+def test_a_product_of_whole_tiles_by_hand() -> None:
+    """65 rows of each of 100 experts all alike take two tiles of 64, and every row of height."""
+    high = {"heights": Heights(rows=(16, 32, 64))}
+    of, lone = law(**high), law(**high, height_s=Sourced(4e-8, "test"))
+    tile_s = 2 * 64 * 4096**2 / float(PART.peak_flop_per_s("fp4"))
+    for rows, tiles in ((64.0, 100), (65.0, 200)):
+        op = replace(product(100 * rows, 100), alike=True)
+        call = call_of(op, PART, of).shaped(of)
+        assert call.compute_s == pytest.approx(tiles * tile_s)
+        assert call.size == 64 * tiles / 100
+        assert time_s(op, lone) - time_s(op, of) == pytest.approx(64 * 4e-8)
 
 
 def test_tokens_whose_experts_are_elsewhere_are_passed_over() -> None:
@@ -215,7 +259,7 @@ def test_ranks_that_gather_all_tokens_plan_for_them_and_others_do_not() -> None:
 def test_more_pairs_plans_or_tokens_never_take_less_time(a: Any, b: Any, experts: int) -> None:
     few, many = (tuple(f(pair) for pair in zip(a, b, strict=True)) for f in (min, max))
     shipped = files.load_calibration("b200-sxm").grouped_gemm["fp4"]
-    for of in (TALL, shipped):
+    for of in (TALL, law(heights=MARLIN), shipped):
         less, more = (
             time_s(product(experts * x, experts, y, z * 4096), of) for x, y, z in (few, many)
         )
@@ -244,6 +288,27 @@ def test_the_height_of_tiles_is_found_again_in_rows_and_not_made_up(planned: boo
     else:
         assert fit.tallest_rows is None
         assert fit.height_s is None
+
+
+@pytest.mark.parametrize(
+    ("how", "heights"), [("marlin", MARLIN), ("tuned", Heights(rows=(16, 32, 64)))]
+)
+def test_whole_tiles_are_found_again_in_rows(how: str, heights: Heights) -> None:
+    """Stairs of 64 rows, by a kernel that reaches a tenth of the peak."""
+    grid = [(m * 2.0**i, e) for i in range(13) for m in (1, 1.5) for e in (1, 16, 256)]
+    tokens, held = (np.array(each, float) for each in zip(*grid, strict=True))
+    found = works(layers({**PLANNED, "tiles": how}, group_tokens=tokens, local_experts=held), PEAKS)
+    update = {"compute_share": Sourced(0.1, "test"), "blend": "root2"}
+    of = law(heights=heights).model_copy(update=update)
+    elementwise = files.load_calibration("b200-sxm").elementwise
+    times = sum(w.time_s(of if w.family == "grouped_gemm" else elementwise) for w in found)
+    fixed = {("elementwise", ""): elementwise}
+    sample = Sample(found, np.asarray(times))
+    fit = fit_law(("grouped_gemm", "fp4"), [sample], fixed, "test").law
+    assert fit.heights == heights
+    assert fit.tallest_rows is None
+    again = sum(w.time_s(fit if w.family == "grouped_gemm" else elementwise) for w in found)
+    assert np.quantile(np.abs(again / sample.time_s - 1), 0.9) < 0.05
 
 
 def test_a_layer_planned_for_more_is_not_behind_one_that_is_not() -> None:
