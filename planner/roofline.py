@@ -18,7 +18,15 @@ from planner.ops import (
     larger,
     smaller,
 )
-from planner.ops.laws import blended, chained, rounds, share_at, streamed_share, untuned_rows
+from planner.ops.laws import (
+    blended,
+    chained,
+    rounds,
+    share_at,
+    streamed_share,
+    uncached_s,
+    untuned_rows,
+)
 from planner.ops.tiles import tile_height, tiled_rows
 from planner.ops.waves import TileTimes, wave_counts, waves_s
 from planner.specs.calibration import (
@@ -342,24 +350,6 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
         tokens=op.tokens, key_width=op.key_width,
     )  # fmt: skip
-
-
-def uncached_s(touched: Real, weights: Real, cache_bytes: float, bandwidth: float) -> Real:
-    """Time of the experts' weights that the last cache does not hold, at the stated bandwidth. [s]
-
-    Of a cache in two halves, each of which keeps what its own units read, one.
-
-    Parameters
-    ----------
-    weights : bytes of one expert's.
-
-    References
-    ----------
-    .. [1] NVIDIA, "NVIDIA A100 Tensor Core GPU Architecture", 2020, L2 cache (two partitions,
-       each caching for the units connected to it).
-    """
-    missed = larger(0.0, 1.0 - cache_bytes / 2 / weights)
-    return touched * weights * missed / bandwidth
 
 
 def _given(

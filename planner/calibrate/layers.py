@@ -15,8 +15,7 @@ from planner.calibrate.calls import (
 )
 from planner.calibrate.rows import FloatArray, Table
 from planner.errors import InputError
-from planner.ops.laws import rounds, untuned_rows
-from planner.roofline import uncached_s
+from planner.ops.laws import rounds, uncached_s, untuned_rows
 
 
 def touched(table: Table) -> FloatArray:

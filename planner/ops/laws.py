@@ -133,3 +133,21 @@ def untuned_rows(tokens: Real, experts: Real) -> Real:
         return many if tokens > experts else few
     rows: Real = np.where(tokens > experts, many, few)
     return rows
+
+
+def uncached_s(touched: Real, weights: Real, cache_bytes: float, bandwidth: float) -> Real:
+    """Time of the experts' weights that the last cache does not hold, at the stated bandwidth. [s]
+
+    Of a cache in two halves, each of which keeps what its own units read, one.
+
+    Parameters
+    ----------
+    weights : bytes of one expert's.
+
+    References
+    ----------
+    .. [1] NVIDIA, "NVIDIA A100 Tensor Core GPU Architecture", 2020, L2 cache (two partitions,
+       each caching for the units connected to it).
+    """
+    missed = larger(0.0, 1.0 - cache_bytes / 2 / weights)
+    return touched * weights * missed / bandwidth

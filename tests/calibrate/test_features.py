@@ -130,8 +130,8 @@ def test_attention_of_an_engine_is_predicted_as_its_ops() -> None:
     assert vllm.attention_decode_variants["gqa_fp8_cache"].row_s
     assert predicted(decode, vllm) == pytest.approx(expected(op, calibration=vllm))
     prompt = table(
-        "attention_prefill", "bf16", eight, sequences=2, tokens=8192, heads=64, kv_heads=8,
-        head_dim=128, v_head_dim=128,
+        "attention_prefill", "bf16", {**eight, "library": "vllm"}, sequences=2, tokens=8192,
+        heads=64, kv_heads=8, head_dim=128, v_head_dim=128,
     )  # fmt: skip
     pairs = 2 * 4096 * 4097 / 2
     core = AttentionPrefill(

@@ -259,11 +259,46 @@ def test_ranks_that_gather_all_tokens_plan_for_them_and_others_do_not() -> None:
 def test_more_pairs_plans_or_tokens_never_take_less_time(a: Any, b: Any, experts: int) -> None:
     few, many = (tuple(f(pair) for pair in zip(a, b, strict=True)) for f in (min, max))
     shipped = files.load_calibration("b200-sxm").grouped_gemm["fp4"]
+    shipped = shipped.model_copy(update={"choice_s": None})  # more tokens here choose fewer each
     for of in (TALL, law(heights=MARLIN), shipped):
         less, more = (
             time_s(product(experts * x, experts, y, z * 4096), of) for x, y, z in (few, many)
         )
         assert less <= more * (1 + 1e-9)
+
+
+def in_whole_tiles() -> list[Any]:
+    """Every shipped law of whole tiles, with its part and the format of its products."""
+    found = []
+    for name in files.accelerator_names():
+        spec, part = files.load_calibration(name), files.load_accelerator(name)
+        laws = [("stored", "bf16", law) for law in spec.stored_experts.values()]
+        for library, kernels in spec.expert_kernels.items():
+            laws += [(library, "bf16" if k == "mxfp4" else k, v) for k, v in kernels.items()]
+        found += [
+            pytest.param(part, precision, law, id=f"{name} {library} {precision}")
+            for library, precision, law in laws
+            if law.heights
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("part", "precision", "of"), in_whole_tiles())
+@given(
+    loads=st.tuples(*[st.tuples(*[st.floats(1, 1e4)] * 2)] * 2), alike=st.booleans(),
+)  # fmt: skip
+def test_shipped_whole_tiles_never_take_less_time_for_more(
+    part: Any, precision: Any, of: Achieved, loads: Any, alike: bool
+) -> None:
+    """More rows of each expert, or more planned for, whether experts are alike or differ; what is
+    passed over beside them is another test's."""
+    of, times = of.model_copy(update={"foreign_s": None}), []
+    for least in (min, max):
+        rows, planned = (least(pair) for pair in zip(*loads, strict=True))
+        whole = Given(4 * planned, 32 * planned, 4e3 * planned, 32.0, 256.0)
+        op = GroupedGemm("x", 32 * rows, 32.0, 4096, 4096, precision, 0.5, given=whole, alike=alike)
+        times.append(float(call_of(op, part, of).time_s(of)))
+    assert times[0] <= times[1] * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("planned", [True, False])
