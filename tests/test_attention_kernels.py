@@ -115,6 +115,7 @@ def test_a_report_says_whose_attention_was_taken() -> None:
         ("qwen3-235b-a22b", "gqa", "gqa"),
         ("gpt-oss-120b", "gqa_64", "gqa_64"),
         ("qwen3-next-80b-a3b", "gqa_256", "gqa_256"),
+        ("mimo-v2-flash", "gqa_192", "gqa_192"),
         ("olmoe-1b-7b", "mha", "gqa"),
         ("deepseek-r1", None, None),
     ],
@@ -136,13 +137,16 @@ def test_heads_run_on_the_kernel_of_their_width(
 
 def test_widths_by_hand() -> None:
     named = {width: width_suffix(width) for width in (32, 64, 80, 128, 160, 192, 256)}
-    assert named == {32: "_64", 64: "_64", 80: "", 128: "", 160: "_256", 192: "_256", 256: "_256"}
+    assert named == {32: "_64", 64: "_64", 80: "", 128: "", 160: "_192", 192: "_192", 256: "_256"}
 
 
 def test_a_kernel_without_shares_is_timed_by_the_closest_of_its_kin() -> None:
     assert standing_in({"gqa", "gqa_64"}, "mha_64_fp8_cache") == "gqa_64"
     assert standing_in({"gqa", "gqa_64_fp8_cache"}, "mha_64_fp8_cache") == "gqa_64_fp8_cache"
     assert standing_in({"gqa"}, "gqa_256_fp8_cache") == "gqa"
+    assert standing_in({"gqa", "gqa_256", "gqa_256_fp8_cache"}, "gqa_192_fp8_cache") == (
+        "gqa_256_fp8_cache"
+    )
     assert standing_in({"mha"}, "gqa") is None
     for kernel, others in KIN.items():
         assert kernel not in others

@@ -254,6 +254,6 @@ def _of_other_widths(family: str, base: CalibrationSpec, found: PartFit) -> dict
     return {
         kind: taken(found.laws[family, other], f"as {other}")
         for kind in ("gqa", "gqa_fp8_cache")
-        for other in (kind.replace("gqa", "gqa_64"), kind.replace("gqa", "gqa_256"))
+        for other in (kind.replace("gqa", f"gqa_{width}") for width in (64, 192, 256))
         if (family, other) in found.laws and (family, kind) not in found.laws
     }

@@ -240,7 +240,7 @@ def write_calibration_html(
     return write_checked(verdict, blocks, figures, path)
 
 
-WIDTH = re.compile(r"_(64|256)\b")
+WIDTH = re.compile(r"_(64|192|256)\b")
 """How a kernel's name says the width of its heads; others are of the usual one."""
 USUAL_WIDTH = 128
 

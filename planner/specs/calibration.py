@@ -191,11 +191,13 @@ AttentionVariant = Literal[
     "mla_fp8_cache", "mla_narrow", "mla_narrow_fp8_cache",
     "gqa", "gqa_fp8_cache", "mha", "mha_fp8_cache",
     "gqa_64", "gqa_64_fp8_cache", "mha_64", "mha_64_fp8_cache",
+    "gqa_192", "gqa_192_fp8_cache", "mha_192", "mha_192_fp8_cache",
     "gqa_256", "gqa_256_fp8_cache", "mha_256", "mha_256_fp8_cache",
 ]  # fmt: skip
 """Kernels with shares of their own beside MLA on a 16-bit cache; ``mha``: heads that share no
 keys, ``mla_narrow``: fewer than 64 heads, where a calibration tells them from the others.  Kernels
-are compiled for a width of heads: ``_64`` up to 64, ``_256`` over 128, neither between."""
+are compiled for a width of heads: ``_64`` up to 64, none up to 128, ``_192`` up to 192, ``_256``
+over that."""
 
 KIN: dict[AttentionVariant, tuple[AttentionVariant, ...]] = {
     "mla_narrow_fp8_cache": ("mla_fp8_cache",),
@@ -206,6 +208,20 @@ KIN: dict[AttentionVariant, tuple[AttentionVariant, ...]] = {
     "gqa_64_fp8_cache": ("gqa_64", "gqa_fp8_cache", "gqa"),
     "mha_64": ("gqa_64", "mha", "gqa"),
     "mha_64_fp8_cache": ("gqa_64_fp8_cache", "mha_64", "gqa_64", "gqa_fp8_cache", "gqa"),
+    "gqa_192": ("gqa_256", "gqa"),
+    "gqa_192_fp8_cache": ("gqa_192", "gqa_256_fp8_cache", "gqa_256", "gqa_fp8_cache", "gqa"),
+    "mha_192": ("gqa_192", "mha_256", "gqa_256", "mha", "gqa"),
+    "mha_192_fp8_cache": (
+        "gqa_192_fp8_cache",
+        "mha_192",
+        "gqa_192",
+        "mha_256_fp8_cache",
+        "gqa_256_fp8_cache",
+        "mha_256",
+        "gqa_256",
+        "gqa_fp8_cache",
+        "gqa",
+    ),
     "gqa_256": ("gqa",),
     "gqa_256_fp8_cache": ("gqa_256", "gqa_fp8_cache", "gqa"),
     "mha_256": ("gqa_256", "mha", "gqa"),
@@ -220,11 +236,13 @@ def standing_in(known: Container[Any], variant: AttentionVariant) -> AttentionVa
     return next((v for v in (variant, *KIN.get(variant, ())) if v in known), None)
 
 
-def width_suffix(head_width: float) -> Literal["", "_64", "_256"]:
+def width_suffix(head_width: float) -> Literal["", "_64", "_192", "_256"]:
     """What the kernel of heads this wide is called after its kind (``AttentionVariant``)."""
     if head_width <= 64:
         return "_64"
-    return "_256" if head_width > 128 else ""
+    if head_width <= 128:
+        return ""
+    return "_192" if head_width <= 192 else "_256"
 
 
 class AttentionKernels(Spec):
