@@ -12,6 +12,7 @@ from planner.evaluation.expert_kernels import library_of
 from planner.evaluation.spread import law_log_sd
 from planner.files.engines import load_engine
 from planner.ops import Given, GroupedGemm
+from planner.ops.tiles import LOAD_SPREAD
 from planner.roofline import achieved, op_time
 from planner.specs.deployment import Parallelism, Pool
 
@@ -195,3 +196,10 @@ def test_a_step_names_the_law_of_its_stored_experts() -> None:
     own = law_log_sd("grouped_gemm/mxfp4", replica.hardware.calibration)
     assert own == made.residual_sigma["grouped_gemm/mxfp4"]
     assert own != law_log_sd("grouped_gemm/fp4", replica.hardware.calibration)
+
+
+def test_a_report_says_that_whole_tiles_rest_on_how_far_loads_differ() -> None:
+    """OpenAI's Triton kernels on Hopper compute whole tiles; DeepGEMM has none of the kind."""
+    tiles = {each.name: each.value for each in assumptions(_built("gpt-oss-120b", "mxfp4"))}
+    assert tiles["expert tiles"] == LOAD_SPREAD
+    assert "expert tiles" not in {each.name for each in assumptions(_replica())}

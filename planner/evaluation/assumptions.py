@@ -8,11 +8,12 @@ from pydantic import BaseModel
 
 from planner import memory
 from planner.evaluation.engine_assumptions import engine_statements
-from planner.evaluation.expert_kernels import library_of, untuned_note
+from planner.evaluation.expert_kernels import in_whole_tiles, library_of, untuned_note
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
 from planner.ops.op import COMPUTE_PRECISION
+from planner.ops.tiles import LOAD_SPREAD
 from planner.sourced import Sourced
 from planner.specs.deployment import Disaggregated, Pool
 from planner.specs.engine import ShareOf
@@ -126,6 +127,14 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
                 "experts' products as this library takes; which one an engine runs changes by "
                 "version, format and part (deployment.experts_kernel)"
                 + untuned_note(library, replica.shard),
+            )
+        )  # fmt: skip
+    if in_whole_tiles(replica.hardware.calibration, replica.shard):
+        found.append(
+            Assumption(
+                "expert tiles", LOAD_SPREAD, "assumed", "assumption",
+                "experts are computed in whole tiles: the mean of those over loads whose logarithm "
+                "has this spread",
             )
         )  # fmt: skip
     if engine := replica.hardware.calibration.attention_of:

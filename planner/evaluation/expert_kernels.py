@@ -109,6 +109,16 @@ def untuned_note(library: str, shard: Shard) -> str:
     )
 
 
+def in_whole_tiles(calibration: CalibrationSpec, shard: Shard) -> bool:
+    """Whether the experts' time rests on how far their loads differ (:mod:`planner.ops.tiles`)."""
+    if shard.moe is None:
+        return False
+    each = expert_format(calibration, shard.moe.gate_up.storage)
+    laws: dict[str, Achieved] = {str(k): law for k, law in calibration.grouped_gemm.items()}
+    laws |= {str(k): law for k, law in calibration.stored_experts.items()}
+    return each in laws and laws[each].heights is not None
+
+
 def expert_format(calibration: CalibrationSpec, storage: Storage) -> ExpertFormat:
     """Format that a part's shares of experts stored so are kept by."""
     for stored in calibration.stored_experts:

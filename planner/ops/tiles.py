@@ -7,9 +7,11 @@ import numpy as np
 from planner.ops.op import Real, larger
 from planner.specs.calibration import Heights
 
-SPREAD = 8.0
-"""Power that joins one tile with the rows' own: within 2 % of experts whose loads are log-normal
-with a spread of 0.6, and drawn from it (R1's is 0.9, of its first layers half that)."""
+LOAD_SPREAD = 0.6
+"""Spread of the logarithm of experts' loads, an assumption: R1's is 0.9 and of its first layers
+half that (docs/routing.md).  Reports that rest on it say so."""
+JOINED = 8.0
+"""Power that joins one tile with the rows' own: within 2.5 % of draws of such loads."""
 
 
 def tile_height(planned: Real, heights: Heights) -> Real:
@@ -42,8 +44,9 @@ def tiled_rows(rows: Real, high: Real, alike: bool) -> Real:
     .. math:: h \max(1, \lceil r / h \rceil), \quad\text{in the mean}\quad
        \left( h^8 + (r + h / 2)^8 \right)^{1/8}
 
-    The second where ``rows`` are the mean of experts whose loads differ: half of a tile is empty
-    on average, and of few rows the one tile.  It never falls with rows or heights.
+    The second where ``rows`` are the mean of experts whose loads differ (:data:`LOAD_SPREAD`):
+    half of a tile is empty on average, and of few rows the one tile.  It never falls with rows or
+    heights.
 
     Parameters
     ----------
@@ -57,5 +60,5 @@ def tiled_rows(rows: Real, high: Real, alike: bool) -> Real:
     """
     if alike:
         return high * larger(1.0, np.ceil(rows / high))
-    joined: Real = (high**SPREAD + (rows + high / 2) ** SPREAD) ** (1 / SPREAD)
-    return joined
+    mean: Real = (high**JOINED + (rows + high / 2) ** JOINED) ** (1 / JOINED)
+    return mean

@@ -18,7 +18,7 @@ from planner.calibrate.rows import Origin, Table
 from planner.calibrate.screen import screen
 from planner.ops import Elementwise, Given, GroupedGemm, layer
 from planner.ops.laws import rounds, untuned_rows
-from planner.ops.tiles import tile_height, tiled_rows
+from planner.ops.tiles import LOAD_SPREAD, tile_height, tiled_rows
 from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
@@ -93,9 +93,9 @@ def test_experts_alike_compute_whole_tiles() -> None:
 
 @pytest.mark.parametrize("mean", [2.0, 20.0, 45.0, 64.0, 100.0, 300.0])
 def test_experts_whose_loads_differ_compute_what_drawn_loads_do(mean: float) -> None:
-    """Loads drawn from log-normal popularities of spread 0.6; experts without rows have no tile."""
+    """Loads drawn from log-normal popularities; experts without rows have no tile."""
     rng = np.random.default_rng(1)
-    popular = np.exp(0.6 * rng.standard_normal(200_000) - 0.18)
+    popular = np.exp(LOAD_SPREAD * rng.standard_normal(200_000) - LOAD_SPREAD**2 / 2)
     rows = rng.poisson(mean * popular)
     rows = rows[rows > 0]
     drawn = 64 * float(np.mean(np.ceil(rows / 64)))
