@@ -21,6 +21,7 @@ from planner.ops import (
 from planner.ops.laws import (
     blended,
     chained,
+    doubled,
     rounds,
     share_at,
     streamed_share,
@@ -58,6 +59,7 @@ class Shaping:
 
     tile_rows: int | None = None
     split_depth: int | None = None
+    doubling_depth: int | None = None
     fill_depth: int | None = None
     score_flop: int | None = None
     tallest_rows: int | None = None
@@ -182,6 +184,7 @@ class Call:
         * ``reread_rows``: weights that the last cache does not hold are read so many rows a time.
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
+        * ``doubling_depth``: each doubling of a context adds as much to the chain.
         * ``score_flop``: exponentials beside the products.
         * ``written_elements``: tokens of fewer cached keys start that part of a block's threads.
 
@@ -196,18 +199,9 @@ class Call:
         if not any(getattr(law, name) for name in SHAPED):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
-        tokens, planned = self.tokens, self.planned
-        if law.tile_rows:
-            padded = larger(1.0, law.tile_rows / larger(self.rows, 1e-30))
-            compute_s, size = compute_s * padded, size * padded
-        if law.heights:
-            planned = tile_height(planned, law.heights)
-            computed = tiled_rows(size, planned, self.alike)
-            compute_s, size = compute_s * computed / larger(size, 1e-30), computed
-        elif law.tallest_rows:
-            planned = smaller(planned, float(law.tallest_rows))
-            padded = larger(1.0, planned / larger(size, 1e-30))
-            compute_s, size = compute_s * padded, size * padded
+        tokens = self.tokens
+        padded, planned = self._padding(law)
+        compute_s, size = compute_s * padded, size * padded
         if law.reread_rows:
             more = larger(0.0, self.size / law.reread_rows - 1.0)
             memory_s = memory_s + more * self.uncached_s
@@ -217,6 +211,8 @@ class Call:
         if law.split_depth:
             size = size * larger(1.0, depth / law.split_depth)
             depth = smaller(depth, float(law.split_depth))
+        if law.doubling_depth:
+            depth = doubled(depth, float(law.doubling_depth))
         if law.score_flop:
             compute_s = compute_s + law.score_flop * self.scores_s
         if law.written_elements:
@@ -227,6 +223,19 @@ class Call:
             planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
             self.alike,
         )  # fmt: skip
+
+    def _padding(self, law: "Achieved | Shaping") -> tuple[Real, Real]:
+        """Rows that tiles compute over those there are, and rows that tiles are planned for."""
+        rows = larger(self.size, 1e-30)
+        if law.tile_rows:
+            return larger(1.0, law.tile_rows / larger(self.rows, 1e-30)), self.planned
+        if law.heights:
+            planned = tile_height(self.planned, law.heights)
+            return tiled_rows(self.size, planned, self.alike) / rows, planned
+        if law.tallest_rows:
+            planned = smaller(self.planned, float(law.tallest_rows))
+            return larger(1.0, planned / rows), planned
+        return 1.0, self.planned
 
 
 def achieved(op: Op, calibration: CalibrationSpec) -> Achieved:
@@ -281,8 +290,7 @@ def work_depth(op: Op) -> Real:
 
     Inner dimension of a product; of prompts the longest context one of their tokens sees, or the
     length ``sqrt(2 pairs)`` of the one prompt that would have as many causal pairs; of decoding
-    sequences the mean of the contexts they read: each is split over units, and what those find is
-    joined in turn. [elements, tokens]
+    sequences the mean of the contexts they read. [elements, tokens]
 
     References
     ----------

@@ -7,6 +7,7 @@ import pytest
 
 from planner import arch, files
 from planner.ops import Gemm, GroupedGemm, layer
+from planner.ops.head import head_ops
 from planner.shard import Shard, shard
 from planner.specs.deployment import Parallelism, Pool
 
@@ -44,7 +45,7 @@ def test_grouped_gemm_reads_only_touched_experts() -> None:
 
 def test_formulas_take_arrays() -> None:
     tokens = np.array([1.0, 8.0, 64.0])
-    for build in (layer.token_ops, layer.expert_ops, layer.head_ops):
+    for build in (layer.token_ops, layer.expert_ops, head_ops):
         together = [np.broadcast_to(op.hbm_bytes, 3) for op in build(WHOLE, tokens)]
         for i, m in enumerate(tokens):
             alone = [float(op.hbm_bytes) for op in build(WHOLE, float(m))]
@@ -93,7 +94,7 @@ def test_bytes_of_a_decode_step_by_batch(
     step = [
         *layer.token_ops(WHOLE, batch),
         *layer.expert_ops(WHOLE, batch),
-        *layer.head_ops(WHOLE, batch),
+        *head_ops(WHOLE, batch),
         *layer.decode_attention(WHOLE, batch, context, context),
     ]
     moved = total(step, "hbm_bytes")
@@ -165,7 +166,7 @@ def test_latent_attention_of_fewer_than_64_heads_is_a_kernel_of_its_own(
 
 def test_decode_flop_of_a_token_at_4096() -> None:
     linear = total(layer.token_ops(WHOLE, 1.0) + layer.expert_ops(WHOLE, 1.0), "flop")
-    head = total(layer.head_ops(WHOLE, 1.0), "flop")
+    head = total(head_ops(WHOLE, 1.0), "flop")
     core = total(layer.decode_attention(WHOLE, 1.0, 4096.0, 4096.0), "flop")
     assert linear / 1e9 == pytest.approx(71.40, rel=1e-3)
     assert head / 1e9 == pytest.approx(1.85, rel=2e-3)
@@ -220,7 +221,7 @@ def test_recurrent_states_are_read_and_written() -> None:
 
 
 def test_weights_are_read_once_whatever_the_tokens() -> None:
-    nothing = layer.token_ops(WHOLE, 0.0) + layer.head_ops(WHOLE, 0.0)
+    nothing = layer.token_ops(WHOLE, 0.0) + head_ops(WHOLE, 0.0)
     # 19.08 GB beside the experts, 1.85 of them the input table
     assert total(nothing, "hbm_bytes") / 1e9 == pytest.approx(19.08 - 1.853, rel=1e-3)
 

@@ -28,9 +28,9 @@ TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
-SPANS = (32768, 16384, 65536)
-"""Context from which decode attention has no more splits: 256 keys on each of 132 to 160 units are
-34,000 to 41,000, of 128 half of that."""
+DOUBLINGS = (2048, None)
+"""Context of which each doubling adds as much to decode attention, where kernels split it: of 512
+to 4,096 tokens what comes closest to most rows (docs/calibration.md)."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
 SHORT = 1024.0
@@ -59,7 +59,7 @@ WRITTEN = (None, 512)
 COMPUTE_STARTS = (0.6, 0.08)
 """First guesses of the compute share: where transfer binds everywhere there is no slope to it."""
 SPLIT_KEYS = (1e-9,)
-"""A key of the mean context in decode: 256 of them are a split, joined in a quarter of a us. [s]"""
+"""A key of a short context in decode: 256 of them are a split, joined in a quarter of a us. [s]"""
 CHAINS = (1e-10, 5e-8)
 """A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
@@ -82,6 +82,7 @@ class Form:
     """First guesses of the compute share, the same."""
     tile_rows: tuple[int | None, ...] = (None,)
     split_depth: tuple[int | None, ...] = (None,)
+    doubling_depth: tuple[int | None, ...] = (None,)
     fill_depth: tuple[int | None, ...] = (None,)
     score_flop: tuple[int | None, ...] = (None,)
     tallest_rows: tuple[int | None, ...] = (None,)
@@ -126,11 +127,11 @@ FORMS = {
     "attention_decode": Form(
         (),
         CACHE_KNOTS,
-        ("max", "sum"),
+        ("max", "sum"),  # lines, along which the event loop walks
         True,
         SPLIT_KEYS,
         COMPUTE_STARTS,
-        split_depth=SPANS,
+        doubling_depth=DOUBLINGS,
         query=True,
         rising=True,
     ),
@@ -223,13 +224,13 @@ def others(form: Form) -> list[list[Change]]:
 
 
 def _together(form: Form) -> list[Change]:
-    """Every blend from every start with every split: one is right only with the others."""
-    choices = product(form.starts, form.blends, form.split_depth)
-    return [partial(_started, start, blend, split) for start, blend, split in choices]
+    """Every blend from every start with every chain: one is right only with the others."""
+    choices = product(form.starts, form.blends, form.doubling_depth)
+    return [partial(_started, start, blend, depth) for start, blend, depth in choices]
 
 
-def _started(start: float, blend: Blend, split: int | None, begin: Begin) -> Begin:
-    shaping = replace(begin.shaping, split_depth=split)
+def _started(start: float, blend: Blend, depth: int | None, begin: Begin) -> Begin:
+    shaping = replace(begin.shaping, doubling_depth=depth)
     return replace(begin, compute_share=start, blend=blend, shaping=shaping)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ops import AttentionPrefill
-from planner.ops.laws import chained, share_at
+from planner.ops.laws import chained, doubling_line, share_at
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
 from planner.specs.calibration import Achieved, Curve
@@ -23,7 +23,7 @@ NO_LIMIT = 1 << 62
 class DecodeCore:
     """Decode attention of one group of layers: piecewise a line in the context.
 
-    ``floor + max(compute . x, moved(cache . x)) + query * sequences + depth * min(mean, longest)``
+    ``floor + max(compute . x, moved(cache . x)) + query * sequences + depth * doubled(mean)``
     with ``moved`` straight between the knots of the memory share's curve and ``mean`` what a
     sequence reads, ``read . x / sequences``.
     """
@@ -39,8 +39,8 @@ class DecodeCore:
     """Entries of the cache that sequences read, in all. [tokens]"""
     depth_s: float
     """Of an entry of their mean. [s]"""
-    longest: float
-    """Mean beyond which it costs no more. [tokens]"""
+    doubling: float
+    """Mean of which each doubling costs as much; infinite: every entry does. [tokens]"""
     knots: tuple[float, ...]
     """Bytes at which the line of ``moved`` changes."""
     pieces: tuple[tuple[float, float], ...]
@@ -85,13 +85,12 @@ class DecodeCore:
         if sequences <= 0 or self.depth_s == 0:
             return 0.0, 0.0, NO_LIMIT
         mean = dot(self.read, load) / sequences
-        if mean >= self.longest:
-            return self.depth_s * self.longest, 0.0, NO_LIMIT
         up = self.read[1] + self.read[2] * growing / sequences
-        until = NO_LIMIT
-        if up > 0 and math.isfinite(self.longest):
-            until = overtaking_steps(self.longest - mean, up)
-        return self.depth_s * mean, self.depth_s * up, until
+        if math.isinf(self.doubling):
+            return self.depth_s * mean, self.depth_s * up, NO_LIMIT
+        steps, slope, end = doubling_line(mean, self.doubling)
+        until = overtaking_steps(end - mean, up) if up > 0 else NO_LIMIT
+        return self.depth_s * steps, self.depth_s * slope * up, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 query_s=apart_s + tiles[0],
                 read=(x, y, z),
                 depth_s=rounds * float(law.depth_s or 0.0),
-                longest=float(law.split_depth or math.inf),
+                doubling=float(law.doubling_depth or math.inf),
                 knots=knots,
                 pieces=pieces,
                 additive=law.blend == "sum",

@@ -49,6 +49,36 @@ def streamed_share(curve: Curve, size_bytes: Real) -> Real:
     return found
 
 
+def doubling_line(context: float, first: float) -> tuple[float, float, float]:
+    """Line of :func:`doubled` at ``context``: value there, slope, and where it ends. [tokens]"""
+    _, exponent = math.frexp(1.0 + context / first)
+    times = 2.0 ** (exponent - 1)
+    start = first * (times - 1.0)
+    return first * (exponent - 1) + (context - start) / times, 1.0 / times, start + first * times
+
+
+def doubled(context: Real, first: float) -> Real:
+    r"""Steps of decode attention one after another, of which each doubling adds as many. [tokens]
+
+    .. math:: g(c) = a\,i + \frac{c - a\,(2^i - 1)}{2^i}, \qquad
+       i = \left\lfloor \log_2 (1 + c / a) \right\rfloor
+
+    the logarithm :math:`a \log_2(1 + c / a)` in straight lines, along which the event loop walks,
+    with ``a`` = ``first``.  It never falls, and is the context itself up to ``first``.
+
+    References
+    ----------
+    .. [1] T. Dao et al., "Flash-Decoding for long-context inference", 2023 (a longer context is
+       split over more units, and a second step reduces over the splits).
+    """
+    if isinstance(context, float):
+        return doubling_line(context, first)[0]
+    exponents = np.frexp(1.0 + np.asarray(context) / first)[1] - 1
+    times = 2.0**exponents
+    found: Real = first * exponents + (context - first * (times - 1.0)) / times
+    return found
+
+
 def chained(busy_s: Real, chain_s: Real, how: str) -> Real:
     """Work of all units, and the chain of one of them: after it (``sum``) or beside it. [s]
 

@@ -26,7 +26,8 @@ from planner.shard import LocalAttention, LocalMatrix, LocalMoe, Shard
 from planner.specs.calibration import NARROW_HEADS, AttentionVariant, width_suffix
 
 
-def _gemm(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
+def dense(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
+    """Product of ``tokens`` rows with this device's part of a matrix, in each of ``layers``."""
     return Gemm(
         f"{matrix.component}/{matrix.name}",
         tokens,
@@ -51,22 +52,22 @@ def token_ops(shard: Shard, tokens: Real) -> list[Op]:
     """
     ops: list[Op] = []
     for group in shard.attention:
-        ops += [_gemm(m, tokens, group.layers) for m in group.matrices]
+        ops += [dense(m, tokens, group.layers) for m in group.matrices]
         moved = 2.0 * sum(m.n for m in group.matrices if m.name not in ("o", "kv_b"))
         ops.append(Elementwise("attention/norm_rope_cache", 2 * tokens * moved, group.layers))
-    ops += [_gemm(m, tokens, shard.dense_layers) for m in shard.dense]
+    ops += [dense(m, tokens, shard.dense_layers) for m in shard.dense]
     if shard.dense:
         ops.append(_gating("dense_mlp/gate", tokens, shard.dense[0].n / 2, shard.dense_layers))
     moe = shard.moe
     if moe:
-        ops += [_gemm(m, tokens, moe.layers) for m in (moe.router, *moe.latent, *moe.shared)]
+        ops += [dense(m, tokens, moe.layers) for m in (moe.router, *moe.latent, *moe.shared)]
         ops.append(Elementwise("router/top_k", 4.0 * moe.experts * tokens, moe.layers))
         if moe.shared:
             ops.append(_gating("shared_experts/gate", tokens, moe.shared[0].n / 2, moe.layers))
     ops.append(
         Elementwise("norms/residual_norm", 8.0 * shard.hidden_size * tokens, 2 * shard.layers)
     )
-    ops += [_gemm(m, tokens, shard.layers) for m in shard.hyper]
+    ops += [dense(m, tokens, shard.layers) for m in shard.hyper]
     if any(COMPUTE_PRECISION[m.storage] != "bf16" for a in shard.attention for m in a.matrices):
         kernels = 3 * shard.layers
         moved = 3.0 * quantised_inputs(shard) / kernels
@@ -236,19 +237,6 @@ def touched_slots(moe: LocalMoe, group_tokens: Real) -> Real:
     """
     miss = (1.0 - moe.top_k / moe.slots) ** group_tokens
     return moe.local_slots * (1.0 - miss)
-
-
-def head_ops(shard: Shard, rows: Real) -> list[Op]:
-    """Output projection and sampling of ``rows`` tokens that need a next token.
-
-    References
-    ----------
-    .. [1] H. Touvron et al., "LLaMA", arXiv:2302.13971 (untied output projection).
-    """
-    return [
-        _gemm(shard.head, rows, 1.0),
-        Elementwise("lm_head/sample", 8.0 * shard.head.n * rows, 1.0),
-    ]
 
 
 def decode_attention(

@@ -114,8 +114,11 @@ class Achieved(Spec):
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
     split_depth: Count | None = None
     """Inner dimension beyond which it is split over more units, so that a step along it no longer
-    adds to the chain and units are busy as by a result that many times larger; in decode attention
-    the mean context beyond which there are no units left to split it over. [elements, tokens]"""
+    adds to the chain and units are busy as by a result that many times larger. [elements]"""
+    doubling_depth: Count | None = None
+    """Decode attention: mean context of which each doubling adds as much to the chain, where a
+    longer one is split over more units (:func:`planner.ops.laws.doubled`); None: every token of it
+    does. [tokens]"""
     fill_depth: Count | None = None
     """Steps of the inner dimension that filling and draining a tile's pipeline takes, beside the
     product's own. [elements]"""
@@ -268,6 +271,8 @@ def _require_lines(family: str, laws: tuple[Achieved, ...]) -> None:
     for law in laws:
         if law.compute_curve or law.blend not in ("max", "sum"):
             raise ValueError(f"{family}: no compute_curve, and blend max or sum")
+        if law.split_depth:
+            raise ValueError(f"{family}: split_depth is of products; of attention fit it again")
 
 
 class LinkShares(Spec):

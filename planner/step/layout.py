@@ -14,6 +14,7 @@ from planner.ops import (
     collectives,
     layer,
 )
+from planner.ops.head import head_ops
 from planner.roofline import op_time
 from planner.specs.calibration import CalibrationSpec
 from planner.specs.hardware import SystemSpec
@@ -41,7 +42,7 @@ def laid_out(
     """
     pp = model.shard.pp
     parts = [_part(model, op, pp) for op in ops]
-    parts += [_part(model, op, 1) for op in layer.head_ops(model.shard, rows)]
+    parts += [_part(model, op, 1) for op in head_ops(model.shard, rows)]
     head_comms = collectives.head_comms(model.shard, rows, model.domain)
     traffic = [_comm_part(model, c, pp) for c in comms]
     parts += [*traffic, *(_comm_part(model, c, 1) for c in head_comms)]

@@ -21,6 +21,7 @@ from planner.ops import (
     collectives,
     layer,
 )
+from planner.ops.head import head_ops
 from planner.roofline import op_time
 from planner.routing import HotRank
 from planner.shard import Shard
@@ -149,7 +150,7 @@ class StepModel:
 
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
-        ops = layer.head_ops(self.shard, rows)
+        ops = head_ops(self.shard, rows)
         return self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.ops import Comm, Op, collectives, layer
+from planner.ops.head import head_ops
 from planner.roofline import achieved, op_time
 from planner.specs.overheads import EngineOverheads
 from planner.step import StepModel
@@ -152,7 +153,7 @@ def _own(step: StepModel, tokens: Floats, rows: Floats) -> Floats:
     m = _micro(step, tokens)
     each = _sum(step, layer.token_ops(step.shard, m),
                 collectives.token_comms(step.shard, m, domain), len(tokens))  # fmt: skip
-    head = _sum(step, layer.head_ops(step.shard, rows),
+    head = _sum(step, head_ops(step.shard, rows),
                 collectives.head_comms(step.shard, rows, domain), len(tokens))  # fmt: skip
     return pp * each + head
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from planner import files
 from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
-from planner.ops.laws import blended, share_at, streamed_share
+from planner.ops.laws import blended, doubled, doubling_line, share_at, streamed_share
 from planner.roofline import Call, achieved, call_of, op_time, work_depth
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, Curve
@@ -79,6 +79,7 @@ def test_what_is_no_curve_is_refused(
             {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
             "attention_prefill: no compute_curve",
         ),
+        ("attention_decode", "split_depth", 32768, "split_depth is of products"),
     ],
 )  # fmt: skip
 def test_attention_may_only_be_what_the_event_loop_reads(
@@ -88,6 +89,27 @@ def test_attention_may_only_be_what_the_event_loop_reads(
     data[family][field] = value
     with pytest.raises(ValidationError, match=message):
         CalibrationSpec.model_validate(data)
+
+
+def test_each_doubling_of_a_context_adds_as_much_by_hand() -> None:
+    """2,048 tokens, then 4,096 for the next 2,048, then 8,192: straight in between."""
+    depths = [0.0, 1024.0, 2048.0, 4096.0, 6144.0, 14336.0, 22528.0]
+    steps = [0.0, 1024.0, 2048.0, 3072.0, 4096.0, 6144.0, 7168.0]
+    assert [doubled(depth, 2048.0) for depth in depths] == steps
+    assert np.asarray(doubled(np.array(depths), 2048.0)).tolist() == steps
+    assert doubling_line(4096.0, 2048.0) == (3072.0, 0.5, 6144.0)
+    call = Call(0.0, 0.0, 1.0, 0.0, 6144.0).shaped(shaped_law(doubling_depth=2048))
+    assert call.depth == 4096.0
+
+
+@given(st.floats(0, 1e7), st.floats(0, 1e7), st.sampled_from([512.0, 2048.0]))
+def test_doublings_never_fall_and_lie_under_the_logarithm(a: float, b: float, first: float) -> None:
+    low, high = sorted((a, b))
+    assert doubled(low, first) <= doubled(high, first)
+    value, slope, end = doubling_line(low, first)
+    assert value + slope * (end - low) == pytest.approx(float(doubled(end, first)))
+    log = first * np.log2(1 + low / first)
+    assert log - 0.09 * first <= value <= log * (1 + 1e-12) + 1e-9
 
 
 def test_time_to_stream_a_cache_is_straight_between_the_knots() -> None:

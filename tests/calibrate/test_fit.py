@@ -27,6 +27,7 @@ from planner.calibrate.shapes import Limits, no_steeper
 from planner.calibrate.splits import held_out, summary
 from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
+from planner.ops.laws import doubled
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, CalibrationSpec, Waves
 
@@ -256,7 +257,9 @@ def test_decode_kernels_that_were_not_fitted_do_not_take_the_shares_of_mla() -> 
     assert made_of.attention_decode_variants["gqa"] == own
 
 
-def test_a_chain_over_the_mean_context_is_found_again() -> None:
+@pytest.mark.parametrize("first", [2048, None])
+def test_a_chain_over_the_mean_context_is_found_again(first: int | None) -> None:
+    """By its doublings where kernels split a context over units, else by every token."""
     rng = np.random.default_rng(1)
     sequences, mean = (
         v.ravel() for v in np.meshgrid(2.0 ** np.arange(10), 2.0 ** np.arange(7, 18))
@@ -270,10 +273,11 @@ def test_a_chain_over_the_mean_context_is_found_again() -> None:
     origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
     table = Table("attention_decode", "bf16", "k", origin, columns, of, labels)
     moved_s = works(table, PEAKS)[0].memory_s
-    exact = 1e-5 + moved_s / 0.8 + 3e-10 * np.minimum(mean, 32768)
+    steps = doubled(mean, first) if first else mean
+    exact = 1e-5 + moved_s / 0.8 + 3e-10 * steps
     times = exact * np.exp(0.01 * rng.standard_normal(len(of)))
     law = fit_law(("attention_decode", "gqa"), [Sample(works(table, PEAKS), times)], {}, "t").law
-    assert law.split_depth == 32768
+    assert law.doubling_depth == first
     assert float(law.depth_s or 0) == pytest.approx(3e-10, rel=0.1)
     assert np.quantile(np.abs(predict_s(works(table, PEAKS), {("attention_decode", "gqa"): law})
                               / exact - 1), 0.9) < 0.03  # fmt: skip

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from planner import arch, files
 from planner.errors import InfeasibleError
 from planner.ops import layer
+from planner.ops.head import head_ops
 from planner.shard import Shard, shard
 from planner.specs.deployment import Parallelism, Pool
 
@@ -46,7 +47,7 @@ def step_flop(local: Shard, rank_tokens: float) -> float:
         *layer.expert_ops(local, rank_tokens * local.attention_dp),
     ]
     one = sum(op.count * float(op.flop) for op in body)
-    head = sum(op.count * float(op.flop) for op in layer.head_ops(local, rank_tokens))
+    head = sum(op.count * float(op.flop) for op in head_ops(local, rank_tokens))
     return local.devices * one + local.stage_devices * head
 
 
