@@ -1,5 +1,6 @@
 """The event loop's lines of attention are the op's own time, and hold as long as they say."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -65,3 +66,38 @@ def test_prefill_is_the_time_of_the_op(case: Case, prompts: int, each: int, know
     for group, forms in enumerate(prefill_cores(model)):
         expected = model.prefill_attention(*load, longest=longest)[group].time_s
         assert forms[0].at(*load, longest) == pytest.approx(float(expected), rel=1e-9)
+
+
+@lru_cache
+def tiled(case: Case) -> StepModel:
+    """The same where kernels compute no fewer than 256 keys of a sequence."""
+    model = step(case)
+    spec = model.calibration
+    tiles = {"tile_keys": 256, "doubling_depth": 2048}
+    laws = {k: v.model_copy(update=tiles) for k, v in spec.attention_decode_variants.items()}
+    usual = spec.attention_decode.model_copy(update=tiles)
+    update = {"attention_decode": usual, "attention_decode_variants": laws}
+    return replace(model, calibration=spec.model_copy(update=update))
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[6], CASES[9]])
+@given(sequences=st.integers(1, 512), mean=st.integers(1, 600), steps=st.integers(0, 1_000))
+def test_short_contexts_fill_a_tile_as_long_as_the_line_says(
+    case: Case, sequences: int, mean: int, steps: int
+) -> None:
+    model, context = tiled(case), sequences * mean
+    for group, core in enumerate(decode_cores(model)):
+        first, up, valid = core.at(sequences, context, context, sequences)
+        ahead = min(steps, valid - 1)
+        grown = context + ahead * sequences
+        expected = model.decode_attention(sequences, grown, grown)[group].time_s
+        assert up >= 0
+        assert first + up * ahead == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_128_keys_take_as_long_as_256_and_512_longer() -> None:
+    model = tiled(CASES[3])
+    times = [float(model.decode_attention(64, 64 * n, 64 * n)[0].time_s) for n in (128, 256, 512)]
+    assert times[0] == times[1] < times[2]
+    ideal = [core.ideal_memory for core in decode_cores(model)]
+    assert ideal == [core.ideal_memory for core in decode_cores(step(CASES[3]))]

@@ -8,6 +8,7 @@ import pytest
 from planner import arch, files
 from planner.ops import Gemm, GroupedGemm, layer
 from planner.ops.head import head_ops
+from planner.roofline import op_time
 from planner.shard import Shard, shard
 from planner.specs.deployment import Parallelism, Pool
 
@@ -172,6 +173,18 @@ def test_decode_flop_of_a_token_at_4096() -> None:
     assert head / 1e9 == pytest.approx(1.85, rel=2e-3)
     assert (linear + head) / 1e9 == pytest.approx(73.25, rel=1e-3)
     assert core / 1e9 == pytest.approx(69.6, rel=1e-3)
+
+
+def test_every_rank_chooses_among_all_logits_by_hand() -> None:
+    """129,280 logits of each of 4 rows: read in 16 bits, written and read again in 32."""
+    for degrees in ({}, {"attention_tp": 8, "moe_tp": 8}):
+        ops = {op.name: op for op in head_ops(cut(**degrees), 4.0)}
+        assert ops["lm_head/logits"].hbm_bytes == 4 * 129_280 * 6
+        chosen = ops["lm_head/sample"]
+        assert chosen.count * chosen.hbm_bytes == pytest.approx(4 * 129_280 * 4)
+    calibration = files.load_calibration("b200-sxm")
+    took = op_time(chosen, files.load_accelerator("b200-sxm"), calibration).time_s
+    assert took == pytest.approx(15e-6, rel=0.05)  # torch.argmax of one row on Blackwell
 
 
 def test_prefill_flop_of_a_token_at_4096() -> None:

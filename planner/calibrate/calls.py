@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.calibrate.rows import FloatArray, Mask
 from planner.errors import InputError
-from planner.roofline import Call, Shaping
+from planner.ops.call import Call, Shaping
 from planner.specs.calibration import Achieved
 from planner.specs.hardware import AcceleratorSpec, Precision
 
@@ -124,7 +124,8 @@ class Work:
     key_width: FloatArray | None = None
     """Elements of a prompt token's cached keys, where a kernel of its own writes them."""
     tiles: str = ""
-    """How the heights of a grouped product's tiles are chosen (``tiles`` of a table's labels)."""
+    """How the heights of a grouped product's tiles are chosen (``tiles`` of a table's labels);
+    ``keys``: decode attention in whole tiles of keys."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -133,7 +134,7 @@ class Work:
         return (self.family, self.precision if self.family in products else self.variant)
 
     def time_s(self, law: Achieved) -> FloatArray:
-        """Seconds by ``law``: the formula of ``planner.roofline``. [s]"""
+        """Seconds by ``law``: the formula of ``planner.ops.call``. [s]"""
         return np.asarray(self.call.time_s(law))
 
     @property
@@ -152,6 +153,7 @@ class Work:
             compute_s=np.asarray(call.compute_s),
             memory_s=np.asarray(call.memory_s),
             size=np.asarray(call.size),
+            call_bytes=np.asarray(call.moved_bytes),
             depth=np.asarray(call.depth),
             tokens=None if self.tokens is None else np.asarray(call.tokens),
             planned=None if self.planned is None else np.asarray(call.planned),

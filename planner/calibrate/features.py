@@ -18,6 +18,7 @@ from planner.calibrate.calls import (
 )
 from planner.calibrate.layers import moe_layer, pairs, touched
 from planner.calibrate.rows import FloatArray, Table
+from planner.calibrate.tables import TRTLLM_GEN
 from planner.errors import InputError
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
 
@@ -53,6 +54,7 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         query_s=query_s,
         variant=variant_of(table),
         multiplies="fp8" if eight else None,
+        tiles="keys" if table.origin.part in TRTLLM_GEN else "",
         head_rows=None if latent_cache else sequences * table["kv_heads"],
     )
 

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any, Literal
 
 from planner.calibrate.rows import FloatArray
-from planner.roofline import SHAPED, Shaping
+from planner.ops.call import SHAPED, Shaping
 from planner.specs.calibration import Heights
 
 Blend = Literal["max", "root4", "root2", "sum"]
@@ -28,6 +28,8 @@ TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
+KEYS = (None, 256)
+"""Keys of the smallest tile of a context in decode attention, where kernels compute whole ones."""
 DOUBLINGS = (2048, None)
 """Context of which each doubling adds as much to decode attention, where kernels split it: of 512
 to 4,096 tokens what comes closest to most rows (docs/calibration.md)."""
@@ -81,6 +83,7 @@ class Form:
     starts: tuple[float, ...] = (0.6,)
     """First guesses of the compute share, the same."""
     tile_rows: tuple[int | None, ...] = (None,)
+    tile_keys: tuple[int | None, ...] = (None,)
     split_depth: tuple[int | None, ...] = (None,)
     doubling_depth: tuple[int | None, ...] = (None,)
     fill_depth: tuple[int | None, ...] = (None,)
@@ -131,6 +134,7 @@ FORMS = {
         True,
         SPLIT_KEYS,
         COMPUTE_STARTS,
+        tile_keys=KEYS,
         doubling_depth=DOUBLINGS,
         query=True,
         rising=True,

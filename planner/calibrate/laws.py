@@ -144,6 +144,8 @@ def _shown(form: Form, works: Sequence[Work]) -> Form:
     """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
     if any(w.key_width is None for w in works):
         form = replace(form, written_elements=(None,))
+    if any(w.tiles != "keys" for w in works):
+        form = replace(form, tile_keys=(None,))
     if works[0].family != "grouped_gemm":
         return form
     given = all(w.tokens is not None for w in works)

@@ -8,9 +8,9 @@ import numpy as np
 from planner.calibrate.calls import Work
 from planner.calibrate.forms import Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
+from planner.ops.call import SHAPED
 from planner.ops.laws import blended, chained
 from planner.ops.waves import wave_counts
-from planner.roofline import SHAPED
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
 
@@ -255,7 +255,7 @@ class Plain:
     def _waves_s(
         self, x: FloatArray, work: Work, waves: Waves, compute_s: FloatArray
     ) -> FloatArray:
-        """:func:`planner.roofline.waves_s`, all tiles at once and their waves counted once."""
+        """:func:`planner.ops.waves.waves_s`, all tiles at once and their waves counted once."""
         if id(work) not in self._counts:
             assert work.rows is not None
             assert work.columns is not None

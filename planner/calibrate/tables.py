@@ -63,9 +63,10 @@ LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
 AGAIN = {"operands": "again"}
 """Repeats read the same cache again."""
 
-NARROW_PARTS = ("b200-sxm", "b300-sxm", "gb200-nvl72", "gb300-nvl72")
-"""Parts whose MLA decode runs fewer than 64 heads in another kernel: by the tables of both engines
-that have them 32 heads take 1.3 times as long as 64."""
+TRTLLM_GEN = ("b200-sxm", "b300-sxm", "gb200-nvl72", "gb300-nvl72")
+"""Parts whose attention engines take from NVIDIA's ``trtllm-gen``: MLA decode of fewer than 64
+heads is another kernel (32 heads take 1.3 times as long as 64), and a context is computed in whole
+steps of two tiles of keys (TensorRT-LLM, fmhaKernels.h, ``mStepKv``)."""
 
 OF_EXPERTS = ("w4a16_mxfp4", "w4a8_mxfp4_mxfp8", "int4_wo")
 """Formats that only experts are read in: dense products store none in four bits but NVFP4."""
@@ -205,7 +206,7 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
 
 def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
     """Few heads apart from many where they are different kernels."""
-    narrow = (_number(data["num_heads"]) < NARROW_HEADS) & (origin.part in NARROW_PARTS)
+    narrow = (_number(data["num_heads"]) < NARROW_HEADS) & (origin.part in TRTLLM_GEN)
     data = {**data, "kind": np.where(narrow, "mla_narrow", "mla")}
     for (kernel, cache, kind), rows in _groups(data, "kernel_source", "kv_cache_dtype", "kind"):
         sequences, context = (

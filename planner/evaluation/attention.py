@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.ops import AttentionPrefill
+from planner.ops import AttentionDecode, AttentionPrefill
 from planner.ops.laws import chained, doubling_line, share_at
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
@@ -39,6 +39,8 @@ class DecodeCore:
     """Entries of the cache that sequences read, in all. [tokens]"""
     depth_s: float
     """Of an entry of their mean. [s]"""
+    least: tuple[float, float]
+    """Mean context and capped context that shorter ones cost as much as. [tokens]"""
     doubling: float
     """Mean of which each doubling costs as much; infinite: every entry does. [tokens]"""
     knots: tuple[float, ...]
@@ -58,16 +60,22 @@ class DecodeCore:
         """
         a, b, c = self.compute
         d, e, f = self.cache
+        lengthening, valid = sequences, NO_LIMIT
+        if context < self.least[0] * sequences or capped < self.least[1] * sequences:
+            context, capped, lengthening, growing, valid = self._padded(
+                sequences, context, capped, growing
+            )
         compute = a * sequences + b * context + c * capped
         moved = d * sequences + e * context + f * capped
-        up_compute, up_moved = b * sequences + c * growing, e * sequences + f * growing
+        up_compute, up_moved = b * lengthening + c * growing, e * lengthening + f * growing
         piece = bisect_right(self.knots, moved)
         start, slope = self.pieces[piece]
         memory, up_memory = start + slope * moved, slope * up_moved
-        valid = NO_LIMIT
         if piece < len(self.knots) and up_moved > 0:
-            valid = overtaking_steps(self.knots[piece] - moved, up_moved)
-        chain_s, up_chain, until = self._chain((sequences, context, capped), growing)
+            until = overtaking_steps(self.knots[piece] - moved, up_moved)
+            valid = until if until < valid else valid
+        load = sequences, context, capped
+        chain_s, up_chain, until = self._chain(load, lengthening, growing)
         valid = until if until < valid else valid
         beside = self.floor_s + self.query_s * sequences + chain_s
         if self.additive:
@@ -79,13 +87,28 @@ class DecodeCore:
             valid = passes if passes < valid else valid
         return beside + compute, up_compute + up_chain, valid
 
-    def _chain(self, load: Line, growing: float) -> tuple[float, float, int]:
+    def _padded(
+        self, sequences: float, context: float, capped: float, growing: float
+    ) -> tuple[float, float, float, float, int]:
+        """Contexts of whole tiles, how they grow a step, and steps for which that holds."""
+        lengthening, until = sequences, NO_LIMIT
+        least, least_capped = (each * sequences for each in self.least)
+        if context < least:
+            until = overtaking_steps(least - context, lengthening)
+            context, lengthening = least, 0.0
+        if capped < least_capped:
+            if growing > 0:
+                until = min(until, overtaking_steps(least_capped - capped, growing))
+            capped, growing = least_capped, 0.0
+        return context, capped, lengthening, growing, until
+
+    def _chain(self, load: Line, lengthening: float, growing: float) -> tuple[float, float, int]:
         """Time by the mean context, its growth a step, and steps for which that holds."""
         sequences = load[0]
         if sequences <= 0 or self.depth_s == 0:
             return 0.0, 0.0, NO_LIMIT
         mean = dot(self.read, load) / sequences
-        up = self.read[1] + self.read[2] * growing / sequences
+        up = (self.read[1] * lengthening + self.read[2] * growing) / sequences
         if math.isinf(self.doubling):
             return self.depth_s * mean, self.depth_s * up, NO_LIMIT
         steps, slope, end = doubling_line(mean, self.doubling)
@@ -174,6 +197,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 query_s=apart_s + tiles[0],
                 read=(x, y, z),
                 depth_s=rounds * float(law.depth_s or 0.0),
+                least=_least(law, ops),
                 doubling=float(law.doubling_depth or math.inf),
                 knots=knots,
                 pieces=pieces,
@@ -183,6 +207,14 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
             )
         )
     return found
+
+
+def _least(law: Achieved, ops: Sequence[AttentionDecode]) -> tuple[float, float]:
+    """Means of context and capped context that fill the smallest tile of one call. [tokens]"""
+    keys, (one, of, capped) = float(law.tile_keys or 0.0), ops
+    own = float(one.sequences)
+    lengths = float(of.context_tokens), float(capped.capped_tokens)
+    return keys * own / lengths[0], keys * own / lengths[1] if lengths[1] else 0.0
 
 
 def prefill_cores(model: StepModel) -> list[tuple[PrefillCore, ...]]:

@@ -5,7 +5,7 @@ made in a step (one a layer).  Dimensions that depend on the batch may be arrays
 takes either.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -214,6 +214,15 @@ class AttentionDecode:
     def family(self) -> OpFamily:
         """Calibration family."""
         return "attention_decode"
+
+    def of_at_least(self, keys: float) -> "AttentionDecode":
+        """The same of contexts of ``keys`` tokens in the mean, where they are shorter."""
+        least = keys * self.sequences
+        return replace(
+            self,
+            context_tokens=larger(self.context_tokens, least),
+            capped_tokens=larger(self.capped_tokens, least),
+        )
 
     @property
     def indexer_flop(self) -> Real:

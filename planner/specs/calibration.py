@@ -112,6 +112,8 @@ class Achieved(Spec):
     prefill beside keys and values); None: they are part of its bytes."""
     tile_rows: Count | None = None
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
+    tile_keys: Count | None = None
+    """Decode attention: keys of the smallest tile of a context, computed whole. [tokens]"""
     split_depth: Count | None = None
     """Inner dimension beyond which it is split over more units, so that a step along it no longer
     adds to the chain and units are busy as by a result that many times larger. [elements]"""

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from planner import files
 from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
+from planner.ops.call import Call
 from planner.ops.laws import blended, doubled, doubling_line, share_at, streamed_share
-from planner.roofline import Call, achieved, call_of, op_time, work_depth
+from planner.roofline import achieved, call_of, op_time, work_depth
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, Curve
 from planner.specs.deployment import Parallelism, Pool
@@ -100,6 +101,14 @@ def test_each_doubling_of_a_context_adds_as_much_by_hand() -> None:
     assert doubling_line(4096.0, 2048.0) == (3072.0, 0.5, 6144.0)
     call = Call(0.0, 0.0, 1.0, 0.0, 6144.0).shaped(shaped_law(doubling_depth=2048))
     assert call.depth == 4096.0
+
+
+def test_a_short_context_fills_a_tile_by_hand() -> None:
+    """64 keys of a tile of 256 move and multiply four times as much, and are 256 steps."""
+    call = Call(1e-6, 2e-6, 1.0, 1e6, 64.0).shaped(shaped_law(tile_keys=256))
+    assert (call.compute_s, call.memory_s, call.moved_bytes, call.depth) == (4e-6, 8e-6, 4e6, 256.0)
+    long = Call(1e-6, 2e-6, 1.0, 1e6, 512.0)
+    assert long.shaped(shaped_law(tile_keys=256)) == long
 
 
 @given(st.floats(0, 1e7), st.floats(0, 1e7), st.sampled_from([512.0, 2048.0]))

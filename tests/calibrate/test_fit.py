@@ -257,9 +257,10 @@ def test_decode_kernels_that_were_not_fitted_do_not_take_the_shares_of_mla() -> 
     assert made_of.attention_decode_variants["gqa"] == own
 
 
-@pytest.mark.parametrize("first", [2048, None])
-def test_a_chain_over_the_mean_context_is_found_again(first: int | None) -> None:
-    """By its doublings where kernels split a context over units, else by every token."""
+@pytest.mark.parametrize(("first", "tile"), [(2048, None), (None, None), (2048, 256)])
+def test_a_chain_over_the_mean_context_is_found_again(first: int | None, tile: int | None) -> None:
+    """By its doublings where kernels split a context over units, else by every token; and the
+    smallest tile of keys."""
     rng = np.random.default_rng(1)
     sequences, mean = (
         v.ravel() for v in np.meshgrid(2.0 ** np.arange(10), 2.0 ** np.arange(7, 18))
@@ -270,14 +271,15 @@ def test_a_chain_over_the_mean_context_is_found_again(first: int | None) -> None
         "kv_heads": of, "head_dim": 128 * of,
     }  # fmt: skip
     labels = {"variant": "gqa", "kv_dtype": "bf16"}
-    origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
+    origin = Origin("b200-sxm" if tile else "h200-sxm", "aiconfigurator-tables", "t")
     table = Table("attention_decode", "bf16", "k", origin, columns, of, labels)
     moved_s = works(table, PEAKS)[0].memory_s
-    steps = doubled(mean, first) if first else mean
-    exact = 1e-5 + moved_s / 0.8 + 3e-10 * steps
+    whole = np.maximum(mean, tile or 0)
+    steps = doubled(whole, first) if first else whole
+    exact = 1e-5 + moved_s * whole / mean / 0.8 + 3e-10 * steps
     times = exact * np.exp(0.01 * rng.standard_normal(len(of)))
     law = fit_law(("attention_decode", "gqa"), [Sample(works(table, PEAKS), times)], {}, "t").law
-    assert law.doubling_depth == first
+    assert (law.doubling_depth, law.tile_keys) == (first, tile)
     assert float(law.depth_s or 0) == pytest.approx(3e-10, rel=0.1)
     assert np.quantile(np.abs(predict_s(works(table, PEAKS), {("attention_decode", "gqa"): law})
                               / exact - 1), 0.9) < 0.03  # fmt: skip
