@@ -27,7 +27,13 @@ from planner.specs.calibration import NARROW_HEADS, AttentionVariant, width_suff
 
 
 def dense(matrix: LocalMatrix, tokens: Real, layers: float) -> Gemm:
-    """Product of ``tokens`` rows with this device's part of a matrix, in each of ``layers``."""
+    """Product of ``tokens`` rows with this device's part of a matrix, in each of ``layers``.
+
+    References
+    ----------
+    .. [1] M. Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3 (matrices cut by columns
+       or rows).
+    """
     return Gemm(
         f"{matrix.component}/{matrix.name}",
         tokens,

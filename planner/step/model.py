@@ -145,13 +145,12 @@ class StepModel:
 
     def prompts(self, prompt_tokens: Real) -> Duration:
         """What prompt tokens need beside :meth:`tokens` and attention."""
-        m = self.micro(prompt_tokens)
-        return self._round(self.total(layer.prompt_ops(self.shard, m), ()))
+        return self._round(self.total(layer.prompt_ops(self.shard, self.micro(prompt_tokens)), ()))
 
     def head(self, rows: Real) -> Duration:
         """Output projection and sampling of ``rows`` tokens."""
-        ops = head_ops(self.shard, rows)
-        return self.total(ops, collectives.head_comms(self.shard, rows, self.domain))
+        comms = collectives.head_comms(self.shard, rows, self.domain)
+        return self.total(head_ops(self.shard, rows), comms)
 
     def experts(self, group_tokens: Real, prefill: bool) -> tuple[Duration, Real]:
         """Routed experts for the tokens of all ranks, and the traffic other work can cover.
