@@ -158,6 +158,7 @@ def test_tiles_are_those_the_library_has_for_the_shape(
         assert library_of(replica.hardware.calibration, replica.shard) == library
     said = {each.name: each for each in assumptions(replica)}
     assert said["expert kernels"].source == f"measured: {library}"
+    assert said["lm_head.kernels_to_choose"].confidence == "assumed"
 
 
 def test_untuned_tiles_take_two_to_three_times_as_long_for_prompts() -> None:

@@ -184,7 +184,7 @@ def test_every_rank_chooses_among_all_logits_by_hand() -> None:
         assert chosen.count * chosen.hbm_bytes == pytest.approx(4 * 129_280 * 4)
     calibration = files.load_calibration("b200-sxm")
     took = op_time(chosen, files.load_accelerator("b200-sxm"), calibration).time_s
-    assert took == pytest.approx(15e-6, rel=0.05)  # torch.argmax of one row on Blackwell
+    assert took == pytest.approx(15e-6, rel=0.05)  # as published of torch.argmax
 
 
 def test_prefill_flop_of_a_token_at_4096() -> None:

@@ -29,10 +29,11 @@ TILES = (64, 128, None)
 SPLITS = (None, 8192)
 """Inner dimension from which libraries split products of few tiles."""
 KEYS = (None, 256)
-"""Keys of the smallest tile of a context in decode attention, where kernels compute whole ones."""
+"""Keys of the smallest tile of a context in decode attention, where kernels compute whole ones: on
+B200 128 take as long as 256."""
 DOUBLINGS = (2048, None)
-"""Context of which each doubling adds as much to decode attention, where kernels split it: of 512
-to 4,096 tokens what comes closest to most rows (docs/calibration.md)."""
+"""Context of which each doubling adds as much to decode attention, where kernels split it: from
+1,024 to 4,096 tokens fits differ little (docs/calibration.md)."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
 SHORT = 1024.0

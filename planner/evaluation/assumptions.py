@@ -12,6 +12,7 @@ from planner.evaluation.expert_kernels import in_whole_tiles, library_of, untune
 from planner.evaluation.link_assumptions import MEASURED, doubtful_laws, unused_shares
 from planner.evaluation.pools import FleetPool, transfer_name
 from planner.evaluation.replica import Replica
+from planner.ops.head import KERNELS_TO_CHOOSE
 from planner.ops.op import COMPUTE_PRECISION
 from planner.ops.tiles import LOAD_SPREAD
 from planner.sourced import Sourced
@@ -107,6 +108,7 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     for name in _BUFFERS:
         value: Sourced = getattr(memory, name)
         found.append(_assumption(f"memory.{name.lower()}", value))
+    found.append(_assumption("lm_head.kernels_to_choose", KERNELS_TO_CHOOSE))
     found.append(
         Assumption(
             "limits.memory_share", pool.limits.memory_share, "assumed", "choice of the engine",

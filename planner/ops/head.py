@@ -9,9 +9,10 @@ KERNELS_TO_CHOOSE = Sourced(
     5,
     source="github NVIDIA/TensorRT-LLM, pull request 10476",
     note="small kernels that take as long as finding the largest of few rows of logits: 15 us with "
-    "torch.argmax and the clearing before it, 201,088 logits on Blackwell; on MI300X 40 us "
-    "(sgl-project/sglang, pull request 25251), 23 by this count",
-    confidence="derived",
+    "torch.argmax and the clearing before it, for gpt-oss at batch 1 on a device not named; "
+    "on MI300 40 us (sgl-project/sglang, pull request 25251), 23 by this count; other engines and "
+    "vocabularies are taken to need as many",
+    confidence="assumed",
 )
 
 
