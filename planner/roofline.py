@@ -132,7 +132,7 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             step_s = (moved - 2 * rows * op.n) / op.k / bandwidth
             of = op.flop / peak, moved / bandwidth, work_size(op), moved, op.k
             if isinstance(op, Gemm):
-                return Call(*of, rows=rows, step_s=step_s, columns=op.n)
+                return Call(*of, rows=rows, step_s=step_s, columns=op.n, tokens=rows)
             planned, elements, foreign, chosen = _given(op, part, law)
             again_s: Real = 0.0
             if law is not None and law.reread_rows:

@@ -27,6 +27,8 @@ CASES: tuple[Case, ...] = (
     ("gpt-oss-120b", "hgx-h200", 2, "bf16", "mxfp4", "vllm"),
     ("qwen3-next-80b-a3b", "hgx-h100", 4, "bf16", "bf16", "sglang"),
     ("deepseek-v3.2", "hgx-h200", 8, "fp8", "fp8", ""),
+    ("qwen3-30b-a3b", "l40s-8gpu", 2, "bf16", "bf16", ""),
+    ("qwen3-235b-a22b", "gb200-nvl72", 4, "bf16", "fp8", "sglang"),
 )
 
 

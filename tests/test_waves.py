@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from planner import files
 from planner.ops import Gemm
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.roofline import call_of, op_time
+from planner.roofline import call_of
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
 
@@ -24,9 +24,8 @@ def test_tiles_that_are_started_are_whole_and_so_are_waves() -> None:
     assert wave_counts(129.0, 300.0, FOUR) == [
         (3.0, 64.0, 128.0, 1), (2.0, 128.0, 128.0, 1),
     ]  # fmt: skip
-    assert wave_counts(0.0, 300.0, FOUR) == [
-        (1.0, 64.0, 128.0, 1), (1.0, 128.0, 128.0, 1),
-    ]  # fmt: skip
+    assert wave_counts(0.0, 300.0, FOUR) == [(1.0, 64.0, 128.0, 1)]
+    assert wave_counts(64.0, 300.0, FOUR) == [(1.0, 64.0, 128.0, 1)]  # a taller one wastes more
     columns = np.array([128.0, 129.0, 256.0, 257.0])
     (few, *_), (many, *_) = wave_counts(256.0, columns, FOUR)
     assert few.tolist() == [1, 2, 2, 3]  # type: ignore[union-attr]
@@ -100,11 +99,29 @@ def test_a_share_that_rises_with_the_work_is_refused_beside_waves() -> None:
         Achieved.model_validate(law().model_dump() | {"compute_curve": rising.model_dump()})
 
 
-def test_one_call_and_many_are_timed_alike() -> None:
-    known = files.load_calibration("h100-sxm")
-    assert known.gemm["fp8"].waves is not None
-    rows = np.array([1.0, 64.0, 65.0, 300.0, 5000.0])
-    together = np.asarray(op_time(Gemm("x", rows, 7168, 4096, "fp8", 1.0), PART, known).time_s)
-    for m, time_s in zip(rows.tolist(), together.tolist(), strict=True):
-        alone = op_time(Gemm("x", m, 7168, 4096, "fp8", 1.0), PART, known).time_s
-        assert alone == pytest.approx(time_s, rel=1e-12)
+def test_sides_that_do_not_rise_are_refused() -> None:
+    with pytest.raises(ValidationError, match="columns must rise, got \\[128, 64\\]"):
+        Waves(rows=(64,), columns=(128, 64), units=4)
+
+
+def test_the_steps_of_a_tile_run_beside_the_waves_of_all() -> None:
+    """30 us of waves and 40 us of steps take 50 us where squares add up, 70 where they follow."""
+    call = call_of(Gemm("x", 128.0, 4096, 16896, "fp8", 1.0), PART)
+    waves_only_s = call.time_s(law()) - 1e-6
+    steps = {"depth_s": Sourced(waves_only_s * 4 / 3 / 4096, "t")}
+    assert call.time_s(law(**steps)) == pytest.approx(waves_only_s * 7 / 3 + 1e-6)
+    assert call.time_s(law(chain="root2", **steps)) == pytest.approx(waves_only_s * 5 / 3 + 1e-6)
+
+
+@pytest.mark.parametrize(("part", "precision"), [("h100-sxm", "fp8"), ("b200-sxm", "bf16")])
+@given(m=ROWS, k=SIDE, n=SIDE)
+def test_one_call_and_many_are_timed_alike(
+    part: str, precision: Any, m: float, k: float, n: float
+) -> None:
+    """One call leaves out tiles that waste more than another; many are timed by all."""
+    known, spec = files.load_calibration(part), files.load_accelerator(part)
+    law = known.gemm[precision]
+    assert law.waves is not None
+    alone = call_of(Gemm("x", m, k, n, precision, 1.0), spec).time_s(law)
+    together = call_of(Gemm("x", np.array([m]), k, n, precision, 1.0), spec).time_s(law)
+    assert np.asarray(together)[0] == pytest.approx(alone, rel=1e-12)

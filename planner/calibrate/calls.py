@@ -106,7 +106,8 @@ class Work:
     head_rows: FloatArray | None = None
     """Queries of all heads in prefill attention, cached heads of all sequences in decode."""
     tokens: FloatArray | None = None
-    """Tokens of prefill attention; elements of the tokens that a grouped product is given."""
+    """Tokens of prefill attention; rows of a dense product that are converted before it; elements
+    of the tokens that a grouped product is given."""
     columns: FloatArray | None = None
     """Columns of a dense product's result."""
     units: int | None = None

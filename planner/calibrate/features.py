@@ -101,6 +101,7 @@ def works(table: Table, peaks: Peaks) -> list[Work]:
     if table.op == "gemm":
         found = [gemm(table["m"], table["k"], table["n"], table.dtype, peaks)]
         if table.labels.get("includes") == "quantise":
+            found = [replace(found[0], tokens=table["m"])]
             found.append(conversion(table["m"] * table["k"], peaks))
     elif table.op == "grouped_gemm":
         sizes = pairs(table), touched(table), table["k"], table["n"]

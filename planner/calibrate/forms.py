@@ -23,7 +23,10 @@ BYTE_KNOTS = (2e6, 8e6, 32e6, 128e6, 512e6)
 CACHE_KNOTS = (1e6, 4e6, 16e6, 64e6, 256e6, 1024e6)
 """Bytes of the cache read by one call of decode attention, the same."""
 PROMPT_KNOTS = (8e6, 32e6, 128e6, 512e6)
-"""Bytes of queries, keys and results of prompts, the same: fewer than tens of MB stay on chip."""
+"""Bytes of queries, keys and results of prompts at which keys' share is free: fewer than tens of
+MB stay on chip."""
+ALL_KNOTS = (8e6, 32e6, 64e6, 128e6, 512e6)
+"""The same at which that of all three is: between a half and twice of caches of 50 to 126 MB."""
 TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
@@ -31,9 +34,8 @@ SPLITS = (None, 8192)
 KEYS = (None, 256)
 """Keys of the smallest tile of a context in decode attention, where kernels compute whole ones: on
 B200 128 take as long as 256."""
-DOUBLINGS = (2048, None)
-"""Context of which each doubling adds as much to decode attention, where kernels split it: from
-1,024 to 4,096 tokens fits differ little (docs/calibration.md)."""
+DOUBLINGS = (2048, 512, 8192, None)
+"""Context of which each doubling adds as much to decode attention, where kernels split it."""
 FILLS = (None, 128, 256, 512)
 """Steps to fill and drain a pipeline of two to eight stages of 64 or 128."""
 SHORT = 1024.0
@@ -67,7 +69,7 @@ CHAINS = (1e-10, 5e-8)
 """A key of a sequence's context where kernels split it over units, and where they do not. [s]"""
 BLENDS: tuple[Blend, ...] = ("max", "root4", "root2", "sum")
 JOINED: tuple[Chain, ...] = ("sum", "root1.5", "root2")
-"""How the chain of a prompt joins the work of all units."""
+"""How the chain of a prompt, or of a tile's inner dimension, joins the work of all units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,12 @@ class Form:
 
 FORMS = {
     "gemm": Form(
-        KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True, tile_rows=TILES, split_depth=SPLITS
+        KNOTS["gemm"],
+        BYTE_KNOTS,
+        BLENDS,
+        depth=True,
+        tile_rows=TILES,
+        split_depth=SPLITS,
     ),
     "grouped_gemm": Form(
         KNOTS["grouped_gemm"],
@@ -153,23 +160,32 @@ FORMS = {
     ),
 }
 """Family -> form of its law; any other, or few rows: the plain one."""
-ROWS, SQUARE = (64, 128, 256), (64, 128, 256)
-NARROW, WIDE = (32, 64, 96, 128), (32, 64, 96, 128, 192, 256)
-"""Sides of tiles that libraries choose among."""
-PARTS = (1, 2, 4, 8)
+ROWS, NARROW = (64, 128, 256), (32, 64, 96, 128)
+"""Sides of tiles that 8-bit libraries choose among, as DeepGEMM does by their waves."""
+FLAT, EVEN = (16, 32, 64, 128, 256), (64, 128, 256)
+"""Sides of tiles for few rows that AMD's AITER tunes among (kernels named in its tables)."""
+SIDES = (64, 128, 192, 256)
+"""Sides of cuBLAS's large tiles, as its kernels are called in public profiles
+(nvjet_tst_128x256, _192x192, _256x128, _64x64 .. splitK)."""
+PARTS = (1, 4, 16)
 """Parts of an inner dimension that libraries split over units."""
-LASTING = (6e10, 2e13)
-"""FLOP between which the compute share of tiles in waves may fall: 30 us and 10 ms at the peak of
+LASTING = (3e9, 2e10, 6e10, 3e11, 2e12, 2e13)
+"""FLOP at which the compute share of tiles in waves is free, to fall: up to 10 ms at the peak of
 an H100 in 8 bits, which runs long products at a lower clock."""
-_TILES = Form(LASTING, BYTE_KNOTS, BLENDS, step=True, edge=True, cell=True)
+_TILES = Form(
+    LASTING, BYTE_KNOTS, BLENDS[:3], depth=True, step=True, edge=True, cell=True, chain=JOINED[1:]
+)
 ALSO = {
     "gemm": (
         replace(_TILES, waves=(ROWS, NARROW, (1,))),
-        replace(_TILES, waves=(ROWS, WIDE, (1,))),
-        replace(_TILES, waves=(ROWS, SQUARE, PARTS), join=True),
+        replace(_TILES, waves=(FLAT, EVEN, (1,))),
+        replace(_TILES, waves=(SIDES, SIDES, PARTS), join=True),
     ),
     "attention_decode": (replace(FORMS["attention_decode"], row=True),),
-    "attention_prefill": (replace(FORMS["attention_prefill"], memory=PROMPT_KNOTS),),
+    "attention_prefill": (
+        replace(FORMS["attention_prefill"], memory=PROMPT_KNOTS),
+        replace(FORMS["attention_prefill"], memory=ALL_KNOTS, query=False),
+    ),
 }
 """Family -> other forms; those in waves for parts whose units are counted; what fits best is
 kept."""

@@ -146,9 +146,11 @@ def _shown(form: Form, works: Sequence[Work]) -> Form:
         form = replace(form, written_elements=(None,))
     if any(w.tiles != "keys" for w in works):
         form = replace(form, tile_keys=(None,))
+    given = all(w.tokens is not None for w in works)
+    if works[0].family == "gemm":
+        return replace(form, token=given)
     if works[0].family != "grouped_gemm":
         return form
-    given = all(w.tokens is not None for w in works)
     passed = all(w.foreign is not None for w in works) and any(np.any(w.foreign) for w in works)
     chosen = all(w.rounds is not None for w in works) and any(np.any(w.rounds) for w in works)
     form = replace(form, token=given, foreign=passed, choice=chosen)

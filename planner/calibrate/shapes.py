@@ -10,7 +10,7 @@ from planner.calibrate.forms import Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
 from planner.ops.call import SHAPED
 from planner.ops.laws import blended, chained
-from planner.ops.waves import wave_counts
+from planner.ops.waves import Counted, wave_counts
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
 
@@ -215,6 +215,20 @@ def no_steeper(log_sizes: FloatArray, log_shares: FloatArray) -> FloatArray:
     return np.exp(logs)
 
 
+def _alike(counted: Counted) -> tuple[FloatArray, FloatArray]:
+    """Fewest waves of tiles as high as others are wide; and what is alike of those.
+
+    Returns
+    -------
+    Waves, one row a kind of tile, and of each kind area, rows and columns together, parts.
+    """
+    fewest: dict[tuple[float, float, int], FloatArray] = {}
+    for count, high, wide, parts in counted:
+        kind, waves = (high * wide, high + wide, parts), np.asarray(count)
+        fewest[kind] = np.minimum(fewest.get(kind, waves), waves)
+    return np.stack(list(fewest.values())), np.array(list(fewest))
+
+
 class Plain:
     """The law's formula on a bare parameter vector, without building specs at every step."""
 
@@ -259,17 +273,15 @@ class Plain:
         if id(work) not in self._counts:
             assert work.rows is not None
             assert work.columns is not None
-            counted = wave_counts(work.rows, work.columns, waves)
-            sides = np.array([[high, wide, parts] for _, high, wide, parts in counted])
-            self._counts[id(work)] = np.stack([np.asarray(n) for n, *_ in counted]), sides
+            self._counts[id(work)] = _alike(wave_counts(work.rows, work.columns, waves))
         count, sides = self._counts[id(work)]
-        high, wide, parts = sides.T[:, :, None]
+        area, edges, parts = sides.T[:, :, None]
         step, edge, cell, join = (
             self.shape.value(n, x) or 0.0 for n in ("step", "edge", "cell", "join")
         )
         element_s = compute_s / np.maximum(work.size, 1e-30) * waves.units
-        steps_s = high * wide * element_s + work.depth * (step + (high + wide) * edge)
-        times = count * (steps_s / parts + high * wide * cell) + join * (parts > 1)
+        steps_s = area * element_s + work.depth * (step + edges * edge)
+        times = count * (steps_s / parts + area * cell) + join * (parts > 1)
         return np.asarray(np.min(times, axis=0))
 
     def _memory(self, logs: FloatArray, work: Work) -> FloatArray:

@@ -60,8 +60,8 @@ class Call:
     """Queries of all heads in prefill attention; cached heads of all sequences in decode attention;
     elements of a grouped product's result."""
     tokens: Real = 0.0
-    """Tokens of prefill attention, whatever their heads; elements of the tokens that a grouped
-    product is given."""
+    """Tokens of prefill attention, whatever their heads, or of a dense product; elements of the
+    tokens that a grouped product is given."""
     columns: Real = 1.0
     """Columns of a dense product's result."""
     planned: Real = 0.0

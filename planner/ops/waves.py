@@ -1,6 +1,7 @@
 """Products in whole waves of whole tiles."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +27,10 @@ def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
     """
     if isinstance(rows, float) and isinstance(columns, float | int):  # one case, a third as long
         ceil, units = math.ceil, waves.units
-        wides = [(float(wide), ceil(columns / wide)) for wide in waves.columns]
+        wides = [(wide, ceil(columns / wide)) for wide in _telling(waves.columns, columns)]
         return [
             (max(1.0, float(ceil(ceil(rows / high) * across * parts / units))), high, wide, parts)
-            for high in map(float, waves.rows)
+            for high in _telling(waves.rows, rows)
             for wide, across in wides
             for parts in waves.splits
         ]
@@ -42,6 +43,14 @@ def wave_counts(rows: Real, columns: Real, waves: Waves) -> Counted:
                 count = np.maximum(1.0, np.ceil(tiles * parts / waves.units))
                 found.append((count, float(high), float(wide), parts))
     return found
+
+
+def _telling(sides: Sequence[int], length: float) -> Iterator[float]:
+    """Rising ``sides`` up to the first that holds ``length``: longer ones only waste more."""
+    for side in sides:
+        yield float(side)
+        if side >= length:
+            return
 
 
 @dataclass(frozen=True, slots=True)

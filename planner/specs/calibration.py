@@ -57,11 +57,19 @@ class Waves(Spec):
 
     rows: Annotated[tuple[Side, ...], Field(min_length=1)]
     columns: Annotated[tuple[Side, ...], Field(min_length=1)]
-    """Sides that the library chooses among, whichever takes least."""
+    """Sides that the library chooses among, rising; whichever takes least."""
     splits: Annotated[tuple[Side, ...], Field(min_length=1)] = (1,)
     """Parts that the inner dimension may be split into, one unit each."""
     units: Count
     """Multiprocessors of the part."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        for name in ("rows", "columns"):
+            sides = list(getattr(self, name))
+            if sides != sorted(set(sides)):
+                raise ValueError(f"{name} must rise, got {sides}")
+        return self
 
 
 class Heights(Spec):
@@ -150,8 +158,9 @@ class Achieved(Spec):
     rows before and after them. [s]"""
     token_s: OverheadS | None = None
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
-    written to the cache.  Grouped products: of one element of all tokens that the kernel is given,
-    whoever holds their experts. [s]"""
+    written to the cache.  Dense products: of one row whatever its length, which is converted first.
+    Grouped products: of one element of all tokens that the kernel is given, whoever holds their
+    experts. [s]"""
     written_elements: Count | None = None
     """Prefill attention: elements of a token's cached keys that a block of the kernel which writes
     them has threads for.  A token of fewer takes that part of ``token_s``; None: all of it."""
@@ -177,8 +186,9 @@ class Achieved(Spec):
     join_s: OverheadS | None = None
     """With waves: time to join the parts of a split inner dimension. [s]"""
     chain: Literal["sum", "root1.5", "root2"] = "sum"
-    """Prefill attention: how ``depth_s`` joins the rest: after it; or beside it, as a root of
-    powers, since the longest prompt's last tile decides only where few tiles keep units busy."""
+    """Prefill attention, and products in waves: how ``depth_s`` joins the rest: after it; or beside
+    it, as a root of powers, since the longest prompt's last tile, or the steps of one tile of a
+    product, decide only where few tiles keep units busy."""
 
     @model_validator(mode="after")
     def _longer_is_not_faster(self) -> Self:
