@@ -38,8 +38,18 @@ def expected(*ops: Any, calibration: CalibrationSpec = CALIBRATION) -> float:
     ("dtype", "precision", "width"), [("bf16", "bf16", 2.0), ("fp8_block", "fp8", 1 + 4 / 16384)]
 )
 def test_a_row_is_predicted_as_its_op(dtype: str, precision: Any, width: float) -> None:
-    gemm = table("gemm", dtype, m=96, k=7168, n=4096)
-    assert predicted(gemm) == pytest.approx(expected(Gemm("x", 96.0, 7168, 4096, precision, width)))
+    sizes = {"m": 96, "k": 7168, "n": 4096}
+    own = expected(Gemm("x", 96.0, 7168, 4096, precision, width))
+    converted = (
+        float(CALIBRATION.gemm[precision].token_s or 0.0) * 96
+    )  # not in the time of this row
+    assert predicted(table("gemm", dtype, **sizes)) == pytest.approx(own - converted)
+    if dtype == "fp8_block":
+        row = table("gemm", dtype, {"includes": "quantise"}, **sizes)
+        (quantised,) = (w for w in works(row, stated_peaks(PART)) if w.family == "conversion")
+        laws = {("gemm", "fp8"): CALIBRATION.gemm["fp8"], quantised.key: CALIBRATION.elementwise}
+        both = predict_s(works(row, stated_peaks(PART)), laws)[0]
+        assert both == pytest.approx(own + quantised.time_s(CALIBRATION.elementwise)[0])
     grouped = table("grouped_gemm", dtype, pairs=512, touched=32, k=7168, n=4096)
     op = GroupedGemm("x", 512.0, 32.0, 7168, 4096, precision, width)
     assert predicted(grouped) == pytest.approx(expected(op))
