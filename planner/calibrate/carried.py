@@ -88,7 +88,9 @@ def at_rate(law: Achieved, rate: float, units: float = 1.0) -> Achieved:
         return float(f"{1 / (1 + rate * (1 / value - 1)):.4g}")
 
     own, curve = law.compute_share, law.compute_curve
-    compute = Sourced(share(float(own)), own.source, f"{own.note}; loss as time", "assumed")
+    compute = own
+    if rate != 1:
+        compute = Sourced(share(float(own)), own.source, f"{own.note}; loss as time", "assumed")
     if curve is not None:
         grown = units * rate if law.waves else units  # of a result, or the FLOP of a duration
         sizes = tuple(size * grown for size in curve.sizes)

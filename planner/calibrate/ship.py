@@ -105,15 +105,22 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
 
 
 def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:
-    """Shares of ``sibling`` as ``name`` takes them: what was fitted, at the rate of its cores."""
+    """Shares of ``sibling`` as ``name`` takes them: what was fitted, at the rate of its cores.
+
+    A clock lengthens what a kernel loses as it does its products; fewer multiprocessors of the
+    same kind are filled by smaller results.
+    """
     measured = _of(sibling, made)
     if sibling in PARTLY_FITTED:
         measured = _fitted_products(measured)
-    if name not in CORES:
+    own, other = (files.load_accelerator(n) for n in (name, sibling))
+    rate, units = 1.0, float(own.multiprocessors or 1) / float(other.multiprocessors or 1)
+    if name in CORES:
+        peaks = [float(part.peak_flop_per_s("bf16")) for part in (own, other)]
+        rate = peaks[0] / CORES[name] / (peaks[1] / CORES[sibling])
+    elif None in (own.multiprocessors, other.multiprocessors) or units == 1:
         return measured
-    own, other = (float(files.load_accelerator(n).peak_flop_per_s("bf16")) for n in (name, sibling))
-    rate = own / CORES[name] / (other / CORES[sibling])
-    gemm = {each: at_rate(law, rate) for each, law in measured.gemm.items()}
+    gemm = {each: at_rate(law, rate, units) for each, law in measured.gemm.items()}
     return measured.model_copy(update={"gemm": gemm})
 
 

@@ -34,8 +34,22 @@ def test_every_part_that_is_made_has_its_own_file() -> None:
         if name in TRANSFERRED:
             assert calibration.provenance.transferred_from == sibling
             taken: Precision = "fp8" if sibling == "mi300x" else "bf16"
-            if name not in CORES:
+            if name not in (*CORES, "h100-pcie"):
                 assert calibration.gemm[taken] == files.load_calibration(str(sibling)).gemm[taken]
+
+
+def test_fewer_multiprocessors_of_the_same_kind_are_filled_by_smaller_results() -> None:
+    """An H100 PCIe has 114 of an H100's 132; its clock is lower, too, for what is lost as well."""
+    own, h100 = (files.load_calibration(name).gemm["fp8"] for name in ("h100-pcie", "h100-sxm"))
+    assert own.waves
+    assert h100.waves
+    assert (own.waves.units, h100.waves.units) == (114, 132)
+    assert own.waves == h100.waves.model_copy(update={"units": 114})
+    assert own.compute_share == h100.compute_share
+    assert own.compute_curve
+    assert h100.compute_curve
+    assert own.compute_curve.sizes[0] == pytest.approx(h100.compute_curve.sizes[0] * 114 / 132)
+    assert own.compute_curve.shares == h100.compute_curve.shares
 
 
 def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_others() -> None:
