@@ -13,7 +13,7 @@ from planner.ops import Gemm
 from planner.ops.waves import TileTimes, wave_counts, waves_s
 from planner.roofline import call_of
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, Curve, Waves
+from planner.specs.calibration import Achieved, Curve, Heights, Waves
 
 PART = files.load_accelerator("h100-sxm")
 FOUR = Waves(rows=(64, 128), columns=(128,), units=4)
@@ -100,8 +100,10 @@ def test_a_share_that_rises_with_the_work_is_refused_beside_waves() -> None:
 
 
 def test_sides_that_do_not_rise_are_refused() -> None:
-    with pytest.raises(ValidationError, match="columns must rise, got \\[128, 64\\]"):
+    with pytest.raises(ValidationError, match=r"columns\n.*must rise, got \[128, 64\]"):
         Waves(rows=(64,), columns=(128, 64), units=4)
+    with pytest.raises(ValidationError, match=r"rows\n.*must rise, got \[64, 64\]"):
+        Heights(rows=(64, 64))
 
 
 def test_the_steps_of_a_tile_run_beside_the_waves_of_all() -> None:

@@ -163,12 +163,14 @@ FORMS = {
 ROWS, NARROW = (64, 128, 256), (32, 64, 96, 128)
 """Sides of tiles that 8-bit libraries choose among, as DeepGEMM does by their waves."""
 FLAT, EVEN = (16, 32, 64, 128, 256), (64, 128, 256)
-"""Sides of tiles for few rows that AMD's AITER tunes among (kernels named in its tables)."""
+"""Sides of tiles for few rows that AMD's AITER tunes among, by the names of the kernels in its
+tables (aiter/configs, a8w8_blockscale_bpreshuffle_tuned_gemm.csv), without its 48, 80 and 96."""
 SIDES = (64, 128, 192, 256)
-"""Sides of cuBLAS's large tiles, as its kernels are called in public profiles
-(nvjet_tst_128x256, _192x192, _256x128, _64x64 .. splitK)."""
+"""Sides of cuBLAS's large tiles, by the names of its kernels in public profiles since CUDA 12.8
+(nvjet_tst_128x256, _192x192, _256x128; NVIDIA's developer forum, topic 348958); that each goes
+with each is assumed."""
 PARTS = (1, 4, 16)
-"""Parts of an inner dimension that libraries split over units."""
+"""Parts of an inner dimension that libraries split over units: an assumption, in steps of four."""
 LASTING = (3e9, 2e10, 6e10, 3e11, 2e12, 2e13)
 """FLOP at which the compute share of tiles in waves is free, to fall: up to 10 ms at the peak of
 an H100 in 8 bits, which runs long products at a lower clock."""

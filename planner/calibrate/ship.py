@@ -114,11 +114,13 @@ def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> Ca
     if sibling in PARTLY_FITTED:
         measured = _fitted_products(measured)
     own, other = (files.load_accelerator(n) for n in (name, sibling))
-    rate, units = 1.0, float(own.multiprocessors or 1) / float(other.multiprocessors or 1)
+    rate = units = 1.0
     if name in CORES:
         peaks = [float(part.peak_flop_per_s("bf16")) for part in (own, other)]
         rate = peaks[0] / CORES[name] / (peaks[1] / CORES[sibling])
-    elif None in (own.multiprocessors, other.multiprocessors) or units == 1:
+    elif own.multiprocessors and other.multiprocessors:
+        units = float(own.multiprocessors) / float(other.multiprocessors)
+    if rate == units == 1:
         return measured
     gemm = {each: at_rate(law, rate, units) for each, law in measured.gemm.items()}
     return measured.model_copy(update={"gemm": gemm})

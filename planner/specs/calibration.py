@@ -3,7 +3,7 @@
 from collections.abc import Container
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from planner.sourced import Confidence
 from planner.specs.base import Count, Share, Spec
@@ -52,39 +52,35 @@ Side = Annotated[int, Field(ge=1, le=1024)]
 """Side of a tile. [elements]"""
 
 
+def _rising(sides: tuple[int, ...]) -> tuple[int, ...]:
+    if list(sides) != sorted(set(sides)):
+        raise ValueError(f"must rise, got {list(sides)}")
+    return sides
+
+
+Sides = Annotated[tuple[Side, ...], Field(min_length=1), AfterValidator(_rising)]
+"""Sides to choose among, rising."""
+
+
 class Waves(Spec):
     """Tiles of a dense product that run in waves, one a unit at a time."""
 
-    rows: Annotated[tuple[Side, ...], Field(min_length=1)]
-    columns: Annotated[tuple[Side, ...], Field(min_length=1)]
-    """Sides that the library chooses among, rising; whichever takes least."""
+    rows: Sides
+    columns: Sides
+    """Sides that the library chooses among, whichever takes least."""
     splits: Annotated[tuple[Side, ...], Field(min_length=1)] = (1,)
     """Parts that the inner dimension may be split into, one unit each."""
     units: Count
     """Multiprocessors of the part."""
 
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        for name in ("rows", "columns"):
-            sides = list(getattr(self, name))
-            if sides != sorted(set(sides)):
-                raise ValueError(f"{name} must rise, got {sides}")
-        return self
-
 
 class Heights(Spec):
     """Heights that a kernel of grouped products has for its tiles; it computes whole ones."""
 
-    rows: Annotated[tuple[Side, ...], Field(min_length=1)]
-    """Rising.  The lowest is chosen that holds the rows an expert planned for, else the tallest."""
+    rows: Sides
+    """The lowest is chosen that holds the rows an expert planned for, else the tallest."""
     fullness: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of a tile that those rows may fill."""
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        if list(self.rows) != sorted(set(self.rows)):
-            raise ValueError(f"rows must rise, got {list(self.rows)}")
-        return self
 
 
 class Achieved(Spec):

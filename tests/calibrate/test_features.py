@@ -40,10 +40,9 @@ def expected(*ops: Any, calibration: CalibrationSpec = CALIBRATION) -> float:
 def test_a_row_is_predicted_as_its_op(dtype: str, precision: Any, width: float) -> None:
     sizes = {"m": 96, "k": 7168, "n": 4096}
     own = expected(Gemm("x", 96.0, 7168, 4096, precision, width))
-    converted = (
-        float(CALIBRATION.gemm[precision].token_s or 0.0) * 96
-    )  # not in the time of this row
-    assert predicted(table("gemm", dtype, **sizes)) == pytest.approx(own - converted)
+    converted_s = 96 * float(CALIBRATION.gemm[precision].token_s or 0.0)
+    unconverted = table("gemm", dtype, **sizes)
+    assert predicted(unconverted) == pytest.approx(own - converted_s)
     if dtype == "fp8_block":
         row = table("gemm", dtype, {"includes": "quantise"}, **sizes)
         (quantised,) = (w for w in works(row, stated_peaks(PART)) if w.family == "conversion")
