@@ -145,15 +145,16 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
             )  # fmt: skip
         case Elementwise():
             return Call(0.0, op.hbm_bytes / bandwidth, 1.0, op.hbm_bytes, 0.0)
-    compute_s = op.flop / peak
-    if op.indexer_pair_flop and part.dense_flop_per_s.fp8:
-        fp8 = float(part.dense_flop_per_s.fp8)
-        compute_s = compute_s - op.indexer_flop * (1 / peak - 1 / fp8)
+    eight_bits = op.indexer_pair_flop and part.dense_flop_per_s.fp8
+    indexed_s = op.indexer_flop / (float(part.dense_flop_per_s.fp8 or peak) if eight_bits else peak)
+    compute_s = (op.flop - op.indexer_flop) / peak + indexed_s
     if isinstance(op, AttentionDecode):
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
         return Call(
             compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True,
             head_rows=op.cached_heads * op.sequences,
+            queries=op.new_tokens * op.heads / op.cached_heads if op.cached_heads else 1.0,
+            indexed_s=indexed_s,
         )  # fmt: skip
     keys, asked = op.key_bytes, op.query_bytes
     return Call(

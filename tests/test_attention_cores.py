@@ -11,6 +11,8 @@ from planner import files
 from planner.evaluation.attention import decode_cores, prefill_cores
 from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.shard import shard
+from planner.sourced import Sourced
+from planner.specs.calibration import Splits
 from planner.specs.deployment import Parallelism, Pool
 from planner.step import StepModel
 
@@ -99,3 +101,51 @@ def test_128_keys_take_as_long_as_256_and_512_longer() -> None:
     assert times[0] == times[1] < times[2]
     ideal = [core.ideal_memory for core in decode_cores(model)]
     assert ideal == [core.ideal_memory for core in decode_cores(step(CASES[3]))]
+
+
+@lru_cache
+def divided(
+    case: Case, waves: int, row_s: float = 3e-8, blend: str = "root2", chain: str = "sum"
+) -> StepModel:
+    """The same where contexts are divided over units, each part takes a time, and queries fill
+    tiles of 64."""
+    model = step(case)
+    spec = model.calibration
+    splits = Splits(keys=128, root=8, waves=waves, units=132)
+    update = {
+        "splits": splits, "row_s": Sourced(row_s, "test"), "blend": blend, "chain": chain,
+        "tile_queries": 64,
+    }  # fmt: skip
+    laws = {k: v.model_copy(update=update) for k, v in spec.attention_decode_variants.items()}
+    usual = spec.attention_decode.model_copy(update=update)
+    made = {"attention_decode": usual, "attention_decode_variants": laws}
+    return replace(model, calibration=spec.model_copy(update=made))
+
+
+@pytest.mark.parametrize("case", [CASES[2], CASES[3], CASES[4], CASES[6], CASES[9]])
+@given(
+    sequences=st.integers(1, 512),
+    mean=st.integers(1, 20_000),
+    steps=st.integers(0, 1_000),
+    how=st.tuples(
+        st.sampled_from((1, 8)),
+        st.sampled_from(("max", "sum", "root2")),
+        st.sampled_from(("sum", "root2")),
+    ),
+)
+def test_divided_contexts_are_lines_as_long_as_they_say(
+    case: Case, sequences: int, mean: int, steps: int, how: tuple[int, str, str]
+) -> None:
+    waves, blend, chain = how
+    holds(divided(case, waves, 3e-8, blend, chain), sequences, sequences * mean, steps)
+
+
+@pytest.mark.parametrize(("waves", "parts"), [(8, 32), (1, 132 / 16)])
+def test_each_part_of_a_context_takes_its_time_by_hand(waves: int, parts: float) -> None:
+    """16 sequences of 16,384 tokens, one cached head a device, 94 layers: 8 waves have room for 66
+    parts of each, of which there are root(8 x 128); one wave for 8."""
+
+    def time_s(row_s: float) -> float:
+        return decode_cores(divided(CASES[3], waves, row_s, "sum"))[0].at(16, 16 * 16_384, 0, 0)[0]
+
+    assert time_s(3e-8) - time_s(1e-12) == pytest.approx(94 * 16 * parts * (3e-8 - 1e-12))

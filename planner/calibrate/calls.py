@@ -72,7 +72,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
 MORE = (
     "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
     "rounds",
-    "uncached_s", "key_width",
+    "uncached_s", "key_width", "queries",
 )  # fmt: skip
 """What only some kernels have."""
 
@@ -124,9 +124,11 @@ class Work:
     """Weights of a grouped product that the last cache does not hold, at the peak. [s]"""
     key_width: FloatArray | None = None
     """Elements of a prompt token's cached keys, where a kernel of its own writes them."""
+    queries: FloatArray | None = None
+    """Queries that share a cached head in decode attention."""
     tiles: str = ""
     """How the heights of a grouped product's tiles are chosen (``tiles`` of a table's labels);
-    ``keys``: decode attention in whole tiles of keys."""
+    ``keys``: decode attention in whole tiles of keys; ``xqa``: in parts by XQA's rule."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -156,6 +158,7 @@ class Work:
             size=np.asarray(call.size),
             call_bytes=np.asarray(call.moved_bytes),
             depth=np.asarray(call.depth),
+            head_rows=None if self.head_rows is None else np.asarray(call.head_rows),
             tokens=None if self.tokens is None else np.asarray(call.tokens),
             planned=None if self.planned is None else np.asarray(call.planned),
         )

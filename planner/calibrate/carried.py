@@ -21,7 +21,8 @@ def carried(
        r = \frac{P' / n'}{P / n}
 
     with peaks ``P`` and multiprocessors ``n``.  Dense results fill ``n'`` of them at sizes
-    ``n' / n`` times as large; an exponential takes the time of ``r`` times as many FLOP.
+    ``n' / n`` times as large, contexts are divided over ``n'``; an exponential takes the time of
+    ``r`` times as many FLOP.
 
     References
     ----------
@@ -35,7 +36,7 @@ def carried(
     def scaled(law: Achieved, precision: Precision, dense: bool = False) -> Achieved:
         precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
-        return at_rate(law, peak / units, units if dense else 1.0)
+        return over_units(at_rate(law, peak / units, units if dense else 1.0), units)
 
     shared = set(source.dense_flop_per_s.precisions()) & set(target.dense_flop_per_s.precisions())
 
@@ -104,3 +105,13 @@ def at_rate(law: Achieved, rate: float, units: float = 1.0) -> Achieved:
         "compute_share": compute, "compute_curve": curve, "score_flop": scores, "waves": waves,
     }  # fmt: skip
     return law.model_copy(update=update)
+
+
+def over_units(law: Achieved, units: float) -> Achieved:
+    """``law`` over ``units`` times as many multiprocessors, each of which takes a part."""
+    if law.splits is None or law.row_s is None or units == 1:
+        return law
+    splits = law.splits.model_copy(update={"units": round(law.splits.units * units)})
+    row, note = law.row_s, f"{law.row_s.note}; of one unit"
+    row = Sourced(float(f"{float(row) / units:.4g}"), row.source, note, "assumed")
+    return law.model_copy(update={"splits": splits, "row_s": row})

@@ -54,8 +54,10 @@ def attention_decode(table: Table, peaks: Peaks) -> Work:
         query_s=query_s,
         variant=variant_of(table),
         multiplies="fp8" if eight else None,
-        tiles="keys" if table.origin.part in TRTLLM_GEN else "",
+        units=peaks.units,
+        tiles="keys" if table.origin.part in TRTLLM_GEN else table.labels.get("splits", ""),
         head_rows=None if latent_cache else sequences * table["kv_heads"],
+        queries=heads if latent_cache else heads / table["kv_heads"],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from planner.calibrate.rows import FloatArray
 from planner.ops.call import SHAPED, Shaping
-from planner.specs.calibration import Heights
+from planner.specs.calibration import Heights, Splits
 
 Blend = Literal["max", "root4", "root2", "sum"]
 Chain = Literal["sum", "root1.5", "root2"]
@@ -34,6 +34,13 @@ SPLITS = (None, 8192)
 KEYS = (None, 256)
 """Keys of the smallest tile of a context in decode attention, where kernels compute whole ones: on
 B200 128 take as long as 256."""
+QUERIES = (None, 8, 16, 64, 128)
+"""Queries of the smallest tile of a cached head in decode attention: one instruction's rows; MLA's
+kernels take 64 or 128."""
+XQA = {"keys": 128, "root": 8, "waves": 8}
+"""How TensorRT-LLM's XQA divides contexts (``kMinHistoryTokensPerBlock``, ``kTargetWaveFactor`` and
+``computeMultiBlockCount``); that it is left for another kernel while all parts fill less than a
+quarter of the units is not in the law: those rows are residual."""
 DOUBLINGS = (2048, 512, 8192, None)
 """Context of which each doubling adds as much to decode attention, where kernels split it."""
 FILLS = (None, 128, 256, 512)
@@ -95,6 +102,8 @@ class Form:
     heights: tuple[Heights | None, ...] = (None,)
     reread_rows: tuple[int | None, ...] = (None,)
     written_elements: tuple[int | None, ...] = (None,)
+    splits: tuple[Splits | None, ...] = (None,)
+    tile_queries: tuple[int | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
     waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
@@ -143,6 +152,7 @@ FORMS = {
         SPLIT_KEYS,
         COMPUTE_STARTS,
         tile_keys=KEYS,
+        tile_queries=QUERIES,
         doubling_depth=DOUBLINGS,
         query=True,
         rising=True,
@@ -183,7 +193,11 @@ ALSO = {
         replace(_TILES, waves=(FLAT, EVEN, (1,))),
         replace(_TILES, waves=(SIDES, SIDES, PARTS), join=True),
     ),
-    "attention_decode": (replace(FORMS["attention_decode"], row=True),),
+    "attention_decode": (
+        replace(FORMS["attention_decode"], row=True),
+        replace(FORMS["attention_decode"], row=True, blends=("root2",)),
+        replace(FORMS["attention_decode"], chain=("root2",), doubling_depth=(None, 2048)),
+    ),
     "attention_prefill": (
         replace(FORMS["attention_prefill"], memory=PROMPT_KNOTS),
         replace(FORMS["attention_prefill"], memory=ALL_KNOTS, query=False),
@@ -213,6 +227,13 @@ def told_by(form: Form, depths: Sequence[FloatArray]) -> Form:
     return (
         replace(form, fill_depth=(LEAST_FILL,)) if form.fill_depth[1:] and least > SHORT else form
     )
+
+
+def divided(form: Form, rule: str, units: int | None) -> Form:
+    """``form`` with the parts of contexts that a kernel's ``rule`` makes, where its rows count."""
+    if rule != "xqa" or units is None or not form.row:
+        return form
+    return replace(form, splits=(Splits(**XQA, units=units),))
 
 
 def tiled(form: Form) -> list[Form]:

@@ -18,6 +18,7 @@ from planner.calibrate.forms import (
     HEIGHTS,
     Begin,
     Form,
+    divided,
     first_of,
     others,
     tiled,
@@ -137,18 +138,22 @@ def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
     """
     if form.waves:
         return counted
-    return all(w.head_rows is not None for w in works)
+    return not form.row or all(w.head_rows is not None for w in works)
 
 
 def _shown(form: Form, works: Sequence[Work]) -> Form:
     """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
     if any(w.key_width is None for w in works):
         form = replace(form, written_elements=(None,))
+    if any(w.queries is None or float(np.max(w.queries, initial=1.0)) == 1.0 for w in works):
+        form = replace(form, tile_queries=(None,))
     if any(w.tiles != "keys" for w in works):
         form = replace(form, tile_keys=(None,))
     given = all(w.tokens is not None for w in works)
     if works[0].family == "gemm":
         return replace(form, token=given)
+    if works[0].family == "attention_decode":
+        return divided(form, works[0].tiles, works[0].units)
     if works[0].family != "grouped_gemm":
         return form
     passed = all(w.foreign is not None for w in works) and any(np.any(w.foreign) for w in works)

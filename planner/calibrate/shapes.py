@@ -9,7 +9,7 @@ from planner.calibrate.calls import Work
 from planner.calibrate.forms import Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
 from planner.ops.call import SHAPED
-from planner.ops.laws import blended, chained
+from planner.ops.laws import blended, chained, rounded
 from planner.ops.waves import Counted, wave_counts
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
@@ -46,6 +46,9 @@ FIRST = {
 """First guesses of them."""
 ELEMENT_S = 1e-12
 """First guess of the time an element of a grouped product's result, or of a token."""
+PART_S = 1e-8
+"""The same of a part of a context in decode attention: where it is far below what rows show, they
+do not tell in which direction to go."""
 MOST_BELOW = 0.2
 """Share of the rows that may be smaller than the first knot."""
 
@@ -91,6 +94,8 @@ class Shape:
         shares = [np.log(begin.compute_share)] * self.compute + [np.log(0.8)] * self.memory
         floor = [np.log(max(1e-7, 0.5 * float(np.min(times))))]
         first = {**FIRST, "depth": begin.depth_s}
+        if self.key[0] == "attention_decode":
+            first["row"] = PART_S
         if self.key[0] == "grouped_gemm":
             first["row"] = first["token"] = first["foreign"] = ELEMENT_S
         return np.array(shares + floor + [float(np.log(first[name])) for name in self.at])
@@ -255,15 +260,23 @@ class Plain:
         compute_s = work.compute_s / np.exp(compute)
         if (waves := self.shape.waves) is not None:
             compute_s = self._waves_s(x, work, waves, compute_s)
-        busy = blended(compute_s, memory_s / memory, self.blend) + query_s
+        memory_s, rows_s = memory_s / memory, np.zeros_like(query_s)
+        if work.head_rows is not None:
+            rows_s = work.head_rows * (self.shape.value("row", x) or 0.0)
+        if work.call.lines and self.blend == "root2":
+            busy = rounded(compute_s + rows_s, memory_s) + query_s
+        else:
+            busy = blended(compute_s, memory_s, self.blend) + query_s + rows_s
         elements = (
-            ("row", work.head_rows), ("token", work.tokens),
+            ("token", work.tokens),
             ("foreign", work.foreign), ("choice", work.rounds), ("height", work.planned),
         )  # fmt: skip
         for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
         depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
+        if work.call.lines and self.chain == "root2":
+            return np.asarray(rounded(busy, depth_s) + np.exp(x[c + m]))
         return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
 
     def _waves_s(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from planner import files
-from planner.calibrate.carried import at_rate, carried
+from planner.calibrate.carried import at_rate, carried, over_units
 from planner.calibrate.features import law_of
 from planner.calibrate.parts import choices_of, fit_part, transfer, transfer_errors
 from planner.calibrate.shapes import Key
@@ -123,7 +123,8 @@ def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> Ca
     if rate == units == 1:
         return measured
     gemm = {each: at_rate(law, rate, units) for each, law in measured.gemm.items()}
-    return measured.model_copy(update={"gemm": gemm})
+    decode = {k: over_units(law, units) for k, law in measured.attention_decode_variants.items()}
+    return measured.model_copy(update={"gemm": gemm, "attention_decode_variants": decode})
 
 
 def _tried(

@@ -241,9 +241,16 @@ def _decode_gqa(data: Columns, origin: Origin) -> Iterator[Table]:
             "head_dim": _number(rows["head_dim"]),
         }  # fmt: skip
         labels = {"variant": kind, "kv_dtype": "fp8" if cache == "fp8" else "bf16", **AGAIN}
+        if kind.startswith("gqa") and _runs_xqa(origin):
+            labels["splits"] = "xqa"
         times = _number(rows["latency"]) / 1e3
         table = Table("attention_decode", "bf16", kernel, origin, columns, times, labels)
         yield table.take(context >= SHORTEST_CONTEXT)
+
+
+def _runs_xqa(origin: Origin) -> bool:
+    """Whether heads that share keys run TensorRT-LLM's XQA: wherever ``trtllm-gen`` does not."""
+    return origin.version.startswith("trtllm") and origin.part not in TRTLLM_GEN
 
 
 def _prefill_mla(data: Columns, origin: Origin) -> Iterator[Table]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.ops import AttentionDecode, AttentionPrefill
-from planner.ops.laws import chained, doubling_line, share_at
+from planner.ops.call import Shaping
+from planner.ops.laws import LINES, chained, doubling_line, share_at
+from planner.ops.splits import parts_line
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
-from planner.specs.calibration import Achieved, Curve
+from planner.specs.calibration import Achieved, Curve, Splits
 from planner.step import StepModel
 
 Line = tuple[float, float, float]
@@ -23,9 +25,11 @@ NO_LIMIT = 1 << 62
 class DecodeCore:
     """Decode attention of one group of layers: piecewise a line in the context.
 
-    ``floor + max(compute . x, moved(cache . x)) + query * sequences + depth * doubled(mean)``
-    with ``moved`` straight between the knots of the memory share's curve and ``mean`` what a
-    sequence reads, ``read . x / sequences``.
+    ``floor + blend(compute . x, moved(cache . x)) + rows + query * sequences + depth *
+    doubled(mean)`` with ``moved`` straight between the knots of the memory share's curve, ``mean``
+    what a sequence reads, ``read . x / sequences``, and ``rows = row * parts(mean) * sequences``,
+    which are with the products where the blend is a root of squares; the last, the chain, is added
+    or joined as such a root, too.
     """
 
     floor_s: float
@@ -34,7 +38,12 @@ class DecodeCore:
     cache: Line
     """Bytes of cache. [bytes]"""
     query_s: float
-    """Of one sequence's query and result, and of its tiles. [s]"""
+    """Of one sequence's query and result. [s]"""
+    row_s: float
+    """Of one sequence's rows, each of one part. [s]"""
+    heads: float
+    """Rows of one sequence in one call."""
+    splits: Splits | None
     read: Line
     """Entries of the cache that sequences read, in all. [tokens]"""
     depth_s: float
@@ -47,7 +56,9 @@ class DecodeCore:
     """Bytes at which the line of ``moved`` changes."""
     pieces: tuple[tuple[float, float], ...]
     """(seconds at no bytes, seconds a byte) of each line of ``moved``."""
-    additive: bool
+    blend: str
+    chain: str
+    """How the chain joins the rest: after it, or as a root of squares."""
     ideal_compute: Line
     ideal_memory: Line
 
@@ -75,17 +86,23 @@ class DecodeCore:
             until = overtaking_steps(self.knots[piece] - moved, up_moved)
             valid = until if until < valid else valid
         load = sequences, context, capped
+        rows_s, up_rows, until = self._rows(load, lengthening, growing)
+        valid = until if until < valid else valid
+        beside, up_beside = rows_s + self.query_s * sequences, up_rows
+        if self.blend == "max":
+            busy, up, until = _larger(compute, memory, up_compute, up_memory)
+        elif self.blend == "sum":
+            busy, up, until = compute + memory, up_compute + up_memory, valid
+        else:
+            busy, up, until = _rounded(compute + rows_s, memory, up_compute + up_rows, up_memory)
+            beside, up_beside = beside - rows_s, 0.0
+        busy, up, valid = busy + beside, up + up_beside, until if until < valid else valid
         chain_s, up_chain, until = self._chain(load, lengthening, growing)
         valid = until if until < valid else valid
-        beside = self.floor_s + self.query_s * sequences + chain_s
-        if self.additive:
-            return beside + compute + memory, up_compute + up_memory + up_chain, valid
-        if compute < memory or (compute == memory and up_compute < up_memory):
-            compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
-        if up_memory > up_compute:
-            passes = overtaking_steps(compute - memory, up_memory - up_compute)
-            valid = passes if passes < valid else valid
-        return beside + compute, up_compute + up_chain, valid
+        if self.chain == "sum":
+            return self.floor_s + busy + chain_s, up + up_chain, valid
+        busy, up, until = _rounded(busy, chain_s, up, up_chain)
+        return self.floor_s + busy, up, until if until < valid else valid
 
     def _padded(
         self, sequences: float, context: float, capped: float, growing: float
@@ -102,6 +119,18 @@ class DecodeCore:
             capped, growing = least_capped, 0.0
         return context, capped, lengthening, growing, until
 
+    def _rows(self, load: Line, lengthening: float, growing: float) -> tuple[float, float, int]:
+        """Time by the rows' parts, its growth a step, and steps for which that holds."""
+        sequences = load[0]
+        if self.splits is None or sequences <= 0:
+            return self.row_s * sequences, 0.0, NO_LIMIT
+        mean = dot(self.read, load) / sequences
+        up = (self.read[1] * lengthening + self.read[2] * growing) / sequences
+        many, slope, end = parts_line(mean, self.heads * sequences, self.splits)
+        until = overtaking_steps(end - mean, up) if up > 0 and end < math.inf else NO_LIMIT
+        each_s = self.row_s * sequences
+        return each_s * many, each_s * slope * up, until
+
     def _chain(self, load: Line, lengthening: float, growing: float) -> tuple[float, float, int]:
         """Time by the mean context, its growth a step, and steps for which that holds."""
         sequences = load[0]
@@ -114,6 +143,31 @@ class DecodeCore:
         steps, slope, end = doubling_line(mean, self.doubling)
         until = overtaking_steps(end - mean, up) if up > 0 else NO_LIMIT
         return self.depth_s * steps, self.depth_s * slope * up, until
+
+
+def _larger(
+    compute: float, memory: float, up_compute: float, up_memory: float
+) -> tuple[float, float, int]:
+    """The larger of two times, its growth a step, and steps for which that holds."""
+    if compute < memory or (compute == memory and up_compute < up_memory):
+        compute, memory, up_compute, up_memory = memory, compute, up_memory, up_compute
+    if up_memory <= up_compute:
+        return compute, up_compute, NO_LIMIT
+    return compute, up_compute, overtaking_steps(compute - memory, up_memory - up_compute)
+
+
+def _rounded(
+    compute: float, memory: float, up_compute: float, up_memory: float
+) -> tuple[float, float, int]:
+    """Root of squares in straight lines, its growth a step, and steps for which that holds."""
+    lines = [(a * compute + b * memory, a * up_compute + b * up_memory) for a, b in LINES]
+    best, up = max(lines)
+    valid = NO_LIMIT
+    for time, slope in lines:
+        if slope > up:
+            passes = overtaking_steps(best - time, slope - up)
+            valid = passes if passes < valid else valid
+    return best, up, valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +232,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
         law = achieved(ops[0], model.calibration)
         rounds = model.shard.pp * ops[0].count
         calls = [call_of(op, model.part, law) for op in ops]
+        tiled = [call.shaped(Shaping(tile_queries=law.tile_queries)) for call in calls]
         moved, query = _line(calls, "moved_bytes", 1.0), _line(calls, "query_s", rounds)
         whole = law.query_share is None
         bytes_per_s = float(model.part.memory_bytes_per_s)
@@ -185,23 +240,27 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
         if whole:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
         apart_s = 0.0 if whole else query[0] / float(law.query_share or 1.0)
-        tiles = _line(calls, "head_rows", rounds * float(law.row_s or 0.0))
+        tiles = _line(calls, "head_rows", 1.0)
         knots, pieces = _pieces(law, bytes_per_s, rounds)
         memory, again = _line(calls, "memory_s", rounds), ops[0].readings
         x, y, z = (model.shard.pp * float(op.capped_tokens) for op in ops)
         found.append(
             DecodeCore(
                 floor_s=rounds * float(law.floor_s),
-                compute=_line(calls, "compute_s", rounds / law.compute_share),
+                compute=_line(tiled, "compute_s", rounds / law.compute_share),
                 cache=cache,
-                query_s=apart_s + tiles[0],
+                query_s=apart_s,
+                row_s=rounds * tiles[0] * float(law.row_s or 0.0),
+                heads=tiles[0],
+                splits=law.splits,
                 read=(x, y, z),
                 depth_s=rounds * float(law.depth_s or 0.0),
                 least=_least(law, ops),
                 doubling=float(law.doubling_depth or math.inf),
                 knots=knots,
                 pieces=pieces,
-                additive=law.blend == "sum",
+                blend=law.blend,
+                chain=law.chain,
                 ideal_compute=_line(calls, "compute_s", rounds),
                 ideal_memory=(memory[0] / again + query[0], memory[1] / again, memory[2] / again),
             )

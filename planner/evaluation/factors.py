@@ -4,7 +4,14 @@ from functools import lru_cache
 
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Heights, Waves
+from planner.specs.calibration import (
+    Achieved,
+    CalibrationSpec,
+    Curve,
+    Heights,
+    Splits,
+    Waves,
+)
 from planner.specs.overheads import EngineOverheads
 
 
@@ -17,8 +24,8 @@ def _slower(achieved: Achieved, factor: float, floor: float) -> Achieved:
         if isinstance(value, Curve):
             shares = tuple(share / factor for share in value.shares)
             changed[name] = value.model_copy(update={"shares": shares})
-        elif isinstance(value, Waves | Heights):
-            continue  # tiles stay what they are; their times are beside them
+        elif isinstance(value, Waves | Heights | Splits):
+            continue  # tiles and parts stay what they are; their times are beside them
         elif isinstance(value, Spec):
             raise TypeError(f"{name} of achieved shares: how a factor changes it is not said")
         elif isinstance(value, float) and name.endswith("_share"):

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, fields
 
-from planner.ops.laws import blended, chained, doubled, share_at, streamed_share
+from planner.ops.laws import blended, chained, doubled, rounded, share_at, streamed_share
 from planner.ops.op import Real, larger, smaller
+from planner.ops.splits import parts
 from planner.ops.tiles import tile_height, tiled_rows
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.specs.calibration import Achieved, Heights
+from planner.specs.calibration import Achieved, Heights, Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Shaping:
     heights: Heights | None = None
     reread_rows: int | None = None
     written_elements: int | None = None
+    splits: Splits | None = None
+    tile_queries: int | None = None
 
 
 SHAPED = tuple(each.name for each in fields(Shaping))
@@ -76,6 +79,10 @@ class Call:
     """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
     key_width: Real = 0.0
     """Elements of a prompt token's cached keys."""
+    queries: Real = 1.0
+    """Queries that share a cached head in decode attention."""
+    indexed_s: Real = 0.0
+    """Part of ``compute_s`` that picks what decode attention reads, in tiles of its own."""
     alike: bool = False
     """Whether every expert of a grouped product has as many rows; else they are the mean."""
 
@@ -125,12 +132,19 @@ class Call:
                 float(law.join_s or 0.0),
             )  # fmt: skip
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
-        busy = blended(compute_s, memory_s, law.blend) + query_s
-        busy = busy + call.head_rows * (law.row_s or 0.0) + call.tokens * (law.token_s or 0.0)
+        rows_s = call.head_rows * (law.row_s or 0.0)
+        if self.lines and law.blend == "root2":
+            busy = rounded(compute_s + rows_s, memory_s) + query_s
+        else:
+            busy = blended(compute_s, memory_s, law.blend) + query_s + rows_s
+        busy = busy + call.tokens * (law.token_s or 0.0)
         busy = busy + call.foreign * (law.foreign_s or 0.0) + call.rounds * (law.choice_s or 0.0)
         if law.height_s:
             busy = busy + call.planned * law.height_s
-        return chained(busy, call.depth * (law.depth_s or 0.0), law.chain) + law.floor_s
+        chain_s = call.depth * (law.depth_s or 0.0)
+        if self.lines and law.chain == "root2":
+            return rounded(busy, chain_s) + law.floor_s
+        return chained(busy, chain_s, law.chain) + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
         """Return the call with what tiles, pipelines and exponentials add to it.
@@ -142,6 +156,8 @@ class Call:
         * ``reread_rows``: weights that the last cache does not hold are read so many rows a time.
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
+        * ``tile_queries``: whole tiles of the queries that share a cached head are multiplied.
+        * ``splits``: each row of decode attention is as many as the parts of its context.
         * ``doubling_depth``: each doubling of a context adds as much to the chain.
         * ``score_flop``: exponentials beside the products.
         * ``written_elements``: tokens of fewer cached keys start that part of a block's threads.
@@ -157,9 +173,12 @@ class Call:
         if not any(getattr(law, name) for name in SHAPED):
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
-        tokens, moved = self.tokens, self.moved_bytes
+        tokens, moved, head_rows = self.tokens, self.moved_bytes, self.head_rows
+        if law.splits:
+            head_rows = head_rows * parts(depth, larger(head_rows, 1e-30), law.splits)
         padded, planned = self._padding(law)
-        compute_s, size = compute_s * padded, size * padded
+        compute_s = (compute_s - self.indexed_s) * padded + self.indexed_s
+        size = size * padded
         if law.tile_keys:
             longer = larger(1.0, law.tile_keys / larger(depth, 1e-30))
             compute_s, memory_s, moved = compute_s * longer, memory_s * longer, moved * longer
@@ -181,14 +200,18 @@ class Call:
             tokens = tokens * smaller(1.0, self.key_width / law.written_elements)
         return Call(
             compute_s, memory_s, size, moved, depth, self.query_s, self.lines,
-            self.rows, self.step_s, self.scores_s, self.head_rows, tokens, self.columns,
+            self.rows, self.step_s, self.scores_s, head_rows, tokens, self.columns,
             planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
-            self.alike,
+            self.queries, self.indexed_s, self.alike,
         )  # fmt: skip
 
     def _padding(self, law: "Achieved | Shaping") -> tuple[Real, Real]:
         """Rows that tiles compute over those there are, and rows that tiles are planned for."""
         rows = larger(self.size, 1e-30)
+        if law.tile_queries:
+            return -(
+                -self.queries // law.tile_queries
+            ) * law.tile_queries / self.queries, self.planned
         if law.tile_rows:
             return larger(1.0, law.tile_rows / larger(self.rows, 1e-30)), self.planned
         if law.heights:

@@ -113,6 +113,30 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
     return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
 
 
+_TURN = math.pi / 12
+LINES = tuple((math.cos(i * _TURN), math.sin(i * _TURN)) for i in range(7))
+"""Directions of the lines that :func:`rounded` is made of, from one time to the other."""
+
+
+def rounded(compute_s: Real, memory_s: Real) -> Real:
+    r"""Root of the squares of two times in straight lines, along which the event loop walks. [s]
+
+    .. math:: \max_i \left( t_c \cos \theta_i + t_m \sin \theta_i \right),
+       \qquad \theta_i = 0, 15^\circ, \dots, 90^\circ
+
+    exact where one is nothing, and at most 0.9 % low.
+
+    References
+    ----------
+    .. [1] The largest projection of a vector on given directions: the norm of its length whose
+       unit ball is a polygon around the circle.
+    """
+    found: Real = 0.0
+    for along, across in LINES:
+        found = larger(found, along * compute_s + across * memory_s)
+    return found
+
+
 LANES = 32
 """Threads of a warp, which look at as many experts at a time."""
 CHOOSERS = 4

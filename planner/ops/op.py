@@ -207,6 +207,8 @@ class AttentionDecode:
     """Heads of this device: rows of the products with each new token's keys."""
     cached_heads: float = 0.0
     """Heads of the cache on this device: tiles a sequence has at least."""
+    new_tokens: float = 1.0
+    """Tokens of a sequence whose queries one tile takes together."""
     readings: float = 1.0
     """Times units read the cache: from HBM once, further times from the chip's own cache."""
 

@@ -83,6 +83,19 @@ class Heights(Spec):
     """Part of a tile that those rows may fill."""
 
 
+class Splits(Spec):
+    """Decode attention that divides contexts over units (:func:`planner.ops.splits.parts`)."""
+
+    keys: Count
+    """Fewest tokens of a part. [tokens]"""
+    root: Count
+    """Parts of a context from which there are as its root, since the last joins them all."""
+    waves: Count
+    """Times that the parts of all contexts may fill the units."""
+    units: Count
+    """Multiprocessors of the part."""
+
+
 class Achieved(Spec):
     """Share of the binding peak that one family of operators reaches, and its floor.
 
@@ -90,9 +103,9 @@ class Achieved(Spec):
 
     A curve, where there is one, takes the place of its share; ``blend`` and ``depth_s`` say how
     far computation and transfer overlap and what a long inner dimension costs.  Decode attention
-    has a curve over the bytes of the cache only, and straight time between its knots, because the
-    event loop reads its time as lines in the context; prefill attention may have one over the
-    bytes of queries, keys and results.
+    has a curve over the bytes of the cache only, straight time between its knots and a root of
+    squares in straight lines, because the event loop reads its time as lines in the context;
+    prefill attention may have one over the bytes of queries, keys and results.
     """
 
     compute_share: Share
@@ -118,6 +131,8 @@ class Achieved(Spec):
     """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
     tile_keys: Count | None = None
     """Decode attention: keys of the smallest tile of a context, computed whole. [tokens]"""
+    tile_queries: Count | None = None
+    """Decode attention: queries of the smallest tile of a cached head, multiplied whole. [rows]"""
     split_depth: Count | None = None
     """Inner dimension beyond which it is split over more units, so that a step along it no longer
     adds to the chain and units are busy as by a result that many times larger. [elements]"""
@@ -150,8 +165,9 @@ class Achieved(Spec):
     row_s: OverheadS | None = None
     """Prefill attention: time of one head's row (a query) beside its products: what starting and
     finishing its tile takes, spread over all units; decode attention: the same of one cached head
-    of one sequence.  Grouped products: time of one element of the result, that of the passes over
-    rows before and after them. [s]"""
+    of one sequence, or of each part of it (``splits``): after all else, or with ``blend`` root2
+    with the products, beside the transfer.  Grouped products: time of one element of the result,
+    that of the passes over rows before and after them. [s]"""
     token_s: OverheadS | None = None
     """Prefill attention: time of one token whatever its heads: what all of them share is read and
     written to the cache.  Dense products: of one row whatever its length, which is converted first.
@@ -170,6 +186,8 @@ class Achieved(Spec):
     choice_s: OverheadS | None = None
     """Grouped products: time of one look at a warp's width of experts where the kernel lets tokens
     choose them (:func:`planner.ops.laws.rounds`), half of it with each of a layer's two. [s]"""
+    splits: Splits | None = None
+    """Decode attention: parts of a context, each of which takes ``row_s``; None: one."""
     waves: Waves | None = None
     """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
     its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""
@@ -182,7 +200,7 @@ class Achieved(Spec):
     join_s: OverheadS | None = None
     """With waves: time to join the parts of a split inner dimension. [s]"""
     chain: Literal["sum", "root1.5", "root2"] = "sum"
-    """Prefill attention, and products in waves: how ``depth_s`` joins the rest: after it; or beside
+    """Attention, and products in waves: how ``depth_s`` joins the rest: after it; or beside
     it, as a root of powers, since the longest prompt's last tile, or the steps of one tile of a
     product, decide only where few tiles keep units busy."""
 
@@ -277,8 +295,11 @@ class AttentionKernels(Spec):
 def _require_lines(family: str, laws: tuple[Achieved, ...]) -> None:
     """Raise where a law of attention is none that the event loop can walk along."""
     for law in laws:
-        if law.compute_curve or law.blend not in ("max", "sum"):
-            raise ValueError(f"{family}: no compute_curve, and blend max or sum")
+        blends = ("max", "sum", "root2") if family == "attention_decode" else ("max", "sum")
+        if law.compute_curve or law.blend not in blends:
+            raise ValueError(f"{family}: no compute_curve, and blend {' or '.join(blends)}")
+        if law.chain == "root1.5" and family == "attention_decode":
+            raise ValueError(f"{family}: chain sum or root2")
         if law.split_depth:
             raise ValueError(f"{family}: split_depth is of products; of attention fit it again")
 

@@ -152,11 +152,13 @@ def verifying(op: AttentionDecode, queries: int, part: AcceleratorSpec) -> Atten
     rows, tile = op.heads * queries, float(MLA_TILE_ROWS)
     if "Hopper" in part.architecture and op.name == "attention/mla_core" and rows > tile:
         computed = math.ceil(rows / tile) * tile / op.heads
+    apart = tokens_apart(part)
     return replace(
         op,
         pair_flop=computed * op.pair_flop,
         query_elements=queries * op.query_elements,
         indexer_pair_flop=queries * op.indexer_pair_flop,
         token_flop=queries * op.token_flop,
-        readings=float(queries) if tokens_apart(part) else 1.0,
+        new_tokens=1.0 if apart else computed,
+        readings=float(queries) if apart else 1.0,
     )

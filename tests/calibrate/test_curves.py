@@ -74,7 +74,9 @@ def test_what_is_no_curve_is_refused(
 @pytest.mark.parametrize(
     ("family", "field", "value", "message"),
     [
-        ("attention_decode", "blend", "root2", "attention_decode: no compute_curve, and blend"),
+        ("attention_decode", "blend", "root4", "attention_decode: no compute_curve, and blend max"),
+        ("attention_decode", "chain", "root1.5", "attention_decode: chain sum or root2"),
+        ("attention_prefill", "blend", "root2", "and blend max or sum"),
         (
             "attention_prefill", "compute_curve",
             {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
@@ -412,3 +414,13 @@ def test_no_shipped_share_exceeds_one(calibration: CalibrationSpec) -> None:
         if law.compute_curve:
             assert law.compute_share == max(law.compute_curve.shares)
         assert law.query_share is None or 0 < law.query_share <= 1
+
+
+def test_queries_fill_tiles_but_what_is_picked_for_them_does_not() -> None:
+    """12 of 16 queries take as long as 16: 1.5 of 2 us are padded by a third."""
+    call = Call(2e-6, 1e-6, 1.0, 1e6, 64.0, queries=12.0, indexed_s=5e-7)
+    assert call.shaped(shaped_law(tile_queries=16)).compute_s == pytest.approx(2.5e-6)
+    many = Call(2e-6, 1e-6, 1.0, 1e6, 64.0, queries=np.array([8.0, 17.0]))
+    assert many.shaped(shaped_law(tile_queries=16)).compute_s == pytest.approx(
+        [4e-6, 2e-6 * 32 / 17]
+    )

@@ -1,0 +1,85 @@
+"""Laws of decode attention that made the times are found again: parts, tiles of queries, chains."""
+
+import numpy as np
+import pytest
+
+from planner import files
+from planner.calibrate.calls import stated_peaks
+from planner.calibrate.carried import over_units
+from planner.calibrate.features import predict_s, works
+from planner.calibrate.laws import Sample, fit_law
+from planner.calibrate.rows import FloatArray, Origin, Table
+from planner.ops.laws import rounded
+from planner.ops.splits import parts
+from planner.sourced import Sourced
+from planner.specs.calibration import Achieved, Splits
+
+PEAKS = stated_peaks(files.load_accelerator("h200-sxm"))
+XQA = Splits(keys=128, root=8, waves=8, units=132)
+
+
+def rows(groups: tuple[float, ...], **labels: str) -> Table:
+    """1 to 1,024 sequences of 128 to 16,384 tokens, one or eight cached heads of 128."""
+    grid = np.meshgrid(2.0 ** np.arange(0, 11, 2), 2.0 ** np.arange(7, 15), [1.0, 8.0], groups)
+    sequences, mean, heads, group = (v.ravel() for v in grid)
+    of = np.ones_like(sequences)
+    columns = {
+        "sequences": sequences, "context_tokens": sequences * mean, "heads": group * heads,
+        "kv_heads": heads, "head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16", **labels}
+    origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
+    return Table("attention_decode", "bf16", "k", origin, columns, of, labels)
+
+
+def found(table: Table, exact_s: FloatArray) -> Achieved:
+    """Law of times with 1 % of noise, which it is to be near."""
+    rng = np.random.default_rng(3)
+    times = exact_s * np.exp(0.01 * rng.standard_normal(len(exact_s)))
+    key = ("attention_decode", "gqa")
+    law = fit_law(key, [Sample(works(table, PEAKS), times)], {}, "t").law
+    assert np.quantile(np.abs(predict_s(works(table, PEAKS), {key: law}) / exact_s - 1), 0.9) < 0.04
+    return law
+
+
+@pytest.mark.parametrize("rule", ["xqa", ""])
+def test_the_time_of_a_contexts_parts_is_found_where_the_kernels_rule_is_known(rule: str) -> None:
+    """30 ns a part beside the transfer; without the rule every row is one part."""
+    table = rows((2.0, 16.0), **({"splits": rule} if rule else {}))
+    (work,) = works(table, PEAKS)
+    heads = table["sequences"] * table["kv_heads"]
+    many = parts(work.depth, heads, XQA) if rule else 1.0
+    law = found(table, 1e-5 + np.asarray(rounded(3e-8 * heads * many, work.memory_s / 0.9)))
+    assert law.blend == "root2"
+    assert law.splits == (XQA if rule else None)
+    assert float(law.row_s or 0) == pytest.approx(3e-8, rel=0.15)
+
+
+def test_whole_tiles_of_queries_are_found() -> None:
+    """20, 24 and 32 queries of a cached head take as long, 40 as long as 48."""
+    table = rows((8.0, 16.0, 20.0, 24.0, 32.0, 40.0))
+    (work,) = works(table, PEAKS)
+    group = table["heads"] / table["kv_heads"]
+    whole_s = work.compute_s * np.ceil(group / 16.0) * 16.0 / group / 0.03
+    law = found(table, np.asarray(1e-5 + np.maximum(whole_s, work.memory_s / 0.9)))
+    assert law.tile_queries == 16
+    assert law.compute_share == pytest.approx(0.03, rel=0.1)
+
+
+def test_a_chain_that_units_hide_is_found() -> None:
+    """One sequence takes as long as 64, whose keys all units read: 60 ns a key, or the transfer."""
+    table = rows((2.0, 16.0))
+    (work,) = works(table, PEAKS)
+    law = found(table, np.asarray(1e-5 + np.hypot(6e-8 * work.depth, work.memory_s / 0.5)))
+    assert (law.chain, law.doubling_depth) == ("root2", None)
+    assert float(law.depth_s or 0) == pytest.approx(6e-8, rel=0.1)
+
+
+def test_parts_are_over_the_units_of_the_part() -> None:
+    """78 multiprocessors of 132: a part takes one of them as long, and all of them 1.69 times."""
+    law = files.load_calibration("h200-sxm").attention_decode
+    law = law.model_copy(update={"splits": XQA, "row_s": Sourced(3e-8, "t")})
+    moved = over_units(law, 78 / 132)
+    assert moved.splits == XQA.model_copy(update={"units": 78})
+    assert float(moved.row_s or 0) == pytest.approx(3e-8 * 132 / 78, rel=1e-3)
+    assert over_units(moved.model_copy(update={"splits": None}), 0.5).row_s == moved.row_s
