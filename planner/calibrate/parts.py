@@ -177,6 +177,22 @@ def transfer(
     return base.model_copy(update=update)
 
 
+RUN_BY = {"flashattention-3": "vllm"}
+"""Kernel of a source's rows -> engine whose calls of a sibling run it, too."""
+
+
+def _as_called(measured: CalibrationSpec, kernel: str) -> CalibrationSpec:
+    """``measured`` with attention by the laws of that kernel, where it has them."""
+    kernels = measured.attention_kernels.get(RUN_BY.get(kernel, ""))
+    if kernels is None:
+        return measured
+    update = {
+        f"attention_{name}_variants": {k: law for k, law in laws.items() if k != "mla"}
+        for name, laws in (("prefill", kernels.prefill), ("decode", kernels.decode))
+    }
+    return measured.model_copy(update=update)
+
+
 def transfer_errors(
     part: AcceleratorSpec, measured: CalibrationSpec, tables: Sequence[Chosen] | None = None
 ) -> list[HeldOut]:
@@ -189,8 +205,9 @@ def transfer_errors(
         for table in choice.tables:
             rows = screen(table, peaks).table
             parts = works(rows, peaks)
+            calls = _as_called(measured, table.kernel)
             try:
-                laws = {w.key: law_of(measured, w.key) for w in parts if w.family != "conversion"}
+                laws = {w.key: law_of(calls, w.key) for w in parts if w.family != "conversion"}
             except InputError:
                 continue
             laws[("conversion", "")] = conversion_law(0.6, measured.elementwise)

@@ -7,12 +7,13 @@ from typing import get_args
 from planner import files
 from planner.calibrate.carried import at_rate, carried, over_units
 from planner.calibrate.features import law_of
+from planner.calibrate.fit import PartFit
 from planner.calibrate.parts import choices_of, fit_part, transfer, transfer_errors
 from planner.calibrate.shapes import Key
 from planner.calibrate.write import write_calibration
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.calibration import CalibrationSpec
+from planner.specs.calibration import Achieved, AttentionKernels, CalibrationSpec
 from planner.specs.hardware import AcceleratorSpec, Precision
 from planner.specs.provenance import HeldOut
 
@@ -75,8 +76,8 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
             base = transfer(base, name, (name,), _carried(STARTS_FROM[name], made, part))
         again = () if name in STARTS_FROM else families
         spec, found = fit_part(part, base, again)
-        if name in STARTS_FROM and any(kind.startswith("gqa") for _, kind in found.fits):
-            spec = spec.model_copy(update={"attention_kernels": {}})  # its own rows go before those
+        if name in STARTS_FROM:
+            spec = _own_first(spec, found)
         provenance = spec.provenance
         if provenance and sibling:
             errors = transfer_errors(part, _carried(sibling, made, part), choices_of(part, again))
@@ -102,6 +103,21 @@ def ship(folder: Path, parts: Sequence[str] = (), families: Sequence[str] = ()) 
         spec = _with_estimates(_eight_bits(spec, files.load_accelerator(name)))
         paths.append(write_calibration(folder, spec, ABOUT.format(how=how)))
     return paths
+
+
+def _own_first(spec: CalibrationSpec, found: PartFit) -> CalibrationSpec:
+    """``spec`` with engines' grouped queries by the part's own rows, where it has them."""
+    own: dict[str, dict[str, Achieved]] = {"prefill": {}, "decode": {}}
+    for (family, kind), law in found.laws.items():
+        if family.startswith("attention_") and kind.startswith("gqa"):
+            own[family.removeprefix("attention_")][kind] = law
+    kernels = {
+        engine: AttentionKernels.model_validate(
+            {name: {**getattr(kernels, name), **laws} for name, laws in own.items()}
+        )
+        for engine, kernels in spec.attention_kernels.items()
+    }
+    return spec.model_copy(update={"attention_kernels": kernels})
 
 
 def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> CalibrationSpec:

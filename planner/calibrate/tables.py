@@ -68,6 +68,10 @@ TRTLLM_GEN = ("b200-sxm", "b300-sxm", "gb200-nvl72", "gb300-nvl72")
 heads is another kernel (32 heads take 1.3 times as long as 64), and a context is computed in whole
 steps of two tiles of keys (TensorRT-LLM, fmhaKernels.h, ``mStepKv``)."""
 
+XQA_MLA, XQA_MLA_HEADS = ("rtx-pro-6000",), 128
+"""Parts on which TensorRT-LLM runs MLA on an 8-bit cache in XQA, and heads from which it does
+(TensorRT-LLM, decoderXQAConstants.h, ``kXqaMlaKernelHeadGrpSize``): fewer divide no context."""
+
 OF_EXPERTS = ("w4a16_mxfp4", "w4a8_mxfp4_mxfp8", "int4_wo")
 """Formats that only experts are read in: dense products store none in four bits but NVFP4."""
 
@@ -207,6 +211,9 @@ def _moe(data: Columns, origin: Origin) -> Iterator[Table]:
 def _decode_mla(data: Columns, origin: Origin) -> Iterator[Table]:
     """Few heads apart from many where they are different kernels."""
     narrow = (_number(data["num_heads"]) < NARROW_HEADS) & (origin.part in TRTLLM_GEN)
+    if origin.part in XQA_MLA and origin.version.startswith("trtllm"):
+        eight = data["kv_cache_dtype"] == "fp8"
+        narrow = eight & (_number(data["num_heads"]) < XQA_MLA_HEADS)
     data = {**data, "kind": np.where(narrow, "mla_narrow", "mla")}
     for (kernel, cache, kind), rows in _groups(data, "kernel_source", "kv_cache_dtype", "kind"):
         sequences, context = (
