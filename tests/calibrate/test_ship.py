@@ -6,6 +6,7 @@ import pytest
 
 from planner import files
 from planner.calibrate.check import check
+from planner.calibrate.parts import _as_called
 from planner.calibrate.ship import (
     CORES,
     ESTIMATED,
@@ -50,6 +51,37 @@ def test_fewer_multiprocessors_of_the_same_kind_are_filled_by_smaller_results() 
     assert h100.compute_curve
     assert own.compute_curve.sizes[0] == pytest.approx(h100.compute_curve.sizes[0] * 114 / 132)
     assert own.compute_curve.shares == h100.compute_curve.shares
+
+
+def test_rows_of_a_kernel_are_held_against_the_laws_of_that_kernel() -> None:
+    """FlashAttention-3 is what vLLM runs on Hopper; other rows by the part's own laws."""
+    h100 = files.load_calibration("h100-sxm")
+    theirs = _as_called(h100, "flashattention-3")
+    assert theirs.attention_decode_variants == {
+        kind: law for kind, law in h100.attention_kernels["vllm"].decode.items() if kind != "mla"
+    }
+    assert theirs.attention_decode == h100.attention_decode
+    assert _as_called(h100, "default") is h100
+
+
+def test_engines_on_h20_attend_by_its_own_rows_and_else_as_on_h100() -> None:
+    own = files.load_calibration("h20")
+    for kernels in own.attention_kernels.values():
+        assert kernels.decode["gqa_256"] == own.attention_decode_variants["gqa_256"]
+        assert kernels.prefill["gqa_256"] == own.attention_prefill_variants["gqa_256"]
+        assert kernels.decode["gqa"] != own.attention_decode_variants["gqa"]
+        assert "loss as time" in kernels.decode["gqa"].compute_share.note
+
+
+def test_a_context_is_divided_over_the_units_a_part_has() -> None:
+    """132 on an H100, 114 on an H100 PCIe, 78 on an H20, each part of it on one."""
+    laws = {
+        name: files.load_calibration(name).attention_decode_variants["gqa"]
+        for name in ("h100-sxm", "h100-pcie", "h20")
+    }
+    assert [law.splits and law.splits.units for law in laws.values()] == [132, 114, 78]
+    rows = [float(law.row_s or 0) * law.splits.units for law in laws.values() if law.splits]
+    assert rows == pytest.approx([rows[0]] * 3, rel=1e-3)
 
 
 def test_a_sibling_of_a_part_with_rows_of_one_format_keeps_its_own_shares_of_others() -> None:

@@ -102,6 +102,46 @@ def test_few_latent_heads_are_apart_where_they_run_another_kernel(
     assert sum(map(len, found)) == 2
 
 
+@pytest.mark.parametrize(
+    ("part", "cache", "kinds"),
+    [
+        ("rtx-pro-6000", "fp8", ["mla", "mla_narrow"]),
+        ("rtx-pro-6000", "bfloat16", ["mla"]),
+        ("l40s", "fp8", ["mla"]),
+    ],
+)
+def test_mla_on_an_8_bit_cache_is_another_kernel_from_128_heads_on(
+    part: str, cache: str, kinds: list[str]
+) -> None:
+    data = {
+        "kernel_source": column("k", "k"), "kv_cache_dtype": column(cache, cache),
+        "batch_size": column(4, 4), "isl": column(1, 1), "step": column(1023, 1023),
+        "num_heads": column(64, 128), "latency": column(0.2, 0.1),
+    }  # fmt: skip
+    found = list(tables._decode_mla(data, Origin(part, "aiconfigurator-tables", "trtllm 1.0")))
+    assert [table.labels["variant"] for table in found] == kinds
+    engine = Origin(part, "aiconfigurator-tables", "sglang 0.5")
+    assert [t.labels["variant"] for t in tables._decode_mla(data, engine)] == ["mla"]
+
+
+@pytest.mark.parametrize(
+    ("part", "engine", "rule"),
+    [("h100-sxm", "trtllm", "xqa"), ("b200-sxm", "trtllm", None), ("h100-sxm", "vllm", None)],
+)
+def test_grouped_queries_of_one_engine_divide_contexts_by_its_rule(
+    part: str, engine: str, rule: str | None
+) -> None:
+    data = {
+        "kernel_source": column("k", "k"), "kv_cache_dtype": column("fp8", "fp8"),
+        "batch_size": column(4, 4), "isl": column(1, 1), "step": column(1023, 1023),
+        "num_heads": column(64, 8), "num_key_value_heads": column(8, 8),
+        "head_dim": column(128, 128), "latency": column(0.1, 0.2),
+    }  # fmt: skip
+    origin = Origin(part, "aiconfigurator-tables", f"{engine} 1.0")
+    shared, alone = tables._decode_gqa(data, origin)
+    assert (shared.labels.get("splits"), alone.labels.get("splits")) == (rule, None)
+
+
 def test_message_sizes_are_elements_of_two_bytes() -> None:
     data = {
         "op_name": column("alltoall", "all_reduce"), "nccl_dtype": column("half", "int8"),
