@@ -152,8 +152,8 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         moved, query_s = op.readings * op.cache_bytes, op.query_bytes / bandwidth
         return Call(
             compute_s, moved / bandwidth, 1.0, moved, work_depth(op), query_s, lines=True,
-            head_rows=op.cached_heads * op.sequences,
-            queries=op.new_tokens * op.heads / op.cached_heads if op.cached_heads else 1.0,
+            head_rows=op.readings * op.cached_heads * op.sequences,
+            queries=max(1.0, op.new_tokens * op.heads / (op.cached_heads or math.inf)),
             indexed_s=indexed_s,
         )  # fmt: skip
     keys, asked = op.key_bytes, op.query_bytes

@@ -114,7 +114,7 @@ def divided(
     splits = Splits(keys=128, root=8, waves=waves, units=132)
     update = {
         "splits": splits, "row_s": Sourced(row_s, "test"), "blend": blend, "chain": chain,
-        "tile_queries": 64,
+        "tile_queries": 64, "tile_keys": 256, "doubling_depth": 2048,
     }  # fmt: skip
     laws = {k: v.model_copy(update=update) for k, v in spec.attention_decode_variants.items()}
     usual = spec.attention_decode.model_copy(update=update)

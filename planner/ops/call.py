@@ -174,8 +174,6 @@ class Call:
             return self
         compute_s, memory_s, size, depth = self.compute_s, self.memory_s, self.size, self.depth
         tokens, moved, head_rows = self.tokens, self.moved_bytes, self.head_rows
-        if law.splits:
-            head_rows = head_rows * parts(depth, larger(head_rows, 1e-30), law.splits)
         padded, planned = self._padding(law)
         compute_s = (compute_s - self.indexed_s) * padded + self.indexed_s
         size = size * padded
@@ -183,6 +181,8 @@ class Call:
             longer = larger(1.0, law.tile_keys / larger(depth, 1e-30))
             compute_s, memory_s, moved = compute_s * longer, memory_s * longer, moved * longer
             depth = larger(depth, float(law.tile_keys))
+        if law.splits:
+            head_rows = head_rows * parts(depth, larger(head_rows, 1e-30), law.splits)
         if law.reread_rows:
             more = larger(0.0, self.size / law.reread_rows - 1.0)
             memory_s = memory_s + more * self.uncached_s
@@ -209,9 +209,8 @@ class Call:
         """Rows that tiles compute over those there are, and rows that tiles are planned for."""
         rows = larger(self.size, 1e-30)
         if law.tile_queries:
-            return -(
-                -self.queries // law.tile_queries
-            ) * law.tile_queries / self.queries, self.planned
+            tiles = -(-self.queries // law.tile_queries)
+            return tiles * law.tile_queries / self.queries, self.planned
         if law.tile_rows:
             return larger(1.0, law.tile_rows / larger(self.rows, 1e-30)), self.planned
         if law.heights:

@@ -361,6 +361,7 @@ def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
                 1152.0,
                 128 * 1088.0,
                 variant=v,
+                heads=96.0,
                 cached_heads=8.0,
             )
             for v in VARIANTS

@@ -14,8 +14,10 @@ from planner.errors import InputError
 from planner.evaluation.replica import Replica, build
 from planner.files.histograms import load_routing_profile
 from planner.ops import AttentionDecode
-from planner.roofline import op_time
+from planner.ops.call import Shaping
+from planner.roofline import call_of, op_time
 from planner.specs.deployment import Limits, Parallelism, Pool
+from planner.specs.hardware import AcceleratorSpec
 from planner.specs.speculative import Speculative
 from planner.step.draft import verifying
 
@@ -73,6 +75,42 @@ def test_a_tile_begun_takes_as_long_as_a_full_one_on_hopper() -> None:
     assert flop[9] == 12
     assert verifying(core(128), 2, hopper).flop == 2 * core(128).flop  # whole tiles already
     assert all(verifying(core(), n, hopper).cache_bytes == core().cache_bytes for n in (1, 9))
+
+
+def grouped() -> AttentionDecode:
+    """The same of eight queries that share one cached head of 128."""
+    return replace(
+        core(), name="attention/gqa_core", pair_flop=4096.0, kv_bytes_per_token=512.0,
+        query_elements=2048.0, variant="gqa", heads=8.0, cached_heads=1.0,
+    )  # fmt: skip
+
+
+def test_new_tokens_fill_the_tiles_of_queries_together_but_for_blackwell() -> None:
+    """Two tokens of eight queries in a tile of 16 take as long as one, and three as long as four;
+    tiles of 64 that verification counts by itself are not counted again."""
+    tiles = Shaping(tile_queries=16)
+    hopper, blackwell = (files.load_accelerator(n) for n in ("h200-sxm", "b200-sxm"))
+
+    def compute_s(op: AttentionDecode, n: int, part: AcceleratorSpec, how: Shaping) -> float:
+        return float(call_of(verifying(op, n, part), part).shaped(how).compute_s)
+
+    times = [compute_s(grouped(), n, hopper, tiles) for n in (1, 2, 3, 4)]
+    assert times == pytest.approx([times[0], times[0], 2 * times[0], 2 * times[0]])
+    one, two = (compute_s(grouped(), n, blackwell, tiles) for n in (1, 2))
+    assert two == pytest.approx(2 * one)
+    latent = replace(core(), cached_heads=1.0)
+    flop_s = call_of(latent, hopper).compute_s
+    for n, tokens in ((1, 4), (4, 4), (5, 8)):
+        assert compute_s(latent, n, hopper, Shaping(tile_queries=64)) == pytest.approx(
+            tokens * flop_s
+        )
+
+
+def test_every_new_token_has_rows_of_its_own_on_blackwell() -> None:
+    part = files.load_accelerator("b200-sxm")
+    as_many = replace(grouped(), sequences=3.0, context_tokens=3e4, capped_tokens=3e4)
+    drafted, apart = (call_of(op, part) for op in (verifying(grouped(), 3, part), as_many))
+    assert drafted.head_rows == apart.head_rows == 3
 
 
 def test_every_new_token_reads_the_cache_again_on_blackwell_but_not_from_hbm() -> None:
