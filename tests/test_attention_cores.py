@@ -140,6 +140,19 @@ def test_divided_contexts_are_lines_as_long_as_they_say(
     holds(divided(case, waves, 3e-8, blend, chain), sequences, sequences * mean, steps)
 
 
+@pytest.mark.parametrize("blend", ["max", "sum", "root2"])
+@pytest.mark.parametrize("chain", ["sum", "root2"])
+def test_a_line_ends_at_a_knot_and_nowhere_else(blend: str, chain: str) -> None:
+    """64 sequences that gain 20,000 tokens each pass a few knots: six of bytes, five doublings,
+    four of parts, twelve of directions at most."""
+    for core in decode_cores(divided(CASES[3], 8, 3e-8, blend, chain)):
+        context, steps, stretches = 64 * 1000.0, 0, 0
+        while steps < 20_000:
+            valid = min(core.at(64.0, context, context, 64.0)[2], 20_000 - steps)
+            context, steps, stretches = context + 64 * valid, steps + valid, stretches + 1
+        assert stretches <= 27
+
+
 @pytest.mark.parametrize(("waves", "parts"), [(8, 32), (1, 132 / 16)])
 def test_each_part_of_a_context_takes_its_time_by_hand(waves: int, parts: float) -> None:
     """16 sequences of 16,384 tokens, one cached head a device, 94 layers: 8 waves have room for 66

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planner.ops import AttentionDecode, AttentionPrefill
 from planner.ops.call import Shaping
-from planner.ops.laws import LINES, chained, doubling_line, share_at
+from planner.ops.laws import BETWEEN, LINES, chained, doubling_line, line_of, share_at
 from planner.ops.splits import parts_line
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
@@ -160,14 +160,14 @@ def _rounded(
     compute: float, memory: float, up_compute: float, up_memory: float
 ) -> tuple[float, float, int]:
     """Root of squares in straight lines, its growth a step, and steps for which that holds."""
-    lines = [(a * compute + b * memory, a * up_compute + b * up_memory) for a, b in LINES]
-    best, up = max(lines)
+    line = line_of(compute, memory)
+    along, across = LINES[line]
     valid = NO_LIMIT
-    for time, slope in lines:
-        if slope > up:
-            passes = overtaking_steps(best - time, slope - up)
-            valid = passes if passes < valid else valid
-    return best, up, valid
+    if line < len(BETWEEN) and (closing := up_memory - BETWEEN[line] * up_compute) > 0:
+        valid = overtaking_steps(BETWEEN[line] * compute - memory, closing)
+    elif line > 0 and (closing := BETWEEN[line - 1] * up_compute - up_memory) > 0:
+        valid = overtaking_steps(memory - BETWEEN[line - 1] * compute, closing)
+    return along * compute + across * memory, along * up_compute + across * up_memory, valid
 
 
 @dataclass(frozen=True, slots=True)

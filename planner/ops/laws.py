@@ -116,6 +116,13 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
 _TURN = math.pi / 12
 LINES = tuple((math.cos(i * _TURN), math.sin(i * _TURN)) for i in range(7))
 """Directions of the lines that :func:`rounded` is made of, from one time to the other."""
+BETWEEN = tuple(math.tan((i + 0.5) * _TURN) for i in range(6))
+"""Ratios of the other time to the one at which one line passes the next."""
+
+
+def line_of(compute_s: float, memory_s: float) -> int:
+    """Which of :data:`LINES` is the highest: the direction closest to that of both times."""
+    return bisect(BETWEEN, memory_s / compute_s) if compute_s > 0 else len(BETWEEN)
 
 
 def rounded(compute_s: Real, memory_s: Real) -> Real:
@@ -131,6 +138,9 @@ def rounded(compute_s: Real, memory_s: Real) -> Real:
     .. [1] The largest projection of a vector on given directions: the norm of its length whose
        unit ball is a polygon around the circle.
     """
+    if isinstance(compute_s, float) and isinstance(memory_s, float):
+        along, across = LINES[line_of(compute_s, memory_s)]
+        return along * compute_s + across * memory_s
     found: Real = 0.0
     for along, across in LINES:
         found = larger(found, along * compute_s + across * memory_s)
