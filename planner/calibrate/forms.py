@@ -35,8 +35,8 @@ KEYS = (None, 256)
 """Keys of the smallest tile of a context in decode attention, where kernels compute whole ones: on
 B200 128 take as long as 256."""
 QUERIES = (None, 8, 16, 64, 128)
-"""Queries of the smallest tile of a cached head in decode attention: one instruction's rows; MLA's
-kernels take 64 or 128."""
+"""Queries of the smallest tile of a cached head in decode attention: rows of one instruction (8 or
+16), or of MLA's kernels (64 in FlashMLA, 128 in TensorRT-LLM's decoderXQAConstants.h)."""
 XQA = {"keys": 128, "root": 8, "waves": 8}
 """How TensorRT-LLM's XQA divides contexts (``kMinHistoryTokensPerBlock``, ``kTargetWaveFactor`` and
 ``computeMultiBlockCount``); that it is left for another kernel while all parts fill less than a
@@ -123,12 +123,7 @@ class Form:
 
 FORMS = {
     "gemm": Form(
-        KNOTS["gemm"],
-        BYTE_KNOTS,
-        BLENDS,
-        depth=True,
-        tile_rows=TILES,
-        split_depth=SPLITS,
+        KNOTS["gemm"], BYTE_KNOTS, BLENDS, depth=True, tile_rows=TILES, split_depth=SPLITS
     ),
     "grouped_gemm": Form(
         KNOTS["grouped_gemm"],

@@ -50,14 +50,19 @@ def base(title: str, height: int, legend: int = 0, subtitle: str = "") -> "Figur
     return figure
 
 
+MARK_SHARE = 0.1
+"""Part of an axis that two of its marks are apart at least, so that their words do not touch."""
+
+
 def seconds_axis(figure: "Figure", spans: list[float], title: str) -> None:
     """Give the x axis a log scale of times with marks like ``50 ms`` and ``2 min``."""
     from planner.report.words import seconds
 
     low, high = min(spans) / 1.3, max(spans) * 1.3
-    marks = [t for t in TIMES if low <= t <= high]
-    while len(marks) > 10:
-        marks = marks[::2]
+    apart, marks = (high / low) ** MARK_SHARE, list[float]()
+    for time in TIMES:
+        if low <= time <= high and (not marks or time >= apart * marks[-1]):
+            marks.append(time)
     figure.update_xaxes(
         type="log", title=title, tickvals=marks, ticktext=[seconds(t) for t in marks],
         range=[math.log10(low), math.log10(high)],

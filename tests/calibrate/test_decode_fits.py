@@ -55,6 +55,16 @@ def test_the_time_of_a_contexts_parts_is_found_where_the_kernels_rule_is_known(r
     assert float(law.row_s or 0) == pytest.approx(3e-8, rel=0.15)
 
 
+def test_the_time_of_a_cached_heads_tiles_is_found_again() -> None:
+    """Kept only where it saves a twentieth of the cost: rows without it are fitted without it."""
+    table = rows((2.0, 16.0))
+    (work,) = works(table, PEAKS)
+    plain = 1e-5 + work.memory_s / 0.8 + work.query_s / 0.5
+    assert found(table, plain).row_s is None
+    law = found(table, plain + 2e-8 * table["sequences"] * table["kv_heads"])
+    assert float(law.row_s or 0) == pytest.approx(2e-8, rel=0.2)
+
+
 def test_whole_tiles_of_queries_are_found() -> None:
     """20, 24 and 32 queries of a cached head take as long, 40 as long as 48."""
     table = rows((8.0, 16.0, 20.0, 24.0, 32.0, 40.0))

@@ -313,30 +313,6 @@ def test_a_pipelines_fill_is_only_read_off_rows_that_show_it() -> None:
     assert told_by(FORMS["gemm"], [wide]).fill_depth == FORMS["gemm"].fill_depth
 
 
-def test_the_time_of_a_cached_heads_tiles_is_found_again() -> None:
-    """Kept only where it saves a twentieth of the cost: rows without it are fitted without it."""
-    rng = np.random.default_rng(2)
-    grid = np.meshgrid(2.0 ** np.arange(0, 11, 2), 2.0 ** np.arange(7, 15), [1.0, 8.0], [2.0, 16.0])
-    sequences, mean, heads, group = (v.ravel() for v in grid)
-    of = np.ones_like(sequences)
-    columns = {
-        "sequences": sequences, "context_tokens": sequences * mean, "heads": group * heads,
-        "kv_heads": heads, "head_dim": 128 * of,
-    }  # fmt: skip
-    labels = {"variant": "gqa", "kv_dtype": "bf16"}
-    origin = Origin("h200-sxm", "aiconfigurator-tables", "t")
-    table = Table("attention_decode", "bf16", "k", origin, columns, of, labels)
-    (work,) = works(table, PEAKS)
-    plain = 1e-5 + work.memory_s / 0.8 + work.query_s / 0.5
-    for row_s in (0.0, 2e-8):
-        times = (plain + row_s * sequences * heads) * np.exp(0.01 * rng.standard_normal(len(of)))
-        law = fit_law(("attention_decode", "gqa"), [Sample([work], times)], {}, "t").law
-        if row_s:
-            assert float(law.row_s or 0) == pytest.approx(row_s, rel=0.2)
-        else:
-            assert law.row_s is None
-
-
 def test_a_cache_written_by_blocks_of_threads_is_found_where_rows_include_it() -> None:
     """vLLM's prompts: a token takes 5 ns with four cached heads of 128 or more, 1.2 with one."""
     rng = np.random.default_rng(2)

@@ -1,9 +1,11 @@
 import json
 import math
 
+import plotly.graph_objects as go
 import pytest
 
 from planner.report import PlanReport, Report
+from planner.report.style import seconds_axis
 
 
 def test_memory_bars_add_up_to_the_capacity(report: Report) -> None:
@@ -63,3 +65,17 @@ def test_axes_have_units_and_figures_are_plain_json(plan_report: PlanReport) -> 
         plain = json.loads(figure.to_json())
         assert plain["layout"]["xaxis"]["title"]["text"]
         assert plain["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+
+
+@pytest.mark.parametrize(
+    ("spans", "marks"),
+    [
+        ([1e-5, 0.5], [1e-5, 1e-4, 1e-3, 1e-2, 5e-2, 0.2]),
+        ([0.1, 10.0], [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]),
+    ],
+)
+def test_marks_of_an_axis_of_times_do_not_touch(spans: list[float], marks: list[float]) -> None:
+    """A tenth of the axis apart: over two decades all of 1, 2 and 5, over nearly five fewer."""
+    figure = go.Figure()
+    seconds_axis(figure, spans, "t")
+    assert list(figure.layout.xaxis.tickvals) == marks
