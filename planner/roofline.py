@@ -158,9 +158,10 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
         )  # fmt: skip
     keys, asked = op.key_bytes, op.query_bytes
     return Call(
-        compute_s, keys / bandwidth, 1.0, keys + asked, work_depth(op), asked / bandwidth,
-        scores_s=op.heads * op.capped_pairs / peak, head_rows=op.heads * op.tokens,
-        tokens=op.tokens, key_width=op.key_width,
+        compute_s, keys / bandwidth, op.flop, keys + asked, work_depth(op), asked / bandwidth,
+        rows=2 * op.pairs / larger(op.tokens, 1e-30), scores_s=op.heads * op.capped_pairs / peak,
+        head_rows=op.heads * op.tokens,
+        tokens=op.tokens, key_width=op.key_width, cache_bytes=float(part.cache_bytes or 0.0),
     )  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def op_time(op: Op, part: AcceleratorSpec, calibration: CalibrationSpec) -> OpTi
     if isinstance(op, AttentionDecode) and law.tile_keys:
         whole = call_of(op.of_at_least(float(law.tile_keys)), part, law)
     time_s = whole.time_s(law)
-    memory_s = call.memory_s + call.query_s
+    crossing_s = call.crossing_s
     if isinstance(op, AttentionDecode) and op.readings != 1.0:
-        memory_s = call.memory_s / op.readings + call.query_s
-    return OpTime(op.count * time_s, op.count * call.compute_s, op.count * memory_s)
+        crossing_s = call.memory_s / op.readings + call.query_s
+    return OpTime(op.count * time_s, op.count * call.compute_s, op.count * crossing_s)

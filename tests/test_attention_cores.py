@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner import files
-from planner.evaluation.attention import decode_cores, prefill_cores
+from planner.evaluation.attention import decode_cores
 from planner.evaluation.attention_kernels import with_attention_kernels
+from planner.evaluation.prompts import prefill_cores
 from planner.shard import shard
 from planner.sourced import Sourced
-from planner.specs.calibration import Splits
+from planner.specs.calibration import Curve, Splits
 from planner.specs.deployment import Parallelism, Pool
 from planner.step import StepModel
 
@@ -30,6 +31,8 @@ CASES: tuple[Case, ...] = (
     ("qwen3-next-80b-a3b", "hgx-h100", 4, "bf16", "bf16", "sglang"),
     ("deepseek-v3.2", "hgx-h200", 8, "fp8", "fp8", ""),
     ("qwen3-30b-a3b", "l40s-8gpu", 2, "bf16", "bf16", ""),
+    ("qwen3-30b-a3b", "l40s-8gpu", 2, "fp8", "bf16", "vllm"),
+    ("gpt-oss-120b", "hgx-h100", 2, "bf16", "mxfp4", "sglang"),
     ("qwen3-235b-a22b", "gb200-nvl72", 4, "bf16", "fp8", "sglang"),
 )
 
@@ -73,6 +76,32 @@ def test_prefill_is_the_time_of_the_op(case: Case, prompts: int, each: int, know
     for group, forms in enumerate(prefill_cores(model)):
         expected = model.prefill_attention(*load, longest=longest)[group].time_s
         assert forms[0].at(*load, longest) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["", "vllm"])
+@given(prompts=st.integers(1, 64), each=st.integers(1, 20_000))
+def test_prefill_that_stays_on_chip_is_the_time_of_the_op(
+    engine: str, prompts: int, each: int
+) -> None:
+    """A law that keeps three quarters of an L40S's cache, with a time an element of keys, and
+    whose products lose their clock when they run long."""
+    model = step(("qwen3-30b-a3b", "l40s-8gpu", 2, "bf16", "bf16", engine))
+    spec = model.calibration
+    kept = {"kept_part": 0.75, "key_s": Sourced(8e-12, "t"), "query_share": None}
+    kept |= {"memory_curve": None, "memory_share": Sourced(0.7, "t")}
+    kept |= {"tile_rows": 256}
+    products = Curve(sizes=(1e9, 1e11, 1e13), shares=(0.3, 0.6, 0.5), source="t")
+    kept |= {"compute_curve": products, "compute_share": Sourced(0.6, "t")}
+    laws = {k: v.model_copy(update=kept) for k, v in spec.attention_prefill_variants.items()}
+    changed = replace(
+        model, calibration=spec.model_copy(update={"attention_prefill_variants": laws})
+    )
+    load = float(prompts * each), prompts * each * (each + 1) / 2, prompts * each * (each + 1) / 2
+    for group, forms in enumerate(prefill_cores(changed)):
+        part = changed.prefill_attention(*load, longest=float(each))[group]
+        assert forms[0].kept > 5e7
+        assert forms[0].at(*load, float(each)) == pytest.approx(float(part.time_s), rel=1e-9)
+        assert forms[0].crossing_s(load) == pytest.approx(float(part.memory_s), rel=1e-9)
 
 
 @lru_cache

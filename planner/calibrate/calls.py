@@ -72,7 +72,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
 MORE = (
     "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
     "rounds",
-    "uncached_s", "key_width", "queries",
+    "uncached_s", "key_width", "cache_bytes", "queries",
 )  # fmt: skip
 """What only some kernels have."""
 
@@ -87,7 +87,7 @@ class Work:
     compute_s: FloatArray
     memory_s: FloatArray
     size: FloatArray
-    """Result elements (gemm), rows a group (grouped_gemm)."""
+    """Result elements (gemm), rows a group (grouped_gemm), FLOP (prefill attention)."""
     call_bytes: FloatArray
     depth: FloatArray
     """Inner dimension, or length of a prompt. [elements, tokens]"""
@@ -98,7 +98,7 @@ class Work:
     multiplies: Precision | None = None
     """Format of the products where it is not the row's."""
     rows: FloatArray | None = None
-    """Rows of a product's result."""
+    """Rows of a product's result; twice the keys that a prompt's query sees in the mean."""
     step_s: FloatArray | None = None
     """Operands of one step of a product's inner dimension at the peak. [s]"""
     scores_s: FloatArray | None = None
@@ -123,12 +123,17 @@ class Work:
     uncached_s: FloatArray | None = None
     """Weights of a grouped product that the last cache does not hold, at the peak. [s]"""
     key_width: FloatArray | None = None
-    """Elements of a prompt token's cached keys, where a kernel of its own writes them."""
+    """Elements of a prompt token's keys."""
+    cache_bytes: FloatArray | None = None
+    """Last cache of the part, in which operands of prefill attention may have stayed."""
     queries: FloatArray | None = None
     """Queries that share a cached head in decode attention."""
     tiles: str = ""
     """How the heights of a grouped product's tiles are chosen (``tiles`` of a table's labels);
-    ``keys``: decode attention in whole tiles of keys; ``xqa``: in parts by XQA's rule."""
+    ``keys``: decode attention in whole tiles of keys; ``xqa``: in parts by XQA's rule;
+    ``written``: prompts whose keys a kernel of its own writes to the cache, ``paired``: whose
+    queries are multiplied in two tiles in turn; format of a product
+    whose tiles are all as wide as each other."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -158,6 +163,7 @@ class Work:
             size=np.asarray(call.size),
             call_bytes=np.asarray(call.moved_bytes),
             depth=np.asarray(call.depth),
+            query_s=np.asarray(call.query_s),
             head_rows=None if self.head_rows is None else np.asarray(call.head_rows),
             tokens=None if self.tokens is None else np.asarray(call.tokens),
             planned=None if self.planned is None else np.asarray(call.planned),

@@ -21,8 +21,8 @@ def carried(
        r = \frac{P' / n'}{P / n}
 
     with peaks ``P`` and multiprocessors ``n``.  Dense results fill ``n'`` of them at sizes
-    ``n' / n`` times as large, contexts are divided over ``n'``; an exponential takes the time of
-    ``r`` times as many FLOP.
+    ``n' / n`` times as large, prompts run as long at ``P' / P`` times the FLOP,
+    contexts are divided over ``n'``; an exponential takes the time of ``r`` times as many FLOP.
 
     References
     ----------
@@ -33,15 +33,16 @@ def carried(
         return measured
     units = float(target.multiprocessors) / float(source.multiprocessors)
 
-    def scaled(law: Achieved, precision: Precision, dense: bool = False) -> Achieved:
+    def scaled(law: Achieved, precision: Precision, of: str = "") -> Achieved:
         precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
-        return over_units(at_rate(law, peak / units, units if dense else 1.0), units)
+        grown = {"gemm": units, "prompts": peak}.get(of, 1.0)
+        return over_units(at_rate(law, peak / units, grown), units)
 
     shared = set(source.dense_flop_per_s.precisions()) & set(target.dense_flop_per_s.precisions())
 
-    def each(laws: dict[Precision, Achieved], dense: bool) -> dict[Precision, Achieved]:
-        return {name: scaled(law, name, dense) for name, law in laws.items() if name in shared}
+    def each(laws: dict[Precision, Achieved], of: str = "") -> dict[Precision, Achieved]:
+        return {name: scaled(law, name, of) for name, law in laws.items() if name in shared}
 
     def stored(laws: Mapping[Stored, Achieved]) -> dict[Stored, Achieved]:
         return {name: scaled(law, "bf16") for name, law in laws.items()}
@@ -54,22 +55,22 @@ def carried(
         }
 
     update: dict[str, object] = {
-        "gemm": each(measured.gemm, dense=True),
-        "grouped_gemm": each(measured.grouped_gemm, dense=False),
+        "gemm": each(measured.gemm, "gemm"),
+        "grouped_gemm": each(measured.grouped_gemm),
         "expert_kernels": {n: library(k) for n, k in measured.expert_kernels.items()},
         "stored_experts": stored(measured.stored_experts),
     }
     update["attention_kernels"] = {
         engine: AttentionKernels(
-            prefill={k: scaled(law, "bf16") for k, law in kernels.prefill.items()},
+            prefill={k: scaled(law, "bf16", "prompts") for k, law in kernels.prefill.items()},
             decode={k: scaled(law, "bf16") for k, law in kernels.decode.items()},
         )
         for engine, kernels in measured.attention_kernels.items()
     }
-    for name in ("attention_decode", "attention_prefill"):
-        update[name] = scaled(getattr(measured, name), "bf16")
+    for name, of in (("attention_decode", ""), ("attention_prefill", "prompts")):
+        update[name] = scaled(getattr(measured, name), "bf16", of)
         variants: dict[str, Achieved] = getattr(measured, f"{name}_variants")
-        update[f"{name}_variants"] = {k: scaled(law, "bf16") for k, law in variants.items()}
+        update[f"{name}_variants"] = {k: scaled(law, "bf16", of) for k, law in variants.items()}
     return measured.model_copy(update=update)
 
 

@@ -75,20 +75,27 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
     flop = 2 * pair_count * heads * (qk + v)
     own = table.labels.get("variant", "gqa").startswith("gqa") and "kv_heads" in table.columns
     keys = table["kv_heads"] if own else heads
-    of = Amounts(flop, size * tokens * keys * (qk + v), np.ones_like(flop), each)
+    of = Amounts(flop, size * tokens * keys * (qk + v), flop, each)
     eight = table.labels.get("kv_dtype") == "fp8" and "fp8" in peaks.flop_per_s
     dtype = "fp8_tensor" if eight else table.dtype
     work, asked = work_of("attention_prefill", dtype, peaks, of), size * tokens * heads * (qk + v)
+    kinds = {
+        "written": own and table.labels.get("library") == WRITES_APART,
+        "paired": table.origin.part in TRTLLM_GEN,
+    }
     return replace(
         work,
         variant=variant_of(table),
         multiplies="fp8" if eight else None,
         query_s=asked / peaks.bytes_per_s,
         call_bytes=of.moved + asked,
+        rows=2 * pair_count / tokens,
         scores_s=pair_count * heads / peaks.rate(dtype),
         head_rows=tokens * heads,
         tokens=tokens,
-        key_width=keys * qk if own and table.labels.get("library") == WRITES_APART else None,
+        cache_bytes=np.full_like(tokens, peaks.cache_bytes),
+        key_width=keys * (qk + v) / 2,
+        tiles=" ".join(word for word, holds in kinds.items() if holds),
     )
 
 
@@ -102,6 +109,7 @@ def works(table: Table, peaks: Peaks) -> list[Work]:
     """
     if table.op == "gemm":
         found = [gemm(table["m"], table["k"], table["n"], table.dtype, peaks)]
+        found = [replace(found[0], tiles=table.labels.get("tiles", ""))]
         if table.labels.get("includes") == "quantise":
             found = [replace(found[0], tokens=table["m"])]
             found.append(conversion(table["m"] * table["k"], peaks))
@@ -128,7 +136,7 @@ BESIDE = ("elementwise", "conversion")
 def bound_s(table: Table, peaks: Peaks) -> FloatArray:
     """Least time the stated peaks allow for the rows' matrix products and transfers. [s]"""
     main = [w for w in works(table, peaks) if w.family not in BESIDE or table.op == w.family]
-    return np.asarray(sum(np.maximum(w.compute_s, w.memory_s + w.query_s) for w in main))
+    return np.asarray(sum(np.maximum(w.compute_s, w.call.crossing_s) for w in main))
 
 
 def law_of(calibration: CalibrationSpec, key: tuple[str, str]) -> Achieved:

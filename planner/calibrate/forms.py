@@ -27,6 +27,13 @@ PROMPT_KNOTS = (8e6, 32e6, 128e6, 512e6)
 MB stay on chip."""
 ALL_KNOTS = (8e6, 32e6, 64e6, 128e6, 512e6)
 """The same at which that of all three is: between a half and twice of caches of 50 to 126 MB."""
+PROMPT_FLOP = (1e9, 1e10, 1e11, 1e12, 1e13)
+"""FLOP of prompts at which their products' share is free, 1 us to 10 ms at the peak of an H100:
+few leave units idle, and long kernels run at a lower clock."""
+PROMPT_TILES = (None, 256)
+"""Queries of the smallest tile of a prompt: two of 128, which kernels of datacenter Blackwell
+multiply in turn (CUTLASS example 77, FlashAttention-4). Where nothing says so, rows of 128 tokens
+look like it as well, and 256 come out too fast."""
 TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)
@@ -66,6 +73,9 @@ HEIGHTS: dict[str, tuple[Heights | None, ...]] = {
 (:func:`planner.ops.tiles.tile_height`): one where its source says so."""
 REREAD = (None, 64, 128, 256)
 """Rows of a tile for which weights are read again where the last cache does not hold them."""
+KEPT = (0.75, 0.5, 1.0)
+"""Shares of the last cache in which queries, keys and results of prompts stay between kernels:
+repeats of L40S and RTX PRO 6000 pass twice the memory's rate up to 85 MB, half of it beyond."""
 WRITTEN = (None, 512)
 """Elements of a token's cached keys that a block of vLLM's writing kernel has threads for."""
 COMPUTE_STARTS = (0.6, 0.08)
@@ -104,9 +114,12 @@ class Form:
     written_elements: tuple[int | None, ...] = (None,)
     splits: tuple[Splits | None, ...] = (None,)
     tile_queries: tuple[int | None, ...] = (None,)
+    kept_part: tuple[float | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
     waves: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     """Rows and columns of tiles that run in waves, and parts of the inner dimension."""
+    tiles: str = ""
+    """Rows whose tiles in waves these are (``tiles`` of a table's labels); empty: of all others."""
     step: bool = False
     edge: bool = False
     cell: bool = False
@@ -115,6 +128,8 @@ class Form:
     row: bool = False
     height: bool = False
     token: bool = False
+    key: bool = False
+    """Whether keys take a time on the chip, and what crosses its edge is what it has not kept."""
     foreign: bool = False
     choice: bool = False
     rising: bool = False
@@ -153,6 +168,8 @@ FORMS = {
         rising=True,
     ),
     "attention_prefill": Form(
+        PROMPT_FLOP,
+        tile_rows=PROMPT_TILES,
         blends=("max", "sum"),
         depth=True,
         depths=CHAINS,
@@ -174,6 +191,10 @@ SIDES = (64, 128, 192, 256)
 """Sides of cuBLAS's large tiles, by the names of its kernels in public profiles since CUDA 12.8
 (nvjet_tst_128x256, _192x192, _256x128; NVIDIA's developer forum, topic 348958); that each goes
 with each is assumed."""
+FOUR_BITS, EIGHT_BITS, WIDE = (128, 256), (64, 128), (128,)
+"""Rows of tiles 128 wide of workstation Blackwell: in NVFP4 those that TensorRT-LLM has
+(fp4_gemm_template.h, ``dispatchNVFP4xNVFP4GemmCTAShapeSm120``); in 8-bit blocks an assumption,
+after the rows of RTX PRO 6000, of which 65 take as long as 128 do."""
 PARTS = (1, 4, 16)
 """Parts of an inner dimension that libraries split over units: an assumption, in steps of four."""
 LASTING = (3e9, 2e10, 6e10, 3e11, 2e12, 2e13)
@@ -187,6 +208,8 @@ ALSO = {
         replace(_TILES, waves=(ROWS, NARROW, (1,))),
         replace(_TILES, waves=(FLAT, EVEN, (1,))),
         replace(_TILES, waves=(SIDES, SIDES, PARTS), join=True),
+        replace(_TILES, waves=(FOUR_BITS, WIDE, (1,)), tiles="nvfp4"),
+        replace(_TILES, waves=(EIGHT_BITS, WIDE, (1,)), tiles="fp8_block"),
     ),
     "attention_decode": (
         replace(FORMS["attention_decode"], row=True),
@@ -196,6 +219,7 @@ ALSO = {
     "attention_prefill": (
         replace(FORMS["attention_prefill"], memory=PROMPT_KNOTS),
         replace(FORMS["attention_prefill"], memory=ALL_KNOTS, query=False),
+        replace(FORMS["attention_prefill"], kept_part=KEPT, query=False, key=True),
     ),
 }
 """Family -> other forms; those in waves for parts whose units are counted; what fits best is

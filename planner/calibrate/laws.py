@@ -137,18 +137,22 @@ def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
     counted : the part's units are, in which tiles would run in waves.
     """
     if form.waves:
-        return counted
+        return counted and all(w.tiles == form.tiles for w in works)
+    if form.key:
+        return all(w.cache_bytes is not None and np.all(w.cache_bytes > 0) for w in works)
     return not form.row or all(w.head_rows is not None for w in works)
 
 
 def _shown(form: Form, works: Sequence[Work]) -> Form:
     """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
-    if any(w.key_width is None for w in works):
+    if any("written" not in w.tiles for w in works):
         form = replace(form, written_elements=(None,))
     if any(w.queries is None or float(np.max(w.queries, initial=1.0)) == 1.0 for w in works):
         form = replace(form, tile_queries=(None,))
     if any(w.tiles != "keys" for w in works):
         form = replace(form, tile_keys=(None,))
+    if works[0].family == "attention_prefill" and any("paired" not in w.tiles for w in works):
+        form = replace(form, tile_rows=(None,))
     given = all(w.tokens is not None for w in works)
     if works[0].family == "gemm":
         return replace(form, token=given)

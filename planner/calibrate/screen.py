@@ -74,7 +74,7 @@ def screen(table: Table, peaks: Peaks) -> Screened:
     refused: Counter[str] = Counter()
     share = bound_s(table, peaks) / table.time_s
     keep: Mask = share <= 1.0
-    if len(table) and np.mean(~keep) > BAD_SHARE:
+    if len(table) and (np.mean(~keep) > BAD_SHARE or _held_too_fast(table, share, peaks)):
         rule, bad = _explained(table, share, peaks)
         if np.all(bad):
             return Screened(table.take(~bad), {rule: len(table)})
@@ -103,6 +103,14 @@ def _explained(table: Table, share: FloatArray, peaks: Peaks) -> tuple[str, Mask
         if np.mean(~bad) >= FEWEST_SOUND:
             return "shape_beats_roofline", bad
     return "table_beats_roofline", np.ones(len(table), bool)
+
+
+def _held_too_fast(table: Table, share: FloatArray, peaks: Peaks) -> bool:
+    """Whether over 5 % of the products that the last cache holds are, and size explains it."""
+    if not peaks.cache_bytes or _cached(table, share, peaks) is None:
+        return False
+    held = _moved(table, peaks) <= peaks.cache_bytes
+    return bool(np.any(held) and np.mean(share[held] > 1) > BAD_SHARE)
 
 
 def _models(table: Table) -> FloatArray:
@@ -272,7 +280,7 @@ ALIKE = {
 
 def _far(table: Table, peaks: Peaks, _: Mask) -> Mask:
     """Rows of the groups that never come near the bound."""
-    share = bound_s(table, peaks) / table.time_s
+    share = bound_s(table, replace(peaks, cache_bytes=0.0)) / table.time_s
     bad = np.zeros(len(table), bool)
     names = [name for name in ALIKE.get(table.op, ()) if name in table.columns]
     if not names:

@@ -9,7 +9,7 @@ from planner.calibrate.calls import Work
 from planner.calibrate.forms import Begin, Blend, Chain, Form
 from planner.calibrate.rows import FloatArray
 from planner.ops.call import SHAPED
-from planner.ops.laws import blended, chained, rounded
+from planner.ops.laws import blended, chained
 from planner.ops.waves import Counted, wave_counts
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, Curve, Waves
@@ -20,13 +20,14 @@ SMOOTH = 0.5
 """Typical change of slope of a curve from knot to knot, in logarithms: a weak prior."""
 EXTRA = {
     "depth": "depth_s", "query": "query_share", "row": "row_s", "token": "token_s",
-    "height": "height_s", "foreign": "foreign_s", "choice": "choice_s", "step": "step_s",
-    "edge": "edge_s", "cell": "cell_s", "join": "join_s",
+    "key": "key_s", "height": "height_s", "foreign": "foreign_s", "choice": "choice_s",
+    "step": "step_s", "edge": "edge_s", "cell": "cell_s", "join": "join_s",
 }  # fmt: skip
 BOUNDS = {
     "depth": (1e-13, 1e-6), "query": (0.02, 1.0), "row": (1e-16, 1e-6), "token": (1e-17, 1e-7),
     "height": (1e-13, 1e-6), "foreign": (1e-17, 1e-7), "choice": (1e-12, 1e-7),
-    "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8), "join": (1e-8, 1e-4),
+    "key": (1e-16, 1e-9), "step": (1e-14, 1e-8), "edge": (1e-15, 1e-9), "cell": (1e-14, 1e-8),
+    "join": (1e-8, 1e-4),
 }  # fmt: skip
 """Lowest and highest of the parameters that only some laws have."""
 ONE_WIDTH = 0.01
@@ -38,6 +39,7 @@ FIRST = {
     "height": 1e-8,
     "foreign": 1e-12,
     "choice": 2e-9,
+    "key": 1e-12,
     "step": 6e-10,
     "edge": 2e-12,
     "cell": 6e-11,
@@ -192,11 +194,13 @@ def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
     if not own:
         return ()
     widths = [np.asarray(w.head_rows / w.query_s) for w in own if w.head_rows is not None]
-    one_width = float(np.ptp(np.log(np.concatenate(widths)))) < ONE_WIDTH
     sharing = np.concatenate([w.query_s / w.memory_s for w in own])
+    one_width = float(np.ptp(np.log(np.concatenate(widths)))) < ONE_WIDTH
     if one_width and float(np.ptp(np.log(sharing))) < ONE_WIDTH:
         return ("row", "query")
-    written = all(w.key_width is not None for w in own)
+    if form.key:
+        return ("key",) if float(np.ptp(np.log(sharing))) < ONE_WIDTH else ()
+    written = all("written" in w.tiles for w in own)
     return ("row",) if one_width else () if written else ("token",)
 
 
@@ -263,10 +267,10 @@ class Plain:
         memory_s, rows_s = memory_s / memory, np.zeros_like(query_s)
         if work.head_rows is not None:
             rows_s = work.head_rows * (self.shape.value("row", x) or 0.0)
-        if work.call.lines and self.blend == "root2":
-            busy = rounded(compute_s + rows_s, memory_s) + query_s
-        else:
-            busy = blended(compute_s, memory_s, self.blend) + query_s + rows_s
+        lines = work.call.lines
+        if lines and self.blend == "root2":
+            compute_s, rows_s = compute_s + rows_s, np.zeros_like(query_s)
+        busy = blended(compute_s, memory_s, self.blend, lines) + query_s + rows_s
         elements = (
             ("token", work.tokens),
             ("foreign", work.foreign), ("choice", work.rounds), ("height", work.planned),
@@ -274,10 +278,11 @@ class Plain:
         for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
+        if key_s := self.shape.value("key", x):
+            busy = busy + work.call.tokens * work.call.key_width * key_s
         depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
-        if work.call.lines and self.chain == "root2":
-            return np.asarray(rounded(busy, depth_s) + np.exp(x[c + m]))
-        return np.asarray(chained(busy, depth_s, self.chain) + np.exp(x[c + m]))
+        joined = chained(busy, depth_s, self.chain, lines)
+        return np.asarray(joined + np.exp(x[c + m]))
 
     def _waves_s(
         self, x: FloatArray, work: Work, waves: Waves, compute_s: FloatArray

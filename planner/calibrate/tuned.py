@@ -29,11 +29,12 @@ WIDTHS: dict[str, Mapping[int, tuple[int, ...]]] = {
         192: (64,), 256: (256,), 352: (128,), 384: (64,), 512: (256,), 704: (128,), 768: (64,),
         1024: (16,), 1536: (64,), 2048: (16,),
     },
-    "b300-sxm": {}, "gb200-nvl72": {}, "gb300-nvl72": {},
+    "b300-sxm": {}, "gb200-nvl72": {}, "gb300-nvl72": {}, "l40s": {}, "rtx-pro-6000": {},
 }  # fmt: skip
 """Part -> width -> experts held of the shapes that reach over 1.5 times the rate of others as wide,
-at 256 rows an expert and more: SGLang 0.5.14 in aiconfigurator-core 0.12.0. On A100, L40S and RTX
-PRO 6000 no such gap shows, so that one law is fitted to all."""
+at 256 rows an expert and more: SGLang 0.5.14 in aiconfigurator-core 0.12.0. Where none do, all are
+of the default's tiles. On A100 no such gap shows, and its rows are not of those tiles: one law is
+fitted to all."""
 
 TUNED: dict[str, tuple[Shape, ...]] = {
     part: tuple((held, width) for width, all_held in shapes.items() for held in all_held)

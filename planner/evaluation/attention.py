@@ -1,22 +1,19 @@
-"""Attention cores as the event loop reads them: coefficients taken off the ops once."""
+"""Decode attention as the event loop reads it: coefficients taken off the ops once."""
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.ops import AttentionDecode, AttentionPrefill
+from planner.evaluation.lines import UNITS, Line, coefficients, dot
+from planner.ops import AttentionDecode
 from planner.ops.call import Shaping
-from planner.ops.laws import BETWEEN, LINES, chained, doubling_line, line_of, share_at
+from planner.ops.laws import BETWEEN, LINES, doubling_line, line_of
 from planner.ops.splits import parts_line
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
-from planner.specs.calibration import Achieved, Curve, Splits
+from planner.specs.calibration import Achieved, Splits
 from planner.step import StepModel
-
-Line = tuple[float, float, float]
-"""Coefficients of a load: (sequences, context, capped context) in decode, (tokens, pairs, capped
-pairs) in prefill."""
 
 NO_LIMIT = 1 << 62
 
@@ -170,61 +167,6 @@ def _rounded(
     return along * compute + across * memory, along * up_compute + across * up_memory, valid
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillCore:
-    """Prefill attention of one group of layers.
-
-    ``floor + (compute . x (+ or max) memory . x + rows . x, joined with depth * chain)``, the chain
-    being the longest context or, where that is not known, ``sqrt(pairs . x)``.
-    """
-
-    floor_s: float
-    compute: Line
-    memory: Line
-    """With ``curve`` at the stated bandwidth."""
-    moved: Line
-    """Queries, keys and results. [bytes]"""
-    curve: Curve | None
-    """Achieved share of the bandwidth over those bytes; None: it is in ``memory``."""
-    rows: Line
-    """Rows of heads, tokens, queries and results. [s]"""
-    depth_s: float
-    pairs: Line
-    """Twice the (capped) pairs of one call."""
-    reach: tuple[float, float, float]
-    """Entries read of the longest context: most, by a token of it, and beside them."""
-    chain: str
-    """How the chain joins the rest (:func:`planner.ops.laws.chained`)."""
-    additive: bool
-    ideal_compute: Line
-    ideal_memory: Line
-
-    def at(self, tokens: float, pairs: float, capped: float, longest: float | None = None) -> float:
-        """Time of the prompts. [s]
-
-        Parameters
-        ----------
-        longest : longest context that one of their tokens sees; None: not known. [tokens]
-        """
-        load = tokens, pairs, capped
-        compute, memory = dot(self.compute, load), dot(self.memory, load)
-        if self.curve is not None:
-            memory /= float(share_at(self.curve, dot(self.moved, load)))
-        busy = compute + memory if self.additive else max(compute, memory)
-        if longest is None:
-            depth = math.sqrt(dot(self.pairs, load))
-        else:
-            most, each, more = self.reach
-            depth = min(longest, most) * each + more
-        busy += dot(self.rows, load)
-        return self.floor_s + float(chained(busy, self.depth_s * depth, self.chain))
-
-
-def dot(line: Line, load: tuple[float, float, float]) -> float:
-    """Sum of coefficients times load."""
-    return line[0] * load[0] + line[1] * load[1] + line[2] * load[2]
-
-
 def decode_cores(model: StepModel) -> list[DecodeCore]:
     """Decode attention of a replica, one core a group of layers."""
     found = []
@@ -233,21 +175,24 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
         rounds = model.shard.pp * ops[0].count
         calls = [call_of(op, model.part, law) for op in ops]
         tiled = [call.shaped(Shaping(tile_queries=law.tile_queries)) for call in calls]
-        moved, query = _line(calls, "moved_bytes", 1.0), _line(calls, "query_s", rounds)
+        moved, query = (
+            coefficients(calls, "moved_bytes", 1.0),
+            coefficients(calls, "query_s", rounds),
+        )
         whole = law.query_share is None
         bytes_per_s = float(model.part.memory_bytes_per_s)
         cache = moved
         if whole:
             cache = (moved[0] + query[0] / rounds * bytes_per_s, moved[1], moved[2])
         apart_s = 0.0 if whole else query[0] / float(law.query_share or 1.0)
-        tiles = _line(calls, "head_rows", 1.0)
+        tiles = coefficients(calls, "head_rows", 1.0)
         knots, pieces = _pieces(law, bytes_per_s, rounds)
-        memory, again = _line(calls, "memory_s", rounds), ops[0].readings
+        memory, again = coefficients(calls, "memory_s", rounds), ops[0].readings
         x, y, z = (model.shard.pp * float(op.capped_tokens) for op in ops)
         found.append(
             DecodeCore(
                 floor_s=rounds * float(law.floor_s),
-                compute=_line(tiled, "compute_s", rounds / law.compute_share),
+                compute=coefficients(tiled, "compute_s", rounds / law.compute_share),
                 cache=cache,
                 query_s=apart_s,
                 row_s=rounds * tiles[0] * float(law.row_s or 0.0),
@@ -261,7 +206,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 pieces=pieces,
                 blend=law.blend,
                 chain=law.chain,
-                ideal_compute=_line(calls, "compute_s", rounds),
+                ideal_compute=coefficients(calls, "compute_s", rounds),
                 ideal_memory=(memory[0] / again + query[0], memory[1] / again, memory[2] / again),
             )
         )
@@ -274,83 +219,6 @@ def _least(law: Achieved, ops: Sequence[AttentionDecode]) -> tuple[float, float]
     own = float(one.sequences)
     lengths = float(of.context_tokens), float(capped.capped_tokens)
     return keys * own / lengths[0], keys * own / lengths[1] if lengths[1] else 0.0
-
-
-def prefill_cores(model: StepModel) -> list[tuple[PrefillCore, ...]]:
-    """Ways to attend to a prompt of each group of layers, of which the fastest runs."""
-    forms = [
-        [
-            _prefill(ops, model, _reach(model, group, sparse))
-            for group, ops in enumerate(
-                zip(*(model.prefill_attention_ops(*u, sparse) for u in UNITS), strict=True)
-            )
-        ]
-        for sparse in (True, False)
-    ]
-    return [tuple(dict.fromkeys(both)) for both in zip(*forms, strict=True)]
-
-
-FARTHEST = 1e15
-"""Longer than any context. [tokens]"""
-
-
-def _reach(model: StepModel, group: int, sparse: bool) -> tuple[float, float, float]:
-    """``most``, ``each`` and ``more`` of :attr:`PrefillCore.reach`."""
-    none, one, most = (
-        float(model.prefill_attention_ops(*UNITS[0], sparse, far)[group].longest_tokens or 0.0)
-        for far in (0.0, 1.0, FARTHEST)
-    )
-    return (most - none) / (one - none), one - none, none
-
-
-def _prefill(
-    ops: Sequence[AttentionPrefill], model: StepModel, reach: tuple[float, float, float]
-) -> PrefillCore:
-    law = achieved(ops[0], model.calibration)
-    rounds = model.shard.pp * ops[0].count
-    plain = [call_of(op, model.part, law) for op in ops]
-    calls = [call.shaped(law) for call in plain]
-    x, y, z = (2 * float(op.capped_pairs) for op in ops)
-    memory, query = _line(calls, "memory_s", rounds), _line(calls, "query_s", rounds)
-    moved, apart = plus(memory, query), law.query_share is not None
-    beside = _line(calls, "head_rows", rounds * float(law.row_s or 0.0))
-    beside = plus(beside, _line(calls, "tokens", rounds * float(law.token_s or 0.0)))
-    if apart:
-        beside = plus(beside, scaled(query, 1 / float(law.query_share or 1.0)))
-    share = 1.0 if law.memory_curve else 1 / float(law.memory_share)
-    return PrefillCore(
-        floor_s=rounds * float(law.floor_s),
-        compute=_line(calls, "compute_s", rounds / law.compute_share),
-        memory=scaled(memory if apart else moved, share),
-        moved=_line(calls, "moved_bytes", 1.0),
-        curve=law.memory_curve,
-        rows=beside,
-        depth_s=rounds * float(law.depth_s or 0.0),
-        pairs=(x, y, z),
-        reach=reach,
-        chain=law.chain,
-        additive=law.blend == "sum",
-        ideal_compute=_line(plain, "compute_s", rounds),
-        ideal_memory=moved,
-    )
-
-
-def plus(a: Line, b: Line) -> Line:
-    """Sum of two lines."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def scaled(line: Line, factor: float) -> Line:
-    """A line times a number."""
-    return line[0] * factor, line[1] * factor, line[2] * factor
-
-
-UNITS: tuple[Line, Line, Line] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-
-def _line(calls: Sequence[object], field: str, scale: float) -> Line:
-    x, y, z = (float(getattr(call, field)) * scale for call in calls)
-    return x, y, z
 
 
 def _pieces(

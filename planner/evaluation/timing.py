@@ -5,16 +5,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.evaluation.attention import (
-    DecodeCore,
-    PrefillCore,
-    decode_cores,
-    dot,
-    prefill_cores,
-)
+from planner.evaluation.attention import DecodeCore, decode_cores
 from planner.evaluation.graphs import NO_GRAPH, PaddedSizes, Size
+from planner.evaluation.lines import dot
 from planner.evaluation.overlap_tables import SlotTables
 from planner.evaluation.power import PowerModel
+from planner.evaluation.prompts import PrefillCore, prefill_cores
 from planner.serving.timing import RankLoad, Segment, overtaking_steps
 from planner.step import StepModel
 from planner.step.graphs import rows_s
@@ -337,11 +333,12 @@ class TableTiming:
             memory += dot(core.ideal_memory, load) / ranks
         if whole.prefill_tokens:
             prompts = whole.prefill_tokens, whole.prefill_pairs, whole.prefill_capped_pairs
+            each = prompts[0] / ranks, prompts[1] / ranks, prompts[2] / ranks
             longest = whole.prefill_longest or None
             for forms in self._prefill:
                 form = min(forms, key=lambda f: f.at(*prompts, longest))
                 compute += dot(form.ideal_compute, prompts) / ranks
-                memory += dot(form.ideal_memory, prompts) / ranks
+                memory += form.crossing_s(each)
         return compute, memory
 
 

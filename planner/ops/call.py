@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from planner.ops.laws import blended, chained, doubled, rounded, share_at, streamed_share
+from planner.ops.laws import blended, chained, crossing, doubled, share_at, streamed_share
 from planner.ops.op import Real, larger, smaller
 from planner.ops.splits import parts
 from planner.ops.tiles import tile_height, tiled_rows
@@ -26,6 +26,7 @@ class Shaping:
     written_elements: int | None = None
     splits: Splits | None = None
     tile_queries: int | None = None
+    kept_part: float | None = None
 
 
 SHAPED = tuple(each.name for each in fields(Shaping))
@@ -45,7 +46,7 @@ class Call:
     memory_s: Real
     """Without queries and results of decode attention."""
     size: Real
-    """Result elements (gemm) or rows a group (grouped_gemm)."""
+    """Result elements (gemm), rows a group (grouped_gemm), FLOP (prefill attention)."""
     moved_bytes: Real
     depth: Real
     """Length of what cannot be spread over units: inner dimension, a prompt."""
@@ -54,7 +55,8 @@ class Call:
     lines: bool = False
     """Whether time is straight between the knots of ``memory_curve`` (decode attention)."""
     rows: Real = 1.0
-    """Rows of a product's result."""
+    """Rows of a product's result; of prompts twice the keys that a query sees in the mean, which is
+    their length where nothing was computed before."""
     step_s: Real = 0.0
     """Operands of one step of the inner dimension at the stated bandwidth."""
     scores_s: Real = 0.0
@@ -79,6 +81,8 @@ class Call:
     """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
     key_width: Real = 0.0
     """Elements of a prompt token's cached keys."""
+    cache_bytes: Real = 0.0
+    """Last cache on the chip, in which operands of prefill attention may have stayed."""
     queries: Real = 1.0
     """Queries that share a cached head in decode attention."""
     indexed_s: Real = 0.0
@@ -86,20 +90,34 @@ class Call:
     alike: bool = False
     """Whether every expert of a grouped product has as many rows; else they are the mean."""
 
+    @property
+    def crossing_s(self) -> Real:
+        """Least time for what crosses the memory's edge: not what the last cache can have kept. [s]
+
+        References
+        ----------
+        .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009, section on
+           compulsory traffic; a cache of ``C`` bytes saves no more than ``C``.
+        """
+        moved_s = self.memory_s + self.query_s
+        if isinstance(self.cache_bytes, float) and not self.cache_bytes:
+            return moved_s
+        return moved_s * larger(0.0, 1.0 - self.cache_bytes / larger(self.moved_bytes, 1e-30))
+
     def time_s(self, law: Achieved) -> Real:
         r"""Time by ``law``. [s]
 
         .. math:: t = \mathrm{blend}\left( \frac{t_c}{\eta_c}, \frac{t_m}{\eta_m} \right)
-           + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + f\,\phi + c\,\kappa + d\,\tau + t_0
+           + \frac{t_q}{\eta_q} + r\,\rho + n\,\nu + k\,\xi + f\,\phi + c\,\kappa + d\,\tau + t_0
 
         (``t_c / eta_c`` is :func:`waves_s` where the law has tiles in waves)
         with the call's times at the stated peaks, achieved shares ``eta`` (constants, or curves
         over the call's size), rows of heads ``r``, time a row ``rho``, tokens ``n``, time a token
-        ``nu``, elements of other devices' results ``f``, time to pass one over ``phi``, looks at
-        experts ``c``, time of one ``kappa``, depth ``d``, time a step of it ``tau`` and floor
-        ``t_0``, of the call that the kernel makes of it (:meth:`shaped`); where the law says so
-        the chain ``d tau`` is joined to what stands before it as a root of powers
-        (:func:`chained`).
+        ``nu``, elements of their keys ``k``, time of one ``xi``, elements of other devices'
+        results ``f``, time to pass one over ``phi``, looks at experts ``c``, time of one
+        ``kappa``, depth ``d``, time a step of it ``tau`` and floor ``t_0``, of the call that the
+        kernel makes of it (:meth:`shaped`); where the law says so the chain ``d tau`` is joined
+        to what stands before it as a root of powers (:func:`chained`).
 
         References
         ----------
@@ -114,8 +132,7 @@ class Call:
         if law.memory_curve is not None:
             share = streamed_share if self.lines else share_at
             memory = share(law.memory_curve, call.moved_bytes)
-        query_s = self.query_s
-        memory_s = call.memory_s
+        memory_s, query_s = call.memory_s, call.query_s
         if law.query_share is None:
             memory_s, query_s = memory_s + query_s, 0.0
         else:
@@ -133,18 +150,16 @@ class Call:
             )  # fmt: skip
             compute_s = waves_s(wave_counts(call.rows, call.columns, law.waves), tile)
         rows_s = call.head_rows * (law.row_s or 0.0)
-        if self.lines and law.blend == "root2":
-            busy = rounded(compute_s + rows_s, memory_s) + query_s
-        else:
-            busy = blended(compute_s, memory_s, law.blend) + query_s + rows_s
+        if self.lines and law.blend == "root2":  # rows take the units as products do
+            compute_s, rows_s = compute_s + rows_s, 0.0
+        busy = blended(compute_s, memory_s, law.blend, self.lines) + query_s + rows_s
         busy = busy + call.tokens * (law.token_s or 0.0)
+        busy = busy + self.tokens * self.key_width * (law.key_s or 0.0)
         busy = busy + call.foreign * (law.foreign_s or 0.0) + call.rounds * (law.choice_s or 0.0)
         if law.height_s:
             busy = busy + call.planned * law.height_s
         chain_s = call.depth * (law.depth_s or 0.0)
-        if self.lines and law.chain == "root2":
-            return rounded(busy, chain_s) + law.floor_s
-        return chained(busy, chain_s, law.chain) + law.floor_s
+        return chained(busy, chain_s, law.chain, self.lines) + law.floor_s
 
     def shaped(self, law: "Achieved | Shaping") -> "Call":
         """Return the call with what tiles, pipelines and exponentials add to it.
@@ -160,6 +175,7 @@ class Call:
         * ``splits``: each row of decode attention is as many as the parts of its context.
         * ``doubling_depth``: each doubling of a context adds as much to the chain.
         * ``score_flop``: exponentials beside the products.
+        * ``kept_part``: what the last cache has kept does not cross the memory's edge.
         * ``written_elements``: tokens of fewer cached keys start that part of a block's threads.
 
         References
@@ -195,14 +211,15 @@ class Call:
         if law.doubling_depth:
             depth = doubled(depth, float(law.doubling_depth))
         if law.score_flop:
-            compute_s = compute_s + law.score_flop * self.scores_s
+            compute_s = compute_s + law.score_flop * self.scores_s * padded
+        left = crossing(moved, law.kept_part * self.cache_bytes) if law.kept_part else 1.0
         if law.written_elements:
             tokens = tokens * smaller(1.0, self.key_width / law.written_elements)
         return Call(
-            compute_s, memory_s, size, moved, depth, self.query_s, self.lines,
+            compute_s, memory_s * left, size, moved, depth, self.query_s * left, self.lines,
             self.rows, self.step_s, self.scores_s, head_rows, tokens, self.columns,
             planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
-            self.queries, self.indexed_s, self.alike,
+            self.cache_bytes, self.queries, self.indexed_s, self.alike,
         )  # fmt: skip
 
     def _padding(self, law: "Achieved | Shaping") -> tuple[Real, Real]:

@@ -5,7 +5,7 @@ from bisect import bisect
 
 import numpy as np
 
-from planner.ops.op import Real, larger
+from planner.ops.op import Real, larger, smaller
 from planner.specs.calibration import Curve
 
 
@@ -79,11 +79,11 @@ def doubled(context: Real, first: float) -> Real:
     return found
 
 
-def chained(busy_s: Real, chain_s: Real, how: str) -> Real:
+def chained(busy_s: Real, chain_s: Real, how: str, lines: bool = False) -> Real:
     """Work of all units, and the chain of one of them: after it (``sum``) or beside it. [s]
 
     Beside it, as a root of powers: units that share much work evenly hide the longest of its
-    tiles; where there are few, that one decides.
+    tiles; where there are few, that one decides.  ``lines``: squares as :func:`rounded`.
 
     References
     ----------
@@ -92,13 +92,17 @@ def chained(busy_s: Real, chain_s: Real, how: str) -> Real:
     """
     if how == "sum":
         return busy_s + chain_s
+    if lines:
+        return rounded(busy_s, chain_s)
     power = 2.0 if how == "root2" else 1.5
     joined: Real = (busy_s**power + chain_s**power) ** (1 / power)
     return joined
 
 
-def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
+def blended(compute_s: Real, memory_s: Real, blend: str, lines: bool = False) -> Real:
     """Time of computation and transfer together, from full overlap (``max``) to none (``sum``).
+
+    ``lines``: squares as :func:`rounded`.
 
     References
     ----------
@@ -109,6 +113,8 @@ def blended(compute_s: Real, memory_s: Real, blend: str) -> Real:
         return larger(compute_s, memory_s)
     if blend == "sum":
         return compute_s + memory_s
+    if lines:
+        return rounded(compute_s, memory_s)
     a, b = compute_s * compute_s, memory_s * memory_s
     return (a + b) ** 0.5 if blend == "root2" else (a * a + b * b) ** 0.25
 
@@ -145,6 +151,24 @@ def rounded(compute_s: Real, memory_s: Real) -> Real:
     for along, across in LINES:
         found = larger(found, along * compute_s + across * memory_s)
     return found
+
+
+def crossing(moved: Real, kept: Real) -> Real:
+    r"""Share of ``moved`` bytes that a cache of ``kept`` bytes does not serve when they come again.
+
+    .. math:: m = 1 - \min(1, k / b)^2
+
+    All of it is served up to the size of the cache, little of it from twice that on.
+
+    References
+    ----------
+    .. [1] J. E. Smith, J. R. Goodman, "Instruction Cache Replacement Policies and Organizations",
+       IEEE Trans. Computers C-34(3), 1985 (a loop through a cache with random replacement); the
+       share that misses there solves :math:`1 - m = e^{-m b / k}`, which the square is within
+       0.06 of.
+    """
+    served = smaller(1.0, kept / larger(moved, 1e-30))
+    return 1.0 - served * served
 
 
 LANES = 32

@@ -105,7 +105,8 @@ class Achieved(Spec):
     far computation and transfer overlap and what a long inner dimension costs.  Decode attention
     has a curve over the bytes of the cache only, straight time between its knots and a root of
     squares in straight lines, because the event loop reads its time as lines in the context;
-    prefill attention may have one over the bytes of queries, keys and results.
+    prefill attention may have one over the bytes of queries, keys and results, and one of its
+    products over their FLOP.
     """
 
     compute_share: Share
@@ -114,7 +115,8 @@ class Achieved(Spec):
     floor_s: OverheadS
     """Fixed cost of one kernel inside a captured graph. [s]"""
     compute_curve: Curve | None = None
-    """``compute_share`` over elements of the result (gemm), rows a group (grouped_gemm)."""
+    """``compute_share`` over elements of the result (gemm), rows a group (grouped_gemm), or FLOP of
+    the call (prefill attention)."""
     memory_curve: Curve | None = None
     """``memory_share`` over the bytes of one call (decode attention: of its cache). [bytes]"""
     blend: Literal["max", "root4", "root2", "sum"] = "max"
@@ -128,7 +130,7 @@ class Achieved(Spec):
     """Attention: share of the bandwidth at which queries and results move, beside the cache (in
     prefill beside keys and values); None: they are part of its bytes."""
     tile_rows: Count | None = None
-    """Rows of the smallest tile: a product of fewer computes that many. [rows]"""
+    """Rows of the smallest tile: a product, or a prompt, of fewer computes that many. [rows]"""
     tile_keys: Count | None = None
     """Decode attention: keys of the smallest tile of a context, computed whole. [tokens]"""
     tile_queries: Count | None = None
@@ -176,6 +178,13 @@ class Achieved(Spec):
     written_elements: Count | None = None
     """Prefill attention: elements of a token's cached keys that a block of the kernel which writes
     them has threads for.  A token of fewer takes that part of ``token_s``; None: all of it."""
+    kept_part: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Prefill attention: part of the last cache in which the kernels before left queries, keys
+    and values, and in which results stay for those after: what it serves does not cross HBM
+    (:func:`planner.ops.laws.crossing`)."""
+    key_s: OverheadS | None = None
+    """Prefill attention: time of one element of a token's keys, with that of its value, beside all
+    else: on their way between tiles of queries and the last cache. [s]"""
     foreign_s: OverheadS | None = None
     """Grouped products: time of one element of the result of a pair whose expert another device
     holds.  Kernels that sort all pairs they are given write zeros for those, and what follows
@@ -295,11 +304,12 @@ class AttentionKernels(Spec):
 def _require_lines(family: str, laws: tuple[Achieved, ...]) -> None:
     """Raise where a law of attention is none that the event loop can walk along."""
     for law in laws:
-        blends = ("max", "sum", "root2") if family == "attention_decode" else ("max", "sum")
-        if law.compute_curve or law.blend not in blends:
-            raise ValueError(f"{family}: no compute_curve, and blend {' or '.join(blends)}")
-        if law.chain == "root1.5" and family == "attention_decode":
-            raise ValueError(f"{family}: chain sum or root2")
+        decode = family == "attention_decode"
+        blends = ("max", "sum", "root2") if decode else ("max", "sum")
+        if law.blend not in blends or law.waves:
+            raise ValueError(f"{family}: no waves, and blend {' or '.join(blends)}")
+        if decode and (law.compute_curve or law.chain == "root1.5"):
+            raise ValueError(f"{family}: no compute_curve, and chain sum or root2")
         if law.split_depth:
             raise ValueError(f"{family}: split_depth is of products; of attention fit it again")
 

@@ -13,7 +13,7 @@ from planner import files
 from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.ops import AttentionDecode, AttentionPrefill, Elementwise, Gemm, GroupedGemm
 from planner.ops.call import Call
-from planner.ops.laws import blended, doubled, doubling_line, share_at, streamed_share
+from planner.ops.laws import blended, crossing, doubled, doubling_line, share_at, streamed_share
 from planner.roofline import achieved, call_of, op_time, work_depth
 from planner.sourced import Sourced
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, Curve
@@ -35,7 +35,7 @@ PAIRS += [
             files.load_calibration(name), Pool(attention_kernel=engine, **PLAIN)
         ),
     )
-    for name in ("h100-sxm", "h200-sxm", "b200-sxm", "gb300-nvl72")
+    for name in ("h100-sxm", "h200-sxm", "b200-sxm", "gb300-nvl72", "l40s", "rtx-pro-6000")
     for engine in ("vllm", "sglang")
 ]
 VARIANTS: tuple[Any, ...] = (None, "mla_fp8_cache", *get_args(AttentionVariant)[3:])
@@ -74,13 +74,13 @@ def test_what_is_no_curve_is_refused(
 @pytest.mark.parametrize(
     ("family", "field", "value", "message"),
     [
-        ("attention_decode", "blend", "root4", "attention_decode: no compute_curve, and blend max"),
-        ("attention_decode", "chain", "root1.5", "attention_decode: chain sum or root2"),
+        ("attention_decode", "blend", "root4", "attention_decode: no waves, and blend max"),
+        ("attention_decode", "chain", "root1.5", "no compute_curve, and chain sum or root2"),
         ("attention_prefill", "blend", "root2", "and blend max or sum"),
         (
-            "attention_prefill", "compute_curve",
+            "attention_decode", "compute_curve",
             {"sizes": (1.0, 2.0), "shares": (0.5, 0.6), "source": "t"},
-            "attention_prefill: no compute_curve",
+            "attention_decode: no compute_curve",
         ),
         ("attention_decode", "split_depth", 32768, "split_depth is of products"),
     ],
@@ -299,6 +299,63 @@ def test_a_token_starts_the_threads_of_its_cached_keys() -> None:
         assert call.time_s(law) == pytest.approx(1000 * each)
 
 
+def test_what_a_cache_serves_does_not_cross_by_hand() -> None:
+    """All of 96 MB, a quarter of twice that, and of 168 MB against 100 what L40S's rows show."""
+    shares = crossing(np.array([0.0, 96e6, 192e6, 480e6]), 96e6)
+    assert shares == pytest.approx([0.0, 0.0, 0.75, 0.96])
+    assert crossing(168e6, 100e6) == pytest.approx(0.646, abs=1e-3)
+
+
+@given(moved=st.floats(1, 1e12), more=st.floats(0, 1e12), kept=st.floats(0, 1e9))
+def test_more_bytes_cross_as_more_move_and_never_fewer_than_do_not_fit(
+    moved: float, more: float, kept: float
+) -> None:
+    crossed = moved * crossing(moved, kept)
+    assert max(0.0, moved - kept) <= crossed * (1 + 1e-9)
+    assert crossed <= moved
+    assert crossed <= (moved + more) * crossing(moved + more, kept) * (1 + 1e-9)
+
+
+def test_what_a_cache_serves_is_close_to_random_replacement() -> None:
+    """A loop over ``x`` times the cache misses the share ``m`` with ``1 - m = exp(-m x)``."""
+    for times in np.geomspace(1.01, 20, 50):
+        low, high = 1e-9, 1.0
+        for _ in range(60):
+            m = (low + high) / 2
+            low, high = (m, high) if 1 - m > np.exp(-m * times) else (low, m)
+        assert abs(crossing(times, 1.0) - m) < 0.06
+
+
+def test_a_short_prompt_computes_a_whole_tile_by_hand() -> None:
+    """Queries that see 64 keys in the mean take two tiles' worth of 256, those of 512 their own;
+    so do exponentials, 128 FLOP each."""
+    shares = {name: Sourced(1.0, "t") for name in ("compute_share", "memory_share")}
+    law = Achieved(floor_s=Sourced(0.0, "t"), tile_rows=256, score_flop=128, **shares)
+    for rows, times in ((128.0, 2.0), (256.0, 1.0), (1024.0, 1.0)):
+        call = Call(10e-6, 1e-6, 1.0, 1.0, 0.0, rows=rows, scores_s=1e-8)
+        assert call.time_s(law) == pytest.approx(times * (10e-6 + 1.28e-6))
+    op = AttentionPrefill("x", 6400.0, 409_600.0, 409_600.0, 512.0, 64.0)
+    assert call_of(op, files.load_accelerator("b200-sxm")).rows == 128.0
+
+
+def test_a_prompt_that_stayed_on_chip_by_hand() -> None:
+    """40 of 100 MB in an L2 of 100, of which 0.75 keep: none crosses, and 2,000 tokens with keys
+    of 512 elements take 4 ps each; of 150 MB three quarters of 100 + 50 us at a half do."""
+    shares = {"compute_share": Sourced(1.0, "t"), "memory_share": Sourced(0.5, "t")}
+    law = Achieved(floor_s=Sourced(0.0, "t"), key_s=Sourced(4e-12, "t"), kept_part=0.75, **shares)
+    keys_s = 2000 * 512 * 4e-12
+    of = {"tokens": 2000.0, "key_width": 512.0, "cache_bytes": 100e6}
+    few = Call(10e-6, 20e-6, 1.0, 40e6, 0.0, 20e-6, **of)
+    assert few.time_s(law) == pytest.approx(10e-6 + keys_s)
+    many = Call(10e-6, 100e-6, 1.0, 150e6, 0.0, 50e-6, **of)
+    assert many.time_s(law) == pytest.approx(0.75 * 150e-6 / 0.5 + keys_s)
+    assert many.crossing_s == pytest.approx(50e-6)
+    assert few.crossing_s == 0.0
+    unknown = replace(few, cache_bytes=0.0)
+    assert unknown.crossing_s == pytest.approx(40e-6)
+    assert unknown.time_s(law) == pytest.approx(40e-6 / 0.5 + keys_s)
+
+
 @pytest.mark.parametrize(("part", "calibration"), PAIRS, ids=lambda p: p.name)
 @given(
     tokens=st.floats(1, 1e5), context=st.floats(0, 1e5), more=st.floats(0, 1e5),
@@ -319,7 +376,9 @@ def test_another_prompt_or_a_longer_one_never_takes_less_time(
         op, pairs=pairs + tokens * more, capped_pairs=pairs + tokens * more,
         longest_tokens=context + more + tokens,
     )  # fmt: skip
-    alone_s = float(op_time(op, part, calibration).time_s)
+    alone = op_time(op, part, calibration)
+    alone_s = float(alone.time_s)
+    assert alone_s >= max(float(alone.compute_s), float(alone.memory_s))
     for larger in (batch, further):
         assert alone_s <= float(op_time(larger, part, calibration).time_s) * (1 + 1e-9)
 

@@ -107,17 +107,17 @@ def test_attention_rows_are_predicted_as_their_ops() -> None:
         "x", 8192.0, pairs, pairs, 2 * 128 * 320.0, 128 * 320.0, longest_tokens=4096.0
     )
     assert CALIBRATION.attention_prefill.token_s
-    assert CALIBRATION.attention_prefill.chain != "sum"
+    assert CALIBRATION.attention_prefill.compute_curve
     assert predicted(prompt) == pytest.approx(expected(core))
     grouped = table(
-        "attention_prefill", "bf16", {"variant": "gqa_256"}, sequences=2, tokens=8192, heads=64,
-        kv_heads=8, head_dim=256, v_head_dim=256,
+        "attention_prefill", "bf16", {"variant": "gqa"}, sequences=2, tokens=8192, heads=64,
+        kv_heads=8, head_dim=128, v_head_dim=128,
     )  # fmt: skip
     core = AttentionPrefill(
-        "x", 8192.0, pairs, pairs, 2 * 64 * 512.0, 64 * 512.0, variant="gqa_256", heads=64.0,
-        key_elements=8 * 512.0, longest_tokens=4096.0,
+        "x", 8192.0, pairs, pairs, 2 * 64 * 256.0, 64 * 256.0, variant="gqa", heads=64.0,
+        key_elements=8 * 256.0, longest_tokens=4096.0,
     )  # fmt: skip
-    assert CALIBRATION.attention_prefill_variants["gqa_256"].query_share
+    assert CALIBRATION.attention_prefill_variants["gqa"].query_share
     assert predicted(grouped) == pytest.approx(expected(core))
 
 
@@ -150,6 +150,32 @@ def test_attention_of_an_engine_is_predicted_as_its_ops() -> None:
     assert law.multiplies == "fp8"
     assert law.written_elements == 512
     assert predicted(prompt, vllm) == pytest.approx(expected(core, calibration=vllm))
+
+
+@pytest.mark.parametrize("sequences", [2, 64, 4096])
+@pytest.mark.parametrize(("part", "kept"), [("rtx-pro-6000", True), ("b200-sxm", False)])
+def test_prompts_that_stay_on_chip_or_fill_tiles_are_predicted_as_their_ops(
+    part: str, kept: bool, sequences: int
+) -> None:
+    """128 tokens each, 8 heads: 1 to 2,100 MB, which 128 MB of L2 keep, partly keep and do not."""
+    accelerator, calibration = files.load_accelerator(part), files.load_calibration(part)
+    law = calibration.attention_prefill_variants["gqa"]
+    assert bool(law.kept_part) == kept
+    assert (law.tile_rows == 256) == (not kept)
+    tokens, peaks = 128.0 * sequences, stated_peaks(accelerator)
+    measured = table(
+        "attention_prefill", "bf16", {"variant": "gqa"}, sequences=sequences, tokens=tokens,
+        heads=8, kv_heads=8, head_dim=128, v_head_dim=128,
+    )  # fmt: skip
+    pairs = sequences * 128 * 129 / 2
+    op = AttentionPrefill(
+        "x", tokens, pairs, pairs, 2 * 8 * 256.0, 8 * 256.0, variant="gqa", heads=8.0,
+        key_elements=8 * 256.0, longest_tokens=128.0,
+    )  # fmt: skip
+    (work,) = works(measured, peaks)
+    by_op = op_time(op, accelerator, calibration)
+    assert work.time_s(law)[0] == pytest.approx(float(by_op.time_s))
+    assert work.call.crossing_s == pytest.approx(float(by_op.memory_s))
 
 
 def test_a_format_the_part_lacks_is_refused() -> None:

@@ -29,7 +29,7 @@ from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
 from planner.ops.laws import doubled
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, CalibrationSpec, Waves
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Waves
 
 PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("gaudi3")
 PEAKS = stated_peaks(PART)
@@ -54,6 +54,15 @@ def made(noise: float = 0.03, dtype: str = "bf16") -> Table:
     times = times * np.exp(noise * rng.standard_normal(len(m)))
     times[::97] *= 30
     return Table(table.op, dtype, table.kernel, table.origin, table.columns, times)
+
+
+def by_size() -> Achieved:
+    """A law of products whose share rises with the elements of their result."""
+    rising = Curve(sizes=(4096.0, 262_144.0, 16_777_216.0), shares=(0.01, 0.2, 0.62), source="t")
+    return Achieved(
+        compute_share=Sourced(0.62, "t"), memory_share=Sourced(0.8, "t"),
+        floor_s=Sourced(4e-6, "t"), compute_curve=rising, blend="root4",
+    )  # fmt: skip
 
 
 def test_a_fit_finds_the_times_of_the_law_that_made_them() -> None:
@@ -118,8 +127,7 @@ def test_rows_that_are_converted_first_have_a_time_of_their_own() -> None:
     a_row_s = 23e-9
     table = replace(made(), dtype="fp8_block", labels={"includes": "quantise"})
     own = {"token_s": Sourced(a_row_s, "t"), "floor_s": Sourced(4e-6, "t")}
-    plain = files.load_calibration("l40s").gemm["fp8"]
-    plain = plain.model_copy(update={"token_s": None, "floor_s": Sourced(4e-6, "t")})
+    plain = by_size()
     beside = {("elementwise", ""): BASE.elementwise, ("conversion", ""): BASE.elementwise}
     key, parts = ("gemm", "fp8"), works(table, PEAKS)
     times = predict_s(parts, {**beside, key: plain.model_copy(update=own)})
@@ -236,7 +244,7 @@ def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
     """
     h100, h20 = files.load_accelerator("h100-sxm"), files.load_accelerator("h20")
     measured = files.load_calibration("h100-sxm")
-    curved = files.load_calibration("l40s").gemm["bf16"]
+    curved = by_size()
     measured = measured.model_copy(update={"gemm": {**measured.gemm, "bf16": curved}})
     law, moved = measured.gemm["bf16"], carried(measured, h100, h20).gemm["bf16"]
     rate = 148 / 989.4 * 132 / 78
@@ -245,6 +253,9 @@ def test_what_a_kernel_loses_is_time_of_its_multiprocessors() -> None:
     for own, other in zip(law.compute_curve.shares, moved.compute_curve.shares, strict=True):
         assert other == pytest.approx(1 / (1 + rate * (1 / own - 1)), rel=1e-3)
     assert moved.compute_curve.sizes[0] == pytest.approx(law.compute_curve.sizes[0] * 78 / 132)
+    prompts = carried(measured, h100, h20).attention_prefill.compute_curve
+    assert prompts is not None
+    assert prompts.sizes[0] == pytest.approx(1e9 * 148 / 989.4, rel=1e-3)
     law, moved = measured.gemm["fp8"], carried(measured, h100, h20).gemm["fp8"]
     assert law.waves is not None
     assert moved.waves == law.waves.model_copy(update={"units": 78})
@@ -337,6 +348,81 @@ def test_a_cache_written_by_blocks_of_threads_is_found_where_rows_include_it() -
     (other,) = works(replace(table, labels={**labels, "library": "sglang"}), PEAKS)
     law = fit_law(("attention_prefill", "gqa"), [Sample([other], times)], {}, "t").law
     assert law.written_elements is None
+
+
+def test_prompts_that_stay_on_chip_are_found_where_its_cache_is_known() -> None:
+    """Times of a chip of 96 MB that keeps three quarters, with a time an element of keys."""
+    part = files.load_accelerator("l40s")
+    peaks, rng = stated_peaks(part), np.random.default_rng(4)
+    grid = np.meshgrid(2.0 ** np.arange(0, 9), 2.0 ** np.arange(7, 14), [1.0, 8], [8.0, 32])
+    sequences, each, heads, queries = (v.ravel() for v in grid)
+    of = np.ones_like(sequences)
+    columns = {
+        "sequences": sequences, "tokens": sequences * each, "heads": queries,
+        "kv_heads": heads, "head_dim": 128 * of, "v_head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16", "library": "sglang"}
+    table = Table("attention_prefill", "bf16", "k", Origin("l40s", "t", "t"), columns, of, labels)
+    (work,) = works(table, peaks)
+    missed = 1 - np.minimum(1.0, 0.75 * peaks.cache_bytes / work.call_bytes) ** 2
+    moved_s = (work.memory_s + work.query_s) * missed / 0.7
+    keys_s = 8e-12 * table["tokens"] * heads * 128
+    rows_s = 1e-10 * table["tokens"] * queries
+    times = 6e-6 + np.maximum(work.compute_s / 0.5, moved_s) + keys_s + rows_s
+    noisy = times * np.exp(0.01 * rng.standard_normal(len(of)))
+    key = ("attention_prefill", "gqa")
+    law = fit_law(key, [Sample([work], noisy)], {}, "t").law
+    assert law.kept_part == 0.75
+    assert float(law.key_s or 0) == pytest.approx(8e-12, rel=0.1)
+    assert law.query_share is None
+    assert np.median(np.abs(work.time_s(law) / times - 1)) < 0.02
+    (unknown,) = works(table, replace(peaks, cache_bytes=0.0))
+    assert fit_law(key, [Sample([unknown], noisy)], {}, "t").law.kept_part is None
+
+
+def test_tiles_of_two_hundred_and_fifty_six_queries_are_found_where_kernels_pair_them() -> None:
+    """Prompts of 128 tokens that multiply as much as those of 256; and the curve of their clock."""
+    grid = np.meshgrid(2.0 ** np.arange(0, 10), 2.0 ** np.arange(7, 14), [1.0, 8], [16.0, 64])
+    sequences, each, heads, queries = (v.ravel() for v in grid)
+    of, rng = np.ones_like(sequences), np.random.default_rng(6)
+    columns = {
+        "sequences": sequences, "tokens": sequences * each, "heads": queries,
+        "kv_heads": heads, "head_dim": 128 * of, "v_head_dim": 128 * of,
+    }  # fmt: skip
+    labels = {"variant": "gqa", "kv_dtype": "bf16"}
+    key = ("attention_prefill", "gqa")
+    for part, tile in (("b200-sxm", 256), ("h200-sxm", None)):
+        peaks = stated_peaks(files.load_accelerator(part))
+        origin = Origin(part, "t", "t")
+        table = Table("attention_prefill", "bf16", "k", origin, columns, of, labels)
+        (work,) = works(table, peaks)
+        flop = work.size * np.maximum(1.0, 256 / (each + 1))
+        share = 0.7 * np.minimum(1.0, (flop / 1e12) ** -0.1)
+        compute_s = work.compute_s * flop / work.size / share
+        moved_s = (work.memory_s + work.query_s) / 0.6
+        times = (6e-6 + compute_s + moved_s) * np.exp(0.01 * rng.standard_normal(len(of)))
+        law = fit_law(key, [Sample([work], times)], {}, "t").law
+        assert law.tile_rows == tile
+        assert law.compute_curve is not None
+        assert law.compute_curve.shares[-1] < 0.65
+        if tile:
+            assert np.median(np.abs(work.time_s(law) / times - 1)) < 0.02
+
+
+def test_tiles_as_wide_as_each_other_are_tried_on_rows_that_say_so() -> None:
+    """NVFP4 on workstation Blackwell: 128 or 256 rows by 128 columns, which others may not have."""
+    number, noise = Sourced(0.8, "t"), np.random.default_rng(5).standard_normal(168)
+    law = Achieved(
+        compute_share=number, memory_share=number, floor_s=Sourced(2e-6, "t"),
+        waves=Waves(rows=(128, 256), columns=(128,), units=132), cell_s=Sourced(6e-11, "t"),
+    )  # fmt: skip
+    table = made()
+    times = predict_s(works(table, PEAKS), {("gemm", "bf16"): law}) * np.exp(0.01 * noise)
+    told = replace(table, labels={"tiles": "nvfp4"})
+    found = fit_law(("gemm", "bf16"), [Sample(works(told, PEAKS), times)], {}, "t").law
+    assert found.waves == law.waves
+    other = fit_law(("gemm", "bf16"), [Sample(works(table, PEAKS), times)], {}, "t").law
+    assert other.waves is None or other.waves.columns != (128,)
 
 
 def test_rows_of_grouped_queries_are_named_by_the_width_of_heads() -> None:

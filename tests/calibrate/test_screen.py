@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from planner import files
 from planner.calibrate.calls import stated_peaks
@@ -77,6 +78,49 @@ def test_rows_that_stayed_in_the_cache_go_and_larger_ones_stay() -> None:
     assert kept.refused["cache_resident"] >= small.sum()
     assert np.all(2 * kept.table["k"] ** 2 > 48e6)
     assert len(kept.table) >= 15
+
+
+@pytest.mark.parametrize(("cache_bytes", "resident"), [(50e6, True), (0.0, False)])
+def test_few_rows_in_the_cache_are_judged_among_their_like(
+    cache_bytes: float, resident: bool
+) -> None:
+    """4 of 100 rows beat the part, a fifth of the 20 that its cache holds: all 20 go; where the
+    cache is not known, only those four."""
+    sizes = np.geomspace(512, 65536, 100)
+    table = Table(
+        "gemm", "bf16", "k", Origin("h200-sxm", "t"),
+        {"m": np.full(100, 8.0), "k": sizes, "n": sizes}, np.ones(100),
+    )  # fmt: skip
+    factor = np.full(100, 1.2)
+    factor[20:24] = 0.6
+    kept = screen(
+        with_time(table, bound_s(table, PEAKS) * factor), replace(PEAKS, cache_bytes=cache_bytes)
+    )
+    moved = 2 * sizes**2
+    assert moved[23] < 50e6 < moved[50]
+    if resident:
+        assert set(kept.refused) == {"cache_resident"}
+        assert np.all(2 * kept.table["k"] ** 2 > moved[23])
+        assert kept.refused["cache_resident"] >= np.sum(moved <= 32e6)
+    else:
+        assert dict(kept.refused) == {"beats_roofline": 4}
+
+
+def test_prompts_that_stay_on_chip_do_not_beat_the_part() -> None:
+    """17 MB at twice the memory's rate stay in 50 MB; 1.1 GB at 1.2 times it do not."""
+    one = np.ones(2)
+    columns = {
+        "sequences": np.array([8.0, 512.0]), "tokens": np.array([1024.0, 65536.0]),
+        "heads": 16 * one, "kv_heads": 16 * one, "head_dim": 128 * one, "v_head_dim": 128 * one,
+    }  # fmt: skip
+    table = Table(
+        "attention_prefill", "bf16", "k", Origin("h200-sxm", "t"), columns, one, {"variant": "gqa"}
+    )
+    bytes_moved = columns["tokens"] * 16 * 128 * 2 * 4
+    assert bytes_moved == pytest.approx([16.8e6, 1074e6], rel=0.01)
+    fast = with_time(table, bytes_moved / PEAKS.bytes_per_s / np.array([2.0, 1.2]))
+    believed = [len(screen(fast.take(fast["tokens"] == n), PEAKS).table) for n in (1024, 65536)]
+    assert believed == [1, 0]
 
 
 def test_ranks_that_take_as_long_as_one_device_are_refused_by_degree() -> None:
