@@ -112,6 +112,7 @@ class Form:
     heights: tuple[Heights | None, ...] = (None,)
     reread_rows: tuple[int | None, ...] = (None,)
     written_elements: tuple[int | None, ...] = (None,)
+    written_power: tuple[int | None, ...] = (None,)
     splits: tuple[Splits | None, ...] = (None,)
     tile_queries: tuple[int | None, ...] = (None,)
     kept_part: tuple[float | None, ...] = (None,)
@@ -175,6 +176,7 @@ FORMS = {
         depths=CHAINS,
         score_flop=SCORES,
         written_elements=WRITTEN,
+        written_power=(None, 2),
         chain=JOINED,
         query=True,
         row=True,

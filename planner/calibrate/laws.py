@@ -146,7 +146,7 @@ def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
 def _shown(form: Form, works: Sequence[Work]) -> Form:
     """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
     if any("written" not in w.tiles for w in works):
-        form = replace(form, written_elements=(None,))
+        form = replace(form, written_elements=(None,), written_power=(None,))
     if any(w.queries is None or float(np.max(w.queries, initial=1.0)) == 1.0 for w in works):
         form = replace(form, tile_queries=(None,))
     if any(w.tiles != "keys" for w in works):

@@ -24,6 +24,7 @@ class Shaping:
     heights: Heights | None = None
     reread_rows: int | None = None
     written_elements: int | None = None
+    written_power: int | None = None
     splits: Splits | None = None
     tile_queries: int | None = None
     kept_part: float | None = None
@@ -176,7 +177,9 @@ class Call:
         * ``doubling_depth``: each doubling of a context adds as much to the chain.
         * ``score_flop``: exponentials beside the products.
         * ``kept_part``: what the last cache has kept does not cross the memory's edge.
-        * ``written_elements``: tokens of fewer cached keys start that part of a block's threads.
+        * ``written_elements``: tokens of fewer cached keys start that part of a block's threads,
+          which takes that part of its time, or (``written_power`` 2) of that, since as many more
+          blocks fit a unit at a time.
 
         References
         ----------
@@ -185,6 +188,8 @@ class Call:
            as long as products at small head dimensions).
         .. [3] vLLM, csrc/cache_kernels.cu, ``reshape_and_cache_flash`` (a block a token, as many
            threads as its keys have elements, at most 512).
+        .. [4] NVIDIA, "CUDA C++ Programming Guide", table of technical specifications (2,048
+           threads a multiprocessor at a time).
         """
         if not any(getattr(law, name) for name in SHAPED):
             return self
@@ -214,7 +219,8 @@ class Call:
             compute_s = compute_s + law.score_flop * self.scores_s * padded
         left = crossing(moved, law.kept_part * self.cache_bytes) if law.kept_part else 1.0
         if law.written_elements:
-            tokens = tokens * smaller(1.0, self.key_width / law.written_elements)
+            threads = smaller(1.0, self.key_width / law.written_elements)
+            tokens = tokens * threads ** (law.written_power or 1)
         return Call(
             compute_s, memory_s * left, size, moved, depth, self.query_s * left, self.lines,
             self.rows, self.step_s, self.scores_s, head_rows, tokens, self.columns,

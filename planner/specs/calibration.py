@@ -178,6 +178,8 @@ class Achieved(Spec):
     written_elements: Count | None = None
     """Prefill attention: elements of a token's cached keys that a block of the kernel which writes
     them has threads for.  A token of fewer takes that part of ``token_s``; None: all of it."""
+    written_power: Count | None = None
+    """With it: power of that part, where fewer threads let more blocks run at a time; None: 1."""
     kept_part: Annotated[float, Field(gt=0, le=1)] | None = None
     """Prefill attention: part of the last cache in which the kernels before left queries, keys
     and values, and in which results stay for those after: what it serves does not cross HBM

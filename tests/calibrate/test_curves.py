@@ -297,6 +297,8 @@ def test_a_token_starts_the_threads_of_its_cached_keys() -> None:
     for heads, each in ((1, 2e-9), (2, 4e-9), (4, 8e-9), (8, 8e-9)):
         call = Call(0.0, 0.0, 1.0, 1.0, 0.0, tokens=1000.0, key_width=128.0 * heads)
         assert call.time_s(law) == pytest.approx(1000 * each)
+        crowded = law.model_copy(update={"written_power": 2})
+        assert call.time_s(crowded) == pytest.approx(1000 * each * (each / 8e-9))
 
 
 def test_what_a_cache_serves_does_not_cross_by_hand() -> None:

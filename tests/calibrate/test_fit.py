@@ -344,7 +344,13 @@ def test_a_cache_written_by_blocks_of_threads_is_found_where_rows_include_it() -
     times = (plain + written) * np.exp(0.01 * rng.standard_normal(len(of)))
     law = fit_law(("attention_prefill", "gqa"), [Sample([work], times)], {}, "t").law
     assert law.written_elements == 512
+    assert law.written_power is None
     assert float(law.token_s or 0) == pytest.approx(5e-9, rel=0.1)
+    crowded_s = 5e-9 * table["tokens"] * np.minimum(1.0, heads * 128 / 512) ** 2
+    noisy = (plain + crowded_s) * np.exp(0.01 * rng.standard_normal(len(of)))
+    squared = fit_law(("attention_prefill", "gqa"), [Sample([work], noisy)], {}, "t").law
+    assert squared.written_power == 2
+    assert float(squared.token_s or 0) == pytest.approx(5e-9, rel=0.1)
     (other,) = works(replace(table, labels={**labels, "library": "sglang"}), PEAKS)
     law = fit_law(("attention_prefill", "gqa"), [Sample([other], times)], {}, "t").law
     assert law.written_elements is None
