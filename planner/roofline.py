@@ -160,8 +160,8 @@ def call_of(op: Op, part: AcceleratorSpec, law: Achieved | None = None) -> Call:
     return Call(
         compute_s, keys / bandwidth, op.flop, keys + asked, work_depth(op), asked / bandwidth,
         rows=2 * op.pairs / larger(op.tokens, 1e-30), scores_s=op.heads * op.capped_pairs / peak,
-        head_rows=op.heads * op.tokens,
-        tokens=op.tokens, key_width=op.key_width, cache_bytes=float(part.cache_bytes or 0.0),
+        head_rows=op.heads * op.tokens, tokens=op.tokens, key_width=op.key_width,
+        keys=op.tokens * op.key_width, cache_bytes=float(part.cache_bytes or 0.0),
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def stated_peaks(part: AcceleratorSpec) -> Peaks:
 MORE = (
     "rows", "columns", "step_s", "scores_s", "head_rows", "tokens", "planned", "touched", "foreign",
     "rounds",
-    "uncached_s", "key_width", "cache_bytes", "queries",
+    "uncached_s", "key_width", "keys", "cache_bytes", "queries",
 )  # fmt: skip
 """What only some kernels have."""
 
@@ -124,6 +124,8 @@ class Work:
     """Weights of a grouped product that the last cache does not hold, at the peak. [s]"""
     key_width: FloatArray | None = None
     """Elements of a prompt token's keys."""
+    keys: FloatArray | None = None
+    """Elements of the keys of all tokens of a prompt."""
     cache_bytes: FloatArray | None = None
     """Last cache of the part, in which operands of prefill attention may have stayed."""
     queries: FloatArray | None = None

@@ -95,6 +95,7 @@ def attention_prefill(table: Table, peaks: Peaks) -> Work:
         tokens=tokens,
         cache_bytes=np.full_like(tokens, peaks.cache_bytes),
         key_width=keys * (qk + v) / 2,
+        keys=tokens * keys * (qk + v) / 2,
         tiles=" ".join(word for word, holds in kinds.items() if holds),
     )
 

@@ -272,14 +272,12 @@ class Plain:
             compute_s, rows_s = compute_s + rows_s, np.zeros_like(query_s)
         busy = blended(compute_s, memory_s, self.blend, lines) + query_s + rows_s
         elements = (
-            ("token", work.tokens),
+            ("token", work.tokens), ("key", work.keys),
             ("foreign", work.foreign), ("choice", work.rounds), ("height", work.planned),
         )  # fmt: skip
         for name, each in elements:
             if each is not None and (time_s := self.shape.value(name, x)):
                 busy = busy + each * time_s
-        if key_s := self.shape.value("key", x):
-            busy = busy + work.call.tokens * work.call.key_width * key_s
         depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
         joined = chained(busy, depth_s, self.chain, lines)
         return np.asarray(joined + np.exp(x[c + m]))

@@ -126,8 +126,7 @@ def _prefill(
     moved, apart = plus(memory, query), law.query_share is not None
     beside = coefficients(calls, "head_rows", rounds * float(law.row_s or 0.0))
     beside = plus(beside, coefficients(calls, "tokens", rounds * float(law.token_s or 0.0)))
-    keys_s = float(law.key_s or 0.0) * ops[0].key_width
-    beside = plus(beside, coefficients(plain, "tokens", rounds * keys_s))
+    beside = plus(beside, coefficients(calls, "keys", rounds * float(law.key_s or 0.0)))
     if apart:
         beside = plus(beside, scaled(query, 1 / float(law.query_share or 1.0)))
     share = 1.0 if law.memory_curve else 1 / float(law.memory_share)

@@ -82,6 +82,8 @@ class Call:
     """Weights of a grouped product that the last cache does not hold, at the stated bandwidth."""
     key_width: Real = 0.0
     """Elements of a prompt token's cached keys."""
+    keys: Real = 0.0
+    """Elements of the keys of all prompt tokens."""
     cache_bytes: Real = 0.0
     """Last cache on the chip, in which operands of prefill attention may have stayed."""
     queries: Real = 1.0
@@ -155,7 +157,7 @@ class Call:
             compute_s, rows_s = compute_s + rows_s, 0.0
         busy = blended(compute_s, memory_s, law.blend, self.lines) + query_s + rows_s
         busy = busy + call.tokens * (law.token_s or 0.0)
-        busy = busy + self.tokens * self.key_width * (law.key_s or 0.0)
+        busy = busy + call.keys * (law.key_s or 0.0)
         busy = busy + call.foreign * (law.foreign_s or 0.0) + call.rounds * (law.choice_s or 0.0)
         if law.height_s:
             busy = busy + call.planned * law.height_s
@@ -225,7 +227,7 @@ class Call:
             compute_s, memory_s * left, size, moved, depth, self.query_s * left, self.lines,
             self.rows, self.step_s, self.scores_s, head_rows, tokens, self.columns,
             planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
-            self.cache_bytes, self.queries, self.indexed_s, self.alike,
+            self.keys, self.cache_bytes, self.queries, self.indexed_s, self.alike,
         )  # fmt: skip
 
     def _padding(self, law: "Achieved | Shaping") -> tuple[Real, Real]:

@@ -346,7 +346,7 @@ def test_a_prompt_that_stayed_on_chip_by_hand() -> None:
     shares = {"compute_share": Sourced(1.0, "t"), "memory_share": Sourced(0.5, "t")}
     law = Achieved(floor_s=Sourced(0.0, "t"), key_s=Sourced(4e-12, "t"), kept_part=0.75, **shares)
     keys_s = 2000 * 512 * 4e-12
-    of = {"tokens": 2000.0, "key_width": 512.0, "cache_bytes": 100e6}
+    of = {"keys": 2000 * 512.0, "cache_bytes": 100e6}
     few = Call(10e-6, 20e-6, 1.0, 40e6, 0.0, 20e-6, **of)
     assert few.time_s(law) == pytest.approx(10e-6 + keys_s)
     many = Call(10e-6, 100e-6, 1.0, 150e6, 0.0, 50e-6, **of)

@@ -356,25 +356,30 @@ def test_a_cache_written_by_blocks_of_threads_is_found_where_rows_include_it() -
     assert law.written_elements is None
 
 
-def test_prompts_that_stay_on_chip_are_found_where_its_cache_is_known() -> None:
-    """Times of a chip of 96 MB that keeps three quarters, with a time an element of keys."""
+@pytest.mark.parametrize(("library", "token_s"), [("sglang", 0.0), ("vllm", 5e-9)])
+def test_prompts_that_stay_on_chip_are_found_where_its_cache_is_known(
+    library: str, token_s: float
+) -> None:
+    """Times of a chip of 96 MB that keeps three quarters, with a time an element of keys; and
+    beside it a time a token that is less where few keys of it are written."""
     part = files.load_accelerator("l40s")
     peaks, rng = stated_peaks(part), np.random.default_rng(4)
-    grid = np.meshgrid(2.0 ** np.arange(0, 9), 2.0 ** np.arange(7, 14), [1.0, 8], [8.0, 32])
+    grid = np.meshgrid(2.0 ** np.arange(0, 9), 2.0 ** np.arange(7, 14), [1.0, 4, 16], [16.0, 32])
     sequences, each, heads, queries = (v.ravel() for v in grid)
     of = np.ones_like(sequences)
     columns = {
         "sequences": sequences, "tokens": sequences * each, "heads": queries,
         "kv_heads": heads, "head_dim": 128 * of, "v_head_dim": 128 * of,
     }  # fmt: skip
-    labels = {"variant": "gqa", "kv_dtype": "bf16", "library": "sglang"}
+    labels = {"variant": "gqa", "kv_dtype": "bf16", "library": library}
     table = Table("attention_prefill", "bf16", "k", Origin("l40s", "t", "t"), columns, of, labels)
     (work,) = works(table, peaks)
     missed = 1 - np.minimum(1.0, 0.75 * peaks.cache_bytes / work.call_bytes) ** 2
     moved_s = (work.memory_s + work.query_s) * missed / 0.7
     keys_s = 8e-12 * table["tokens"] * heads * 128
     rows_s = 1e-10 * table["tokens"] * queries
-    times = 6e-6 + np.maximum(work.compute_s / 0.5, moved_s) + keys_s + rows_s
+    written_s = token_s * table["tokens"] * np.minimum(1.0, heads * 128 / 512)
+    times = 6e-6 + np.maximum(work.compute_s / 0.5, moved_s) + keys_s + rows_s + written_s
     noisy = times * np.exp(0.01 * rng.standard_normal(len(of)))
     key = ("attention_prefill", "gqa")
     law = fit_law(key, [Sample([work], noisy)], {}, "t").law
