@@ -135,7 +135,7 @@ class Work:
     ``keys``: decode attention in whole tiles of keys; ``xqa``: in parts by XQA's rule;
     ``written``: prompts whose keys a kernel of its own writes to the cache, ``paired``: whose
     queries are multiplied in two tiles in turn; format of a product
-    whose tiles are all as wide as each other."""
+    whose tiles are known by it alone."""
 
     @property
     def key(self) -> tuple[str, str]:

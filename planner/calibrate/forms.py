@@ -193,10 +193,9 @@ SIDES = (64, 128, 192, 256)
 """Sides of cuBLAS's large tiles, by the names of its kernels in public profiles since CUDA 12.8
 (nvjet_tst_128x256, _192x192, _256x128; NVIDIA's developer forum, topic 348958); that each goes
 with each is assumed."""
-FOUR_BITS, EIGHT_BITS, WIDE = (128, 256), (64, 128), (128,)
-"""Rows of tiles 128 wide of workstation Blackwell: in NVFP4 those that TensorRT-LLM has
-(fp4_gemm_template.h, ``dispatchNVFP4xNVFP4GemmCTAShapeSm120``); in 8-bit blocks an assumption,
-after the rows of RTX PRO 6000, of which 65 take as long as 128 do."""
+FOUR_BITS, WIDE = (128, 256), (128,)
+"""Sides of tiles of workstation Blackwell in NVFP4, as TensorRT-LLM has them
+(fp4_gemm_template.h, ``dispatchNVFP4xNVFP4GemmCTAShapeSm120``)."""
 PARTS = (1, 4, 16)
 """Parts of an inner dimension that libraries split over units: an assumption, in steps of four."""
 LASTING = (3e9, 2e10, 6e10, 3e11, 2e12, 2e13)
@@ -211,7 +210,6 @@ ALSO = {
         replace(_TILES, waves=(FLAT, EVEN, (1,))),
         replace(_TILES, waves=(SIDES, SIDES, PARTS), join=True),
         replace(_TILES, waves=(FOUR_BITS, WIDE, (1,)), tiles="nvfp4"),
-        replace(_TILES, waves=(EIGHT_BITS, WIDE, (1,)), tiles="fp8_block"),
     ),
     "attention_decode": (
         replace(FORMS["attention_decode"], row=True),

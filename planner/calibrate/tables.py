@@ -68,8 +68,10 @@ TRTLLM_GEN = ("b200-sxm", "b300-sxm", "gb200-nvl72", "gb300-nvl72")
 heads is another kernel (32 heads take 1.3 times as long as 64), and a context is computed in whole
 steps of two tiles of keys (TensorRT-LLM, fmhaKernels.h, ``mStepKv``)."""
 
-ONE_WIDTH = ("rtx-pro-6000",)
-"""Parts whose tiles of products in 8 and 4 bits are all as wide as each other."""
+KIN = ("l40s", "rtx-pro-6000")
+"""Parts whose products are of tiles by format, where that is known: GeForce parts of half their
+matrix rate take their shares, and on those the least tile of others' would decide small products,
+for which libraries have smaller ones that no row of these parts shows."""
 
 XQA_MLA, XQA_MLA_HEADS = ("rtx-pro-6000",), 128
 """Parts on which TensorRT-LLM runs MLA on an 8-bit cache in XQA, and heads from which it does
@@ -166,7 +168,7 @@ def _gemm(data: Columns, origin: Origin) -> Iterator[Table]:
             continue
         columns = {name: _number(rows[name]) for name in ("m", "k", "n")}
         labels = {} if dtype == "bfloat16" else {"includes": "quantise"}
-        if labels and origin.part in ONE_WIDTH:
+        if origin.part in KIN:
             labels["tiles"] = DTYPES[dtype]
         table = Table(
             "gemm", DTYPES[dtype], kernel, origin, columns, _number(rows["latency"]) / 1e3, labels
