@@ -32,8 +32,8 @@ PROMPT_FLOP = (1e9, 1e10, 1e11, 1e12, 1e13)
 few leave units idle, and long kernels run at a lower clock."""
 PROMPT_TILES = (None, 256)
 """Queries of the smallest tile of a prompt: two of 128, which kernels of datacenter Blackwell
-multiply in turn (CUTLASS example 77, FlashAttention-4). Where nothing says so, rows of 128 tokens
-look like it as well, and 256 come out too fast."""
+multiply in turn (CUTLASS CuTeDSL blackwell/fmha.py, FlashAttention-4). Where nothing says so, rows
+of 128 tokens look like it as well, and 256 come out too fast."""
 TILES = (64, 128, None)
 """Rows of the smallest tile that matrix units of Hopper and Blackwell multiply, or none."""
 SPLITS = (None, 8192)

@@ -16,8 +16,10 @@ from planner.step import StepModel
 class PrefillCore:
     """Prefill attention of one group of layers.
 
-    ``floor + (compute . x (+ or max) memory . x + rows . x, joined with depth * chain)``, the chain
-    being the longest context or, where that is not known, ``sqrt(pairs . x)``.
+    ``floor + (products (+ or max) bytes + rows . x, joined with depth * chain)``: the products are
+    ``compute . x`` with the half-seen keys of each ``tile``, over the ``products`` share of the
+    peak; the bytes are ``memory . x`` for what crosses beyond ``kept``, over the ``curve`` share of
+    the bandwidth; the chain is the longest context or, where not known, ``sqrt(pairs . x)``.
     """
 
     floor_s: float

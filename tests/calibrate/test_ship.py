@@ -54,6 +54,19 @@ def test_fewer_multiprocessors_of_the_same_kind_are_filled_by_smaller_results() 
     assert own.compute_curve.shares == h100.compute_curve.shares
 
 
+def test_only_nvfp4_of_the_graphics_parts_is_a_law_of_waves() -> None:
+    """Their siblings of fewer multiprocessors take these laws, and would take the tiles, too."""
+    laws = {
+        (name, precision): law.waves
+        for name in ("l40s", "rtx-pro-6000")
+        for precision, law in files.load_calibration(name).gemm.items()
+    }
+    assert {key for key, waves in laws.items() if waves} == {("rtx-pro-6000", "fp4")}
+    waves = laws["rtx-pro-6000", "fp4"]
+    assert waves
+    assert (waves.rows, waves.columns, waves.units) == ((128, 256), (128,), 188)
+
+
 def test_rows_of_a_kernel_are_held_against_the_laws_of_that_kernel() -> None:
     """FlashAttention-3 is what vLLM runs on Hopper; other rows by the part's own laws."""
     h100 = files.load_calibration("h100-sxm")
