@@ -1,5 +1,7 @@
 """The event loop's lines of attention are the op's own time, and hold as long as they say."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,8 +15,9 @@ from planner.evaluation.attention_kernels import with_attention_kernels
 from planner.evaluation.prompts import prefill_cores
 from planner.shard import shard
 from planner.sourced import Sourced
-from planner.specs.calibration import Curve, Splits
+from planner.specs.calibration import Curve
 from planner.specs.deployment import Parallelism, Pool
+from planner.specs.tilings import RowWaves, Splits
 from planner.step import StepModel
 
 Case = tuple[str, str, int, str, str, str]
@@ -138,13 +141,18 @@ def divided(
 ) -> StepModel:
     """The same where contexts are divided over units, each part takes a time, and queries fill
     tiles of 64."""
-    model = step(case)
-    spec = model.calibration
     splits = Splits(keys=128, root=8, waves=waves, units=132)
     update = {
         "splits": splits, "row_s": Sourced(row_s, "test"), "blend": blend, "chain": chain,
         "tile_queries": 64, "tile_keys": 256, "doubling_depth": 2048,
     }  # fmt: skip
+    return changed(case, update)
+
+
+def changed(case: Case, update: Mapping[str, object]) -> StepModel:
+    """``case`` with other laws of decode attention."""
+    model = step(case)
+    spec = model.calibration
     laws = {k: v.model_copy(update=update) for k, v in spec.attention_decode_variants.items()}
     usual = spec.attention_decode.model_copy(update=update)
     made = {"attention_decode": usual, "attention_decode_variants": laws}
@@ -191,3 +199,39 @@ def test_each_part_of_a_context_takes_its_time_by_hand(waves: int, parts: float)
         return decode_cores(divided(CASES[3], waves, row_s, "sum"))[0].at(16, 16 * 16_384, 0, 0)[0]
 
     assert time_s(3e-8) - time_s(1e-12) == pytest.approx(94 * 16 * parts * (3e-8 - 1e-12))
+
+
+@pytest.mark.parametrize("case", CASES[3:5])
+@given(
+    sequences=st.integers(1, 512),
+    mean=st.integers(1, 100_000),
+    steps=st.integers(0, 10_000),
+    parts=st.sampled_from(("down", "up")),
+)
+def test_rows_in_waves_are_lines_as_long_as_they_say(
+    case: Case, sequences: int, mean: int, steps: int, parts: str
+) -> None:
+    holds(in_waves(case, parts), sequences, sequences * mean, steps)
+
+
+@lru_cache
+def in_waves(case: Case, parts: str) -> StepModel:
+    """``case`` with rows in waves of 132, beside which nothing else is seen."""
+    waves = RowWaves(units=132, fill=0.5, parts=parts)  # type: ignore[arg-type]
+    query = Sourced(1.0, "t")
+    update = {
+        "row_waves": waves, "query_share": query, "splits": None, "row_s": None, "blend": "max",
+    }  # fmt: skip
+    return changed(case, update)
+
+
+def test_a_row_more_than_units_takes_part_of_another_wave() -> None:
+    """133 rows on 132 units: the last is read twice as fast as each of 132 that share the memory,
+    so it takes as long as 66 do, less a four thousandth."""
+    core = decode_cores(in_waves(CASES[3], "down"))[0]
+    each, another = (
+        core.at(n / core.heads, n / core.heads * 65_536, 0, 0)[0] for n in (132.0, 133.0)
+    )
+    chain = core.at(1 / core.heads, 65_536 / core.heads, 0, 0)[0]
+    row = (each - chain) / 131
+    assert another - each == pytest.approx(row * 66 * math.sqrt(1 + 3 / 132**2), rel=0.01)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.ops.laws import rounded
-from planner.ops.splits import parts, parts_line
-from planner.specs.calibration import Splits
+from planner.ops.splits import parts, parts_line, uneven
+from planner.specs.tilings import RowWaves, Splits
 
 XQA = Splits(keys=128, root=8, waves=8, units=132)
 
@@ -57,3 +57,41 @@ def test_a_rounded_time_is_near_the_root_and_never_falls(a: float, b: float, mor
     assert rounded(0.0, b) == pytest.approx(b)
     assert rounded(a + more, b) >= rounded(a, b)
     assert rounded(a, b + more) >= rounded(a, b)
+
+
+DOWN = RowWaves(units=148, fill=0.35)
+UP = RowWaves(units=132, fill=0.5, parts="up")
+
+
+@pytest.mark.parametrize(
+    ("waves", "rows", "expected"),
+    [
+        (DOWN, 0, 1), (DOWN, 80, 1), (DOWN, 148, 1), (DOWN, 296, 1),
+        (DOWN, 160, (148 + math.sqrt(12**2 + 0.35**2 * (148**2 - 12**2))) / 160),
+        (DOWN, 320, (296 + math.sqrt(24**2 + 0.35**2 * (148**2 - 24**2))) / 320),
+        (UP, 40, 1), (UP, 64, 1), (UP, 132, 1),
+        (UP, 48, 60 / 48), (UP, 96, (132 + math.sqrt(60**2 + 0.5**2 * (132**2 - 60**2))) / 192),
+        (UP, 160, (132 + math.sqrt(28**2 + 0.5**2 * (132**2 - 28**2))) / 160),
+    ],
+)  # fmt: skip
+def test_rows_in_waves_by_hand(waves: RowWaves, rows: float, expected: float) -> None:
+    """160 rows on 148 units are one wave and 12 of another; 48 on 132 in three parts one and 12
+    parts, but no longer than 60 rows, which in two parts each are one wave; 96 in two 192."""
+    assert uneven(float(rows), waves) == pytest.approx(expected)
+    assert np.asarray(uneven(np.array([float(rows)]), waves)).tolist() == pytest.approx([expected])
+
+
+@given(
+    st.integers(1, 200),
+    st.floats(0.01, 1),
+    st.sampled_from(("down", "up")),
+    st.floats(0.1, 2000),
+    st.floats(1, 3),
+)
+def test_more_rows_never_take_less_and_never_the_time_of_another_wave_more(
+    units: int, fill: float, how: str, rows: float, more: float
+) -> None:
+    waves = RowWaves(units=units, fill=fill, parts=how)  # type: ignore[arg-type]
+    time_s = rows * float(uneven(rows, waves))
+    assert rows * (1 - 1e-12) <= time_s <= rows + units
+    assert more * rows * float(uneven(more * rows, waves)) >= time_s * (1 - 1e-9)

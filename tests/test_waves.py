@@ -13,7 +13,8 @@ from planner.ops import Gemm
 from planner.ops.waves import TileTimes, wave_counts, waves_s
 from planner.roofline import call_of
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, Curve, Heights, Waves
+from planner.specs.calibration import Achieved, Curve
+from planner.specs.tilings import Heights, Waves
 
 PART = files.load_accelerator("h100-sxm")
 FOUR = Waves(rows=(64, 128), columns=(128,), units=4)

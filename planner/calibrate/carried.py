@@ -32,12 +32,13 @@ def carried(
     if source.multiprocessors is None or target.multiprocessors is None:
         return measured
     units = float(target.multiprocessors) / float(source.multiprocessors)
+    bandwidth = float(target.memory_bytes_per_s) / float(source.memory_bytes_per_s)
 
     def scaled(law: Achieved, precision: Precision, of: str = "") -> Achieved:
         precision = law.multiplies or precision
         peak = target.peak_flop_per_s(precision) / source.peak_flop_per_s(precision)
         grown = {"gemm": units, "prompts": peak}.get(of, 1.0)
-        return over_units(at_rate(law, peak / units, grown), units)
+        return over_units(at_rate(law, peak / units, grown), units, bandwidth)
 
     shared = set(source.dense_flop_per_s.precisions()) & set(target.dense_flop_per_s.precisions())
 
@@ -108,8 +109,18 @@ def at_rate(law: Achieved, rate: float, units: float = 1.0) -> Achieved:
     return law.model_copy(update=update)
 
 
-def over_units(law: Achieved, units: float) -> Achieved:
-    """``law`` over ``units`` times as many multiprocessors, each of which takes a part."""
+def over_units(law: Achieved, units: float, bandwidth: float = 1.0) -> Achieved:
+    """``law`` over ``units`` times as many multiprocessors, each of which takes a part.
+
+    Parameters
+    ----------
+    bandwidth : of the memory, times as much; as many more multiprocessors fill it.
+    """
+    if law.row_waves is not None:
+        waves = law.row_waves
+        fill = min(1.0, float(f"{waves.fill * bandwidth / units:.3g}"))
+        waves = waves.model_copy(update={"units": round(waves.units * units), "fill": fill})
+        law = law.model_copy(update={"row_waves": waves})
     if law.splits is None or law.row_s is None or units == 1:
         return law
     splits = law.splits.model_copy(update={"units": round(law.splits.units * units)})

@@ -9,7 +9,7 @@ import numpy as np
 from planner.calibrate.calls import STORED, Peaks
 from planner.calibrate.choice import Chosen
 from planner.calibrate.features import works
-from planner.calibrate.laws import FEWEST_ROWS, Fit, Sample, fit_law
+from planner.calibrate.laws import FEWEST_ROWS, Fit, Sample, fit_law, ungrouped
 from planner.calibrate.rows import Table
 from planner.calibrate.screen import screen
 from planner.calibrate.shapes import Key, Limits
@@ -34,6 +34,7 @@ class PartFit:
     """Everything found about one part."""
 
     most_sigma: float = MOST_SIGMA
+    alike: Mapping[Key, Achieved] = field(default_factory=dict)
     fits: dict[Key, Fit] = field(default_factory=dict)
     of_libraries: dict[tuple[str, ...], Fit] = field(default_factory=dict)
     """Family, precision or kernel, and library -> fit beside the part's own."""
@@ -70,7 +71,11 @@ def after_conversion(elementwise: Achieved) -> Limits:
 
 
 def fit_tables(
-    choices: Sequence[Chosen], peaks: Peaks, elementwise: Achieved, most_sigma: float = MOST_SIGMA
+    choices: Sequence[Chosen],
+    peaks: Peaks,
+    elementwise: Achieved,
+    most_sigma: float = MOST_SIGMA,
+    alike: Mapping[Key, Achieved] | None = None,
 ) -> PartFit:
     """Fit every choice and hold points out of each, products before what is made of them.
 
@@ -78,15 +83,21 @@ def fit_tables(
     ----------
     elementwise : shares of the kernels beside the products, taken as they are.
     most_sigma : spread above which rows are refused as no one law's; infinite: all are fitted.
+    alike : laws of the same kernels in another engine's calls, for what these rows do not tell.
 
     References
     ----------
     .. [1] P. J. Huber, "Robust Estimation of a Location Parameter", Ann. Math. Stat. 35(1), 1964.
     """
-    found = PartFit(most_sigma=most_sigma)
-    for choice in sorted(choices, key=lambda c: c.key[0] == "grouped_gemm"):
+    found = PartFit(most_sigma=most_sigma, alike=alike or {})
+    for choice in sorted(choices, key=_in_turn):
         _fit_choice(found, choice.key, choice.tables, peaks, elementwise)
     return found
+
+
+def _in_turn(choice: Chosen) -> bool:
+    """Whether what is fitted needs the law of others: products, heads that share no keys."""
+    return choice.key[0] == "grouped_gemm" or ungrouped(choice.key) != choice.key
 
 
 def _fit_choice(
@@ -133,6 +144,9 @@ def _fit_one(
             ("elementwise", ""): elementwise,
             ("conversion", ""): conversion_law(share, elementwise),
         }
+        same = ungrouped(key)
+        if same[0] == "attention_decode" and (law := found.laws.get(same, found.alike.get(same))):
+            beside[same] = law
         samples = [Sample(works(t, peaks), t.time_s) for t in tables]
         tries.append((fit_law(key, samples, beside, source, limits, curved), beside))
     fit, beside = min(tries, key=lambda pair: pair[0].sigma)

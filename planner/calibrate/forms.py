@@ -6,12 +6,17 @@ from functools import partial
 from itertools import product
 from typing import Any, Literal
 
+import numpy as np
+
+from planner.calibrate.calls import Work
 from planner.calibrate.rows import FloatArray
 from planner.ops.call import SHAPED, Shaping
-from planner.specs.calibration import Heights, Splits
+from planner.ops.splits import uneven
+from planner.specs.tilings import Heights, RowWaves, Splits
 
 Blend = Literal["max", "root4", "root2", "sum"]
 Chain = Literal["sum", "root1.5", "root2"]
+Parts = Literal["down", "up"]
 
 KNOTS: dict[str, tuple[float, ...]] = {
     "gemm": tuple(4.0**i * 128 * 128 for i in range(-1, 8)),
@@ -48,6 +53,11 @@ XQA = {"keys": 128, "root": 8, "waves": 8}
 """How TensorRT-LLM's XQA divides contexts (``kMinHistoryTokensPerBlock``, ``kTargetWaveFactor`` and
 ``computeMultiBlockCount``); that it is left for another kernel while all parts fill less than a
 quarter of the units is not in the law: those rows are residual."""
+LAST_WAVES = (0.25, 0.35, 0.5, 0.7, 1.0)
+"""Parts of the units that, alone, fill the memory, where decode attention has rows in waves."""
+TELLING = 1.3
+"""Time of rows in waves over even sharing, with the last of these, from which they tell them apart:
+powers of two stay under it on 132 to 148 units."""
 DOUBLINGS = (2048, 512, 8192, None)
 """Context of which each doubling adds as much to decode attention, where kernels split it."""
 FILLS = (None, 128, 256, 512)
@@ -114,6 +124,7 @@ class Form:
     written_elements: tuple[int | None, ...] = (None,)
     written_power: tuple[int | None, ...] = (None,)
     splits: tuple[Splits | None, ...] = (None,)
+    row_waves: tuple[RowWaves | None, ...] = (None,)
     tile_queries: tuple[int | None, ...] = (None,)
     kept_part: tuple[float | None, ...] = (None,)
     chain: tuple[Chain, ...] = ("sum",)
@@ -253,6 +264,24 @@ def divided(form: Form, rule: str, units: int | None) -> Form:
     if rule != "xqa" or units is None or not form.row:
         return form
     return replace(form, splits=(Splits(**XQA, units=units),))
+
+
+def in_waves(form: Form, works: Sequence[Work], lent: RowWaves | None) -> Form:
+    """``form`` with rows of decode attention in waves, where some leave most units idle.
+
+    Parameters
+    ----------
+    lent : waves of another law of the same kernels, for rows that do not tell: heads that share
+        keys come in powers of two, of which all fill their waves alike.
+    """
+    units, each = works[0].units, [w.head_rows for w in works if w.head_rows is not None]
+    if units is None or not each:
+        return form
+    parts: Parts = "down" if works[0].tiles == "keys" else "up"
+    ways = [RowWaves(units=units, fill=fill, parts=parts) for fill in LAST_WAVES]
+    if np.any(uneven(np.concatenate(each), ways[-1]) > TELLING):
+        return replace(form, row_waves=(None, *ways))
+    return replace(form, row_waves=(lent,))
 
 
 def tiled(form: Form) -> list[Form]:

@@ -20,6 +20,7 @@ from planner.calibrate.forms import (
     Form,
     divided,
     first_of,
+    in_waves,
     others,
     tiled,
     told_by,
@@ -114,7 +115,8 @@ def fit_law(
     if curved:
         counted = all(w.units for w in own)
         also = [form for form in ALSO.get(key[0], ()) if _tells(form, own, counted)]
-        shown = [told_by(_shown(f, own), depths) for f in (FORMS.get(key[0], Form()), *also)]
+        alike = fixed.get(ungrouped(key))
+        shown = [told_by(_shown(f, own, alike), depths) for f in (FORMS.get(key[0], Form()), *also)]
         forms = [each for form in shown for each in tiled(form)]
     found = [_best(Shape(key, form, own), samples, fixed, limits) for form in forms]
     best, begin, shape = found[0]
@@ -143,8 +145,18 @@ def _tells(form: Form, works: Sequence[Work], counted: bool) -> bool:
     return not form.row or all(w.head_rows is not None for w in works)
 
 
-def _shown(form: Form, works: Sequence[Work]) -> Form:
-    """``form`` without what these rows do not show: tiles, tokens, a cache written apart."""
+def ungrouped(key: Key) -> Key:
+    """Law of heads that share no keys, of the same width and cache as those of ``key``."""
+    return (key[0], key[1].replace("gqa", "mha"))
+
+
+def _shown(form: Form, works: Sequence[Work], sibling: Achieved | None) -> Form:
+    """``form`` without what these rows do not show: tiles, tokens, a cache written apart.
+
+    Parameters
+    ----------
+    sibling : law of heads that share no keys, where these do.
+    """
     if any("written" not in w.tiles for w in works):
         form = replace(form, written_elements=(None,), written_power=(None,))
     if any(w.queries is None or float(np.max(w.queries, initial=1.0)) == 1.0 for w in works):
@@ -157,6 +169,7 @@ def _shown(form: Form, works: Sequence[Work]) -> Form:
     if works[0].family == "gemm":
         return replace(form, token=given)
     if works[0].family == "attention_decode":
+        form = in_waves(form, works, sibling.row_waves if sibling else None)
         return divided(form, works[0].tiles, works[0].units)
     if works[0].family != "grouped_gemm":
         return form

@@ -24,6 +24,7 @@ from planner.calibrate.laws import Fit
 from planner.calibrate.screen import screen
 from planner.calibrate.shapes import Key
 from planner.calibrate.splits import errors_of
+from planner.calibrate.tables import TRTLLM_GEN
 from planner.calibrate.tuned import TUNED
 from planner.errors import InputError
 from planner.specs.calibration import Achieved, AttentionKernels, CalibrationSpec
@@ -33,6 +34,13 @@ from planner.specs.provenance import HeldOut, Provenance
 KEPT: dict[str, tuple[Key, ...]] = {"h800-sxm": (("gemm", "fp8"),)}
 """Part -> laws that it takes from its sibling though it has rows: a few dozen products, of large
 sizes most of them, do not determine tiles, waves and a curve of the bandwidth."""
+
+
+LENDING = {"vllm": "sglang"}
+"""Engine -> one before it in the alphabet that runs the same library's attention on these parts."""
+ONE_LIBRARY = ("h100-sxm", "h200-sxm", *TRTLLM_GEN)
+"""FlashAttention-3 on Hopper (vLLM's and SGLang's default there), and ``trtllm-gen`` on datacenter
+Blackwell, which FlashInfer runs for both."""
 
 
 def choices_of(part: AcceleratorSpec, families: Sequence[str] = ()) -> list[Chosen]:
@@ -97,9 +105,11 @@ def _with_attention(
     spec: CalibrationSpec, part: AcceleratorSpec, found: PartFit, families: Sequence[str]
 ) -> CalibrationSpec:
     """``spec`` with attention as other engines call it; its fits are added to ``found``."""
-    kernels = dict(spec.attention_kernels)
-    for name, choices in attention_kernels(part.name, families).items():
-        own = fit_tables(choices, stated_peaks(part), spec.elementwise)
+    kernels, laws_of = dict(spec.attention_kernels), dict[str, dict[Key, Achieved]]()
+    for name, choices in sorted(attention_kernels(part.name, families).items()):
+        alike = laws_of.get(LENDING.get(name, ""), {}) if part.name in ONE_LIBRARY else {}
+        own = fit_tables(choices, stated_peaks(part), spec.elementwise, alike=alike)
+        laws_of[name] = own.laws
         laws = {
             each: {kind or "mla": law for (op, kind), law in own.laws.items() if op == family}
             for each, family in (("prefill", "attention_prefill"), ("decode", "attention_decode"))

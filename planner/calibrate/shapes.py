@@ -12,7 +12,8 @@ from planner.ops.call import SHAPED
 from planner.ops.laws import blended, chained
 from planner.ops.waves import Counted, wave_counts
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, Curve, Waves
+from planner.specs.calibration import Achieved, Curve
+from planner.specs.tilings import Waves
 
 Key = tuple[str, str]
 

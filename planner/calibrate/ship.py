@@ -136,11 +136,26 @@ def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> Ca
         rate = peaks[0] / CORES[name] / (peaks[1] / CORES[sibling])
     elif own.multiprocessors and other.multiprocessors:
         units = float(own.multiprocessors) / float(other.multiprocessors)
-    if rate == units == 1:
-        return measured
-    gemm = {each: at_rate(law, rate, units) for each, law in measured.gemm.items()}
-    decode = {k: over_units(law, units) for k, law in measured.attention_decode_variants.items()}
-    return measured.model_copy(update={"gemm": gemm, "attention_decode_variants": decode})
+    bandwidth = float(own.memory_bytes_per_s) / float(other.memory_bytes_per_s)
+    gemm = measured.gemm
+    if rate != 1 or units != 1:
+        gemm = {each: at_rate(law, rate, units) for each, law in gemm.items()}
+    decode = {
+        kind: over_units(law, units, bandwidth)
+        for kind, law in measured.attention_decode_variants.items()
+    }
+    kernels = {
+        engine: each.model_copy(
+            update={
+                "decode": {k: over_units(law, units, bandwidth) for k, law in each.decode.items()}
+            }
+        )
+        for engine, each in measured.attention_kernels.items()
+    }
+    update = {
+        "gemm": gemm, "attention_decode_variants": decode, "attention_kernels": kernels,
+    }  # fmt: skip
+    return measured.model_copy(update=update)
 
 
 def _tried(

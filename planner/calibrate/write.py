@@ -8,7 +8,8 @@ from typing import Any
 from planner.calibrate.laws import Fit
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.calibration import CalibrationSpec, Curve, Heights, Waves
+from planner.specs.calibration import CalibrationSpec, Curve
+from planner.specs.tilings import Heights, Waves
 
 USUAL = (("blend", "max"), ("chain", "sum"), ("untuned_tiles", False))
 """What a law that does not say is."""

@@ -9,10 +9,11 @@ from planner.evaluation.lines import UNITS, Line, coefficients, dot
 from planner.ops import AttentionDecode
 from planner.ops.call import Shaping
 from planner.ops.laws import BETWEEN, LINES, doubling_line, line_of
-from planner.ops.splits import parts_line
+from planner.ops.splits import parts_line, uneven
 from planner.roofline import achieved, call_of
 from planner.serving.timing import overtaking_steps
-from planner.specs.calibration import Achieved, Splits
+from planner.specs.calibration import Achieved
+from planner.specs.tilings import RowWaves, Splits
 from planner.step import StepModel
 
 NO_LIMIT = 1 << 62
@@ -41,6 +42,7 @@ class DecodeCore:
     heads: float
     """Rows of one sequence in one call."""
     splits: Splits | None
+    row_waves: RowWaves | None
     read: Line
     """Entries of the cache that sequences read, in all. [tokens]"""
     depth_s: float
@@ -79,13 +81,17 @@ class DecodeCore:
         piece = bisect_right(self.knots, moved)
         start, slope = self.pieces[piece]
         memory, up_memory = start + slope * moved, slope * up_moved
+        query_s = self.query_s * sequences
+        if self.row_waves is not None:
+            longer = float(uneven(self.heads * sequences, self.row_waves))
+            memory, up_memory, query_s = memory * longer, up_memory * longer, query_s * longer
         if piece < len(self.knots) and up_moved > 0:
             until = overtaking_steps(self.knots[piece] - moved, up_moved)
             valid = until if until < valid else valid
         load = sequences, context, capped
         rows_s, up_rows, until = self._rows(load, lengthening, growing)
         valid = until if until < valid else valid
-        beside, up_beside = rows_s + self.query_s * sequences, up_rows
+        beside, up_beside = rows_s + query_s, up_rows
         if self.blend == "max":
             busy, up, until = _larger(compute, memory, up_compute, up_memory)
         elif self.blend == "sum":
@@ -198,6 +204,7 @@ def decode_cores(model: StepModel) -> list[DecodeCore]:
                 row_s=rounds * tiles[0] * float(law.row_s or 0.0),
                 heads=tiles[0],
                 splits=law.splits,
+                row_waves=law.row_waves,
                 read=(x, y, z),
                 depth_s=rounds * float(law.depth_s or 0.0),
                 least=_least(law, ops),

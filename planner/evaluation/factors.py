@@ -4,15 +4,9 @@ from functools import lru_cache
 
 from planner.sourced import Sourced
 from planner.specs.base import Spec
-from planner.specs.calibration import (
-    Achieved,
-    CalibrationSpec,
-    Curve,
-    Heights,
-    Splits,
-    Waves,
-)
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve
 from planner.specs.overheads import EngineOverheads
+from planner.specs.tilings import Tiling
 
 
 @lru_cache(maxsize=512)
@@ -24,7 +18,7 @@ def _slower(achieved: Achieved, factor: float, floor: float) -> Achieved:
         if isinstance(value, Curve):
             shares = tuple(share / factor for share in value.shares)
             changed[name] = value.model_copy(update={"shares": shares})
-        elif isinstance(value, Waves | Heights | Splits):
+        elif isinstance(value, Tiling):
             continue  # tiles and parts stay what they are; their times are beside them
         elif isinstance(value, Spec):
             raise TypeError(f"{name} of achieved shares: how a factor changes it is not said")

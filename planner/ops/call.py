@@ -4,10 +4,11 @@ from dataclasses import dataclass, fields
 
 from planner.ops.laws import blended, chained, crossing, doubled, share_at, streamed_share
 from planner.ops.op import Real, larger, smaller
-from planner.ops.splits import parts
+from planner.ops.splits import parts, uneven
 from planner.ops.tiles import tile_height, tiled_rows
 from planner.ops.waves import TileTimes, wave_counts, waves_s
-from planner.specs.calibration import Achieved, Heights, Splits
+from planner.specs.calibration import Achieved
+from planner.specs.tilings import Heights, RowWaves, Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Shaping:
     written_elements: int | None = None
     written_power: int | None = None
     splits: Splits | None = None
+    row_waves: RowWaves | None = None
     tile_queries: int | None = None
     kept_part: float | None = None
 
@@ -175,6 +177,7 @@ class Call:
         * ``fill_depth``: so many steps more of the inner dimension.
         * ``split_depth``: a longer inner dimension keeps more units busy, and the chain ends there.
         * ``tile_queries``: whole tiles of the queries that share a cached head are multiplied.
+        * ``row_waves``: what decode attention moves takes as long as its last wave of rows.
         * ``splits``: each row of decode attention is as many as the parts of its context.
         * ``doubling_depth``: each doubling of a context adds as much to the chain.
         * ``score_flop``: exponentials beside the products.
@@ -219,16 +222,24 @@ class Call:
             depth = doubled(depth, float(law.doubling_depth))
         if law.score_flop:
             compute_s = compute_s + law.score_flop * self.scores_s * padded
-        left = crossing(moved, law.kept_part * self.cache_bytes) if law.kept_part else 1.0
+        moving = self._moving(law, moved)
         if law.written_elements:
             threads = smaller(1.0, self.key_width / law.written_elements)
             tokens = tokens * threads ** (law.written_power or 1)
         return Call(
-            compute_s, memory_s * left, size, moved, depth, self.query_s * left, self.lines,
+            compute_s, memory_s * moving, size, moved, depth, self.query_s * moving, self.lines,
             self.rows, self.step_s, self.scores_s, head_rows, tokens, self.columns,
             planned, self.touched, self.foreign, self.rounds, self.uncached_s, self.key_width,
             self.keys, self.cache_bytes, self.queries, self.indexed_s, self.alike,
         )  # fmt: skip
+
+    def _moving(self, law: "Achieved | Shaping", moved: Real) -> Real:
+        """Time to move ``moved`` bytes over that of all, shared evenly by the units."""
+        if law.kept_part:
+            return crossing(moved, law.kept_part * self.cache_bytes)
+        if law.row_waves:
+            return uneven(self.head_rows, law.row_waves)
+        return 1.0
 
     def _padding(self, law: "Achieved | Shaping") -> tuple[Real, Real]:
         """Rows that tiles compute over those there are, and rows that tiles are planned for."""

@@ -1,11 +1,11 @@
-"""Decode attention that divides a context over units: into how many parts, and in what lines."""
+"""Decode attention over units: into how many parts contexts are divided, and rows in waves."""
 
 import math
 
 import numpy as np
 
 from planner.ops.op import Real, larger, smaller
-from planner.specs.calibration import Splits
+from planner.specs.tilings import RowWaves, Splits
 
 
 def parts_line(context: float, rows: float, splits: Splits) -> tuple[float, float, float]:
@@ -57,4 +57,59 @@ def parts(context: Real, rows: Real, splits: Splits) -> Real:
     curved = np.sqrt(root * low) * (1 + (math.sqrt(2.0) - 1) * (blocks - low) / low)
     divided = np.where(blocks < root, np.maximum(blocks, 1.0), curved)
     found: Real = smaller(divided, larger(1.0, splits.waves * splits.units / np.asarray(rows)))
+    return found
+
+
+MARGIN = 1.1
+"""Units that contexts are divided for, over those there are, where parts are rounded up:
+FlashAttention, hopper/flash_prepare_scheduler.cu ("10% margin")."""
+
+
+def uneven(rows: Real, waves: RowWaves) -> Real:
+    r"""Time to read the cache over that of units which share it evenly.
+
+    .. math:: \frac{u}{n\,s} \left( w + \sqrt{f^2 + \phi^2 (1 - f^2)} \right), \qquad
+       w = \lceil n s / u \rceil - 1, \quad f = n s / u - w
+
+    for ``n`` rows of ``s`` parts each on ``u`` units: ``w`` whole waves, and a last one of which a
+    fraction ``f`` of the units has a part.  Where these are few, each reads no faster than one
+    unit can, and ``phi`` = ``fill`` of them would be as fast as the memory; where they are many,
+    the memory decides.  One wave, however few, counts as even: 1.
+
+    Rows are whole where there are as many as units.  Fewer are divided into
+    ``s = ceil(u / (1.1 n))`` parts where these are rounded up.  Time would then fall where one
+    more row makes one part less: up to there it is no longer than it is from there on.
+
+    Parameters
+    ----------
+    rows : cached heads of all sequences.
+
+    References
+    ----------
+    .. [1] NVIDIA, "Matrix Multiplication Background User's Guide", 2023, wave quantization.
+    .. [2] FlashAttention, hopper/flash_prepare_scheduler.cu (up); TensorRT-LLM, trtllmGenKernels/
+       fmha/fmhaKernels.h (down: ``numCtasPerSeqKv``).
+    """
+    units = waves.units
+    if isinstance(rows, float):
+        if rows <= 0.0:
+            return 1.0
+        margin = units / (MARGIN * rows)
+        each = max(1, math.ceil(margin)) if waves.parts == "up" else 1
+        full = rows * each / units
+        if full <= 1.0:
+            return 1.0
+        before = math.ceil(full) - 1
+        last = (full - before) ** 2
+        longer = (before + math.sqrt(last + waves.fill**2 * (1.0 - last))) / full
+        return longer if each == 1 else min(longer, margin / (each - 1))
+    count = np.maximum(np.asarray(rows, float), 1e-30)
+    margins = units / (MARGIN * count)
+    ways = np.maximum(1.0, np.ceil(margins)) if waves.parts == "up" else np.ones_like(count)
+    filled = np.maximum(1.0, count * ways / units)
+    whole = np.ceil(filled) - 1.0
+    rest = (filled - whole) ** 2
+    longest = (whole + np.sqrt(rest + waves.fill**2 * (1.0 - rest))) / filled
+    divided = np.where(ways > 1, margins / np.maximum(ways - 1, 1), np.inf)
+    found: Real = np.where(filled <= 1.0, 1.0, np.minimum(longest, divided))
     return found

@@ -5,7 +5,7 @@ from bisect import bisect_left
 import numpy as np
 
 from planner.ops.op import Real, larger
-from planner.specs.calibration import Heights
+from planner.specs.tilings import Heights
 
 LOAD_SPREAD = 0.6
 """Spread of the logarithm of experts' loads, an assumption: R1's is 0.9 and of its first layers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.ops.op import Real, smaller
-from planner.specs.calibration import Waves
+from planner.specs.tilings import Waves
 
 Counted = list[tuple[Real, float, float, int]]
 """Waves, rows and columns of the tile that makes them, and parts of the inner dimension."""

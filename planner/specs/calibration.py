@@ -3,13 +3,14 @@
 from collections.abc import Container
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from planner.sourced import Confidence
 from planner.specs.base import Count, Share, Spec
 from planner.specs.hardware import OverheadS, Precision
 from planner.specs.links import DirectLaw, ExchangeLaw, RingLaw
 from planner.specs.provenance import Provenance
+from planner.specs.tilings import Heights, RowWaves, Splits, Waves
 
 Stored = Literal["mxfp4", "int4"]
 """Format of experts' weights that kernels expand, or convert activations for, themselves."""
@@ -46,54 +47,6 @@ class Curve(Spec):
                     f"shares rise faster than sizes at {self.sizes[i]:g}: more would take less time"
                 )
         return self
-
-
-Side = Annotated[int, Field(ge=1, le=1024)]
-"""Side of a tile. [elements]"""
-
-
-def _rising(sides: tuple[int, ...]) -> tuple[int, ...]:
-    if list(sides) != sorted(set(sides)):
-        raise ValueError(f"must rise, got {list(sides)}")
-    return sides
-
-
-Sides = Annotated[tuple[Side, ...], Field(min_length=1), AfterValidator(_rising)]
-"""Sides to choose among, rising."""
-
-
-class Waves(Spec):
-    """Tiles of a dense product that run in waves, one a unit at a time."""
-
-    rows: Sides
-    columns: Sides
-    """Sides that the library chooses among, whichever takes least."""
-    splits: Annotated[tuple[Side, ...], Field(min_length=1)] = (1,)
-    """Parts that the inner dimension may be split into, one unit each."""
-    units: Count
-    """Multiprocessors of the part."""
-
-
-class Heights(Spec):
-    """Heights that a kernel of grouped products has for its tiles; it computes whole ones."""
-
-    rows: Sides
-    """The lowest is chosen that holds the rows an expert planned for, else the tallest."""
-    fullness: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of a tile that those rows may fill."""
-
-
-class Splits(Spec):
-    """Decode attention that divides contexts over units (:func:`planner.ops.splits.parts`)."""
-
-    keys: Count
-    """Fewest tokens of a part. [tokens]"""
-    root: Count
-    """Parts of a context from which there are as its root, since the last joins them all."""
-    waves: Count
-    """Times that the parts of all contexts may fill the units."""
-    units: Count
-    """Multiprocessors of the part."""
 
 
 class Achieved(Spec):
@@ -199,6 +152,9 @@ class Achieved(Spec):
     choose them (:func:`planner.ops.laws.rounds`), half of it with each of a layer's two. [s]"""
     splits: Splits | None = None
     """Decode attention: parts of a context, each of which takes ``row_s``; None: one."""
+    row_waves: RowWaves | None = None
+    """Decode attention: more cached heads than units go in waves, the last of which leaves some
+    idle; None: units share the cache evenly."""
     waves: Waves | None = None
     """Dense products: tiles in waves.  The compute share is then of a whole wave of whole tiles,
     its curve over the FLOP of the call, and may not rise: a part's clock falls in long products."""

@@ -1,26 +1,30 @@
 """Laws of decode attention that made the times are found again: parts, tiles of queries, chains."""
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from planner import files
-from planner.calibrate.calls import stated_peaks
+from planner.calibrate.calls import Peaks, stated_peaks
 from planner.calibrate.carried import over_units
 from planner.calibrate.features import predict_s, works
 from planner.calibrate.laws import Sample, fit_law
 from planner.calibrate.rows import FloatArray, Origin, Table
 from planner.ops.laws import rounded
-from planner.ops.splits import parts
+from planner.ops.splits import parts, uneven
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, Splits
+from planner.specs.calibration import Achieved
+from planner.specs.tilings import RowWaves, Splits
 
 PEAKS = stated_peaks(files.load_accelerator("h200-sxm"))
 XQA = Splits(keys=128, root=8, waves=8, units=132)
 
 
-def rows(groups: tuple[float, ...], **labels: str) -> Table:
-    """1 to 1,024 sequences of 128 to 16,384 tokens, one or eight cached heads of 128."""
-    grid = np.meshgrid(2.0 ** np.arange(0, 11, 2), 2.0 ** np.arange(7, 15), [1.0, 8.0], groups)
+def rows(groups: tuple[float, ...], cached: tuple[float, ...] = (1.0, 8.0), **labels: str) -> Table:
+    """1 to 1,024 sequences of 128 to 16,384 tokens, so many cached heads of 128."""
+    grid = np.meshgrid(2.0 ** np.arange(0, 11, 2), 2.0 ** np.arange(7, 15), cached, groups)
     sequences, mean, heads, group = (v.ravel() for v in grid)
     of = np.ones_like(sequences)
     columns = {
@@ -32,20 +36,23 @@ def rows(groups: tuple[float, ...], **labels: str) -> Table:
     return Table("attention_decode", "bf16", "k", origin, columns, of, labels)
 
 
-def found(table: Table, exact_s: FloatArray) -> Achieved:
+def found(
+    table: Table, exact_s: FloatArray, alike: Achieved | None = None, peaks: Peaks = PEAKS
+) -> Achieved:
     """Law of times with 1 % of noise, which it is to be near."""
     rng = np.random.default_rng(3)
     times = exact_s * np.exp(0.01 * rng.standard_normal(len(exact_s)))
-    key = ("attention_decode", "gqa")
-    law = fit_law(key, [Sample(works(table, PEAKS), times)], {}, "t").law
-    assert np.quantile(np.abs(predict_s(works(table, PEAKS), {key: law}) / exact_s - 1), 0.9) < 0.04
+    made, of = works(table, peaks), {("attention_decode", "mha"): alike} if alike else {}
+    law = fit_law(made[0].key, [Sample(made, times)], of, "t").law
+    error = np.abs(predict_s(made, {made[0].key: law}) / exact_s - 1)
+    assert np.quantile(error, 0.9) < 0.04
     return law
 
 
 @pytest.mark.parametrize("rule", ["xqa", ""])
 def test_the_time_of_a_contexts_parts_is_found_where_the_kernels_rule_is_known(rule: str) -> None:
     """30 ns a part beside the transfer; without the rule every row is one part."""
-    table = rows((2.0, 16.0), **({"splits": rule} if rule else {}))
+    table = rows((2.0, 16.0), splits=rule)
     (work,) = works(table, PEAKS)
     heads = table["sequences"] * table["kv_heads"]
     many = parts(work.depth, heads, XQA) if rule else 1.0
@@ -93,3 +100,34 @@ def test_parts_are_over_the_units_of_the_part() -> None:
     assert moved.splits == XQA.model_copy(update={"units": 78})
     assert float(moved.row_s or 0) == pytest.approx(3e-8 * 132 / 78, rel=1e-3)
     assert over_units(moved.model_copy(update={"splits": None}), 0.5).row_s == moved.row_s
+
+
+def test_waves_are_over_the_units_of_the_part_and_fill_its_memory() -> None:
+    """78 of 132 multiprocessors beside as much bandwidth: 1.69 times the part of them fills it."""
+    law = files.load_calibration("h200-sxm").attention_decode
+    law = law.model_copy(update={"row_waves": RowWaves(units=132, fill=0.4, parts="up")})
+    assert over_units(law, 78 / 132).row_waves == RowWaves(units=78, fill=0.677, parts="up")
+    moved = over_units(law, 1.0, 2.0).row_waves
+    assert moved == RowWaves(units=132, fill=0.8, parts="up")
+    assert over_units(law, 0.1).row_waves == RowWaves(units=13, fill=1.0, parts="up")
+
+
+@pytest.mark.parametrize(("part", "how"), [("h200-sxm", "up"), ("b200-sxm", "down")])
+def test_rows_in_waves_are_found_where_rows_tell_and_lent_where_they_do_not(
+    part: str, how: Literal["up", "down"]
+) -> None:
+    """Heads in threes and fives leave most units idle now and then, powers of two never."""
+    peaks = stated_peaks(files.load_accelerator(part))
+    waves = RowWaves(units=peaks.units or 0, fill=0.5, parts=how)
+
+    def law(table: Table, alike: Achieved | None = None) -> Achieved:
+        table = replace(table, origin=Origin(part, "t", "t"))
+        (work,) = works(table, peaks)
+        moved_s = (work.memory_s + work.query_s) * uneven(work.call.head_rows, waves)
+        return found(table, np.asarray(1e-5 + moved_s / 0.9), alike, peaks)
+
+    apart = law(rows((1.0,), (1.0, 3.0, 5.0, 8.0), variant="mha"))
+    assert apart.row_waves == waves
+    shared = rows((2.0, 16.0))
+    assert law(shared).row_waves is None
+    assert law(shared, apart).row_waves == waves

@@ -29,7 +29,8 @@ from planner.calibrate.write import calibration_yaml, write_calibration
 from planner.errors import InputError
 from planner.ops.laws import doubled
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, CalibrationSpec, Curve, Waves
+from planner.specs.calibration import Achieved, CalibrationSpec, Curve
+from planner.specs.tilings import Waves
 
 PART, BASE = files.load_accelerator("h200-sxm"), files.load_calibration("gaudi3")
 PEAKS = stated_peaks(PART)

@@ -22,8 +22,9 @@ from planner.ops.tiles import LOAD_SPREAD, tile_height, tiled_rows
 from planner.roofline import call_of, op_time
 from planner.shard import shard
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, Heights
+from planner.specs.calibration import Achieved
 from planner.specs.deployment import Parallelism, Pool
+from planner.specs.tilings import Heights
 
 PART = files.load_accelerator("b200-sxm")
 PEAKS = stated_peaks(PART)
