@@ -65,10 +65,16 @@ def calibrate_fit(source: str, out: Path | None, as_json: bool) -> None:
     "parts named where the measured tables are installed].",
 )  # fmt: skip
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots.")
+@click.option("--brief", is_flag=True, help="Only the summary by family of kernels.")
 @click.option("--markdown", is_flag=True, help="Print the table of docs/calibration.md.")
 @as_json_option
 def calibrate_check(
-    targets: tuple[str, ...], refit: bool | None, html: str | None, markdown: bool, as_json: bool
+    targets: tuple[str, ...],
+    refit: bool | None,
+    html: str | None,
+    brief: bool,
+    markdown: bool,
+    as_json: bool,
 ) -> None:
     """Say how far predictions are from points that were not fitted.
 
@@ -83,7 +89,8 @@ def calibrate_check(
     if parts or not rows:
         records += check(parts, refit)
     met = [meets_goal(record) for record in records]
-    points = _points(parts, rows) if html or (targets and not as_json and not markdown) else []
+    listed = not (as_json or markdown or brief)
+    points = _points(parts, rows) if html or (targets and listed) else []
     if html:
         _write_page(records, met, points, html)
     if as_json:
@@ -96,9 +103,11 @@ def calibrate_check(
         click.echo(calibration.errors_markdown(records), nl=False)
         return
     page = _page()
-    page.table(calibration.errors_table(records, met))
-    if points:
+    if listed:
+        page.table(calibration.errors_table(records, met))
+    if listed and points:
         page.table(calibration.worst_table(worst(points, WORST_SHOWN)))
+    page.table(calibration.summary_table(records, met))
     if html:
         page.note(f"written: {html}")
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from statistics import median
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from planner.report.bars import OKABE_ITO
 from planner.report.checked_page import Verdict, write_checked
@@ -11,6 +12,7 @@ from planner.report.pages import Block
 from planner.report.style import QUIET, base, seconds_axis
 from planner.report.table import Column, Table, key, text
 from planner.report.words import seconds
+from planner.specs.provenance import Split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -96,6 +98,34 @@ def errors_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table
     if stored:
         note += " Figures stored when the calibration was made; --refit makes them again."
     return Table("Relative error on points that were not fitted", columns, rows, note)
+
+
+def summary_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table:
+    """Errors on held-out points by family, and how many of its goals are met."""
+    columns = (
+        text("rows"), key("held out"), Column("kernels"), Column("points", min_width=90),
+        Column("median / p90"), Column("goals met"),
+    )  # fmt: skip
+    groups: dict[tuple[str, str], list[tuple[Record, bool | None]]] = {}
+    for record, ok in zip(records, met, strict=True):
+        groups.setdefault((record["family"], record["split"]), []).append((record, ok))
+    rows = []
+    for (family, split), group in sorted(groups.items(), key=lambda of: _place(*of[0])):
+        middle, tail = (
+            median(record[name] for record, _ in group)
+            for name in ("median_abs_error", "p90_abs_error")
+        )
+        judged = [ok for _, ok in group if ok is not None]
+        rows.append((
+            FAMILIES[family], split, f"{len(group):,}", f"{sum(r['n'] for r, _ in group):,}",
+            f"{100 * middle:.1f} / {100 * tail:.0f} %",
+            f"{sum(judged)} of {len(judged)}" if judged else NOTHING,
+        ))  # fmt: skip
+    return Table("By family", columns, tuple(rows), "Median / p90 of the middle kernel and format.")
+
+
+def _place(family: str, split: str) -> tuple[int, int]:
+    return list(FAMILIES).index(family), get_args(Split).index(split)
 
 
 def shares_table(laws: Mapping[str, Any], title: str) -> Table:

@@ -72,6 +72,17 @@ def test_stored_figures_are_a_list_of_records() -> None:
     assert {"interpolation", "shape", "ep_degree", "part"} <= {record["split"] for record in found}
 
 
+def test_a_summary_counts_the_goals_of_each_family() -> None:
+    records = json.loads(run("check", "h200-sxm", "--stored", "--json").output)
+    own = [r for r in records if (r["family"], r["split"]) == ("gemm", "interpolation")]
+    met = sum(r["median_abs_error"] <= 0.05 and r["p90_abs_error"] <= 0.15 for r in own)
+    brief = run("check", "h200-sxm", "--stored", "--brief").output
+    (line,) = (row for row in brief.splitlines() if row.startswith("dense products      inter"))
+    assert line.split()[3] == str(len(own))
+    assert line.split()[-3:] == [str(met), "of", str(len(own))]
+    assert "Worst points" not in brief
+
+
 def test_a_part_with_carried_rows_is_fitted_anywhere(tmp_path: Path) -> None:
     out = tmp_path / "h800.yaml"
     assert run("fit", "h800-sxm", "--out", out).exit_code == 0
