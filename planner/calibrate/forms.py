@@ -57,7 +57,7 @@ LAST_WAVES = (0.25, 0.35, 0.5, 0.7, 1.0)
 """Parts of the units that, alone, fill the memory, where decode attention has rows in waves."""
 TELLING = 1.3
 """Time of rows in waves over even sharing, with the last of these, from which they tell them apart:
-powers of two stay under it on 132 to 148 units."""
+powers of two stay under it on 132 to 152 units."""
 DOUBLINGS = (2048, 512, 8192, None)
 """Context of which each doubling adds as much to decode attention, where kernels split it."""
 FILLS = (None, 128, 256, 512)

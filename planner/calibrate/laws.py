@@ -32,10 +32,14 @@ from planner.specs.calibration import Achieved
 
 CLEARLY = 1e-3
 """Part of the cost that a change must save to be made."""
+SETTLED = CLEARLY / 100
+"""Part of the cost by which a fit that ends still moves."""
 ANOTHER = 0.05
 """Part of the cost that another form must save to be taken."""
 LOSS_SCALE = 0.1
 """Error at which the loss turns from squared to linear, in logarithms."""
+STEP = float(np.finfo(float).eps) ** 0.5
+"""Step of a parameter's logarithm by which slopes are read."""
 MOST_ROWS = 4000
 """Rows of one fit; more are sampled."""
 FEWEST_ROWS = 3
@@ -232,18 +236,27 @@ def _solve(
     def errors(x: FloatArray) -> FloatArray:
         parts = []
         for works, other, target in zip(own, rest, logs, strict=True):
-            total = other + sum(plain.time_s(x, work) for work in works)
-            parts.append(np.log(total) - target)
+            beside, wanted = (each.reshape(-1, *(1,) * (x.ndim - 1)) for each in (other, target))
+            total = beside + sum(plain.time_s(x, work) for work in works)
+            parts.append(np.log(total) - wanted)
         return np.concatenate(parts)
 
     def residual(x: FloatArray) -> FloatArray:
         return np.concatenate([errors(x), shape.prior(x)])
 
     low, high = shape.bounds(limits)
+
+    def jacobian(x: FloatArray) -> FloatArray:
+        step = STEP * np.maximum(1.0, np.abs(x))
+        step = np.where(x + step > high, -step, step)
+        moved = residual(np.column_stack([x, x[:, None] + np.diag(step)]))
+        return np.asarray((moved[:, 1:] - moved[:, :1]) / step)
+
     start = np.clip(
         shape.start(np.concatenate([s.time_s for s in samples]), begin), low + 1e-6, high - 1e-6
     )
     found: Any = least_squares(
-        residual, start, bounds=(low, high), loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60
-    )
+        residual, start, "2-point" if plain.alone else jacobian, bounds=(low, high),
+        x_scale="jac", ftol=SETTLED, loss="soft_l1", f_scale=LOSS_SCALE, max_nfev=60,
+    )  # fmt: skip
     return float(found.cost), np.asarray(found.x), np.asarray(found.jac)

@@ -161,13 +161,18 @@ class Shape:
         )
 
     def prior(self, x: FloatArray) -> FloatArray:
-        """Pull of the curves towards straight lines, and off slopes where time would fall."""
+        """Pull of the curves towards straight lines, and off slopes where time would fall.
+
+        Of one vector of parameters, or of one in each column.
+        """
         pulls = []
         for sizes, part in (
             (self.sizes, x[: self.compute]),
             (self.bytes, x[self.compute : self.shares]),
         ):
-            slopes = np.diff(part) / np.diff(np.log(sizes)) if sizes else np.zeros(0)
+            if not sizes:
+                continue
+            slopes = (np.diff(part, axis=0).T / np.diff(np.log(sizes))).T
             if self.waves is not None and sizes is self.sizes:
                 pulls.append(np.maximum(0, slopes) * 100)
             if len(sizes) < 3:
@@ -176,8 +181,8 @@ class Shape:
             if self.form.rising and sizes is self.bytes:
                 pulls += [np.minimum(0, slopes) * 100, slopes / 2]
             else:
-                pulls += [np.diff(slopes) / SMOOTH, slopes[[0, -1]]]
-        return np.concatenate(pulls) if pulls else np.zeros(0)
+                pulls += [np.diff(slopes, axis=0) / SMOOTH, slopes[[0, -1]]]
+        return np.concatenate(pulls) if pulls else np.zeros((0, *x.shape[1:]))
 
 
 def _hidden(works: Sequence[Work], form: Form) -> tuple[str, ...]:
@@ -239,49 +244,88 @@ def _alike(counted: Counted) -> tuple[FloatArray, FloatArray]:
     return np.stack(list(fewest.values())), np.array(list(fewest))
 
 
+def _weights(at: FloatArray, knots: FloatArray) -> FloatArray:
+    """Weights of the knots in what is interpolated at each place: one row a place."""
+    return np.stack([np.interp(at, knots, each) for each in np.eye(len(knots))], axis=1)
+
+
 class Plain:
-    """The law's formula on a bare parameter vector, without building specs at every step."""
+    """The law's formula on bare parameters, without building specs at every step.
+
+    Of one vector of parameters, times of all rows; of one in each column, one column of times each.
+    """
 
     def __init__(self, shape: Shape, blend: Blend, chain: Chain) -> None:
         self.shape, self.blend, self.chain = shape, blend, chain
         self._counts: dict[int, tuple[FloatArray, FloatArray]] = {}
-        self.log_sizes, self.log_bytes = (
-            np.log(shape.sizes or (1.0,)),
-            np.log(shape.bytes or (1.0,)),
-        )
+        self._between: dict[int, tuple[FloatArray, FloatArray]] = {}
+
+    @property
+    def alone(self) -> bool:
+        """Whether only one vector of parameters can be asked at a time."""
+        return self.shape.waves is not None
 
     def time_s(self, x: FloatArray, work: Work) -> FloatArray:
         """Time of one kernel of each row. [s]"""
         c, m = self.shape.compute, self.shape.memory
-        size = work.size if self.shape.waves is None else 2 * work.size * work.depth
-        compute = np.interp(np.log(np.maximum(size, 1e-30)), self.log_sizes, x[:c])
-        memory_s, query_s = work.memory_s, work.query_s
-        query = self.shape.value("query", x)
+
+        def rows(values: FloatArray) -> FloatArray:
+            return values if x.ndim == 1 else values[:, None]
+
+        of_size, of_bytes = self._interpolated(work)
+        memory_s, query_s = rows(work.memory_s), rows(work.query_s)
+        query = self._value("query", x)
         if query is None:
             memory_s, query_s = memory_s + query_s, np.zeros_like(query_s)
         else:
             query_s = query_s / query
-        memory = self._memory(x[c : c + m], work)
-        compute_s = work.compute_s / np.exp(compute)
+        compute_s = rows(work.compute_s) / np.exp(of_size @ x[:c])
         if (waves := self.shape.waves) is not None:
             compute_s = self._waves_s(x, work, waves, compute_s)
-        memory_s, rows_s = memory_s / memory, np.zeros_like(query_s)
+        if work.call.lines and m > 1:
+            knots = np.asarray(self.shape.bytes)
+            inside = np.clip(work.call_bytes, knots[0], knots[-1])
+            share = rows(inside) / (of_bytes @ (rows(knots) / np.exp(x[c : c + m])))
+        else:
+            share = np.exp(of_bytes @ x[c : c + m])
+        memory_s = memory_s / share
+        rows_s: FloatArray | float = 0.0
         if work.head_rows is not None:
-            rows_s = work.head_rows * (self.shape.value("row", x) or 0.0)
+            row_s = self._value("row", x)
+            rows_s = 0.0 if row_s is None else rows(work.head_rows) * row_s
         lines = work.call.lines
         if lines and self.blend == "root2":
-            compute_s, rows_s = compute_s + rows_s, np.zeros_like(query_s)
+            compute_s, rows_s = compute_s + rows_s, 0.0
         busy = blended(compute_s, memory_s, self.blend, lines) + query_s + rows_s
         elements = (
             ("token", work.tokens), ("key", work.keys),
             ("foreign", work.foreign), ("choice", work.rounds), ("height", work.planned),
         )  # fmt: skip
         for name, each in elements:
-            if each is not None and (time_s := self.shape.value(name, x)):
-                busy = busy + each * time_s
-        depth_s = work.depth * (self.shape.value("depth", x) or 0.0)
-        joined = chained(busy, depth_s, self.chain, lines)
+            if each is not None and (time_s := self._value(name, x)) is not None:
+                busy = busy + rows(each) * time_s
+        depth_s = self._value("depth", x)
+        chain_s = rows(work.depth) * (0.0 if depth_s is None else depth_s)
+        joined = chained(busy, chain_s, self.chain, lines)
         return np.asarray(joined + np.exp(x[c + m]))
+
+    def _value(self, name: str, x: FloatArray) -> FloatArray | None:
+        """Parameter that a law may not have, of each column."""
+        at = self.shape.at.get(name)
+        return None if at is None else np.exp(x[at])
+
+    def _interpolated(self, work: Work) -> tuple[FloatArray, FloatArray]:
+        """Weights of the knots of the compute and of the memory share in each row."""
+        if id(work) not in self._between:
+            shape = self.shape
+            size = work.size if shape.waves is None else 2 * work.size * work.depth
+            logs = [np.log(np.maximum(each, 1e-30)) for each in (size, work.call_bytes)]
+            of_size = _weights(logs[0], np.log(shape.sizes or (1.0,)))
+            of_bytes = _weights(logs[1], np.log(shape.bytes or (1.0,)))
+            if work.call.lines and shape.memory > 1:
+                of_bytes = _weights(work.call_bytes, np.asarray(shape.bytes))
+            self._between[id(work)] = of_size, of_bytes
+        return self._between[id(work)]
 
     def _waves_s(
         self, x: FloatArray, work: Work, waves: Waves, compute_s: FloatArray
@@ -300,12 +344,3 @@ class Plain:
         steps_s = area * element_s + work.depth * (step + edges * edge)
         times = count * (steps_s / parts + area * cell) + join * (parts > 1)
         return np.asarray(np.min(times, axis=0))
-
-    def _memory(self, logs: FloatArray, work: Work) -> FloatArray:
-        """Share of the bandwidth of each row."""
-        if work.call.lines and len(logs) > 1:
-            knots = np.asarray(self.shape.bytes)
-            inside = np.clip(work.call_bytes, knots[0], knots[-1])
-            return np.asarray(inside / np.interp(inside, knots, knots / np.exp(logs)))
-        sizes = np.log(np.maximum(work.call_bytes, 1e-30))
-        return np.asarray(np.exp(np.interp(sizes, self.log_bytes, logs)))
