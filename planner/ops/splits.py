@@ -92,8 +92,7 @@ def uneven(rows: Real, waves: RowWaves) -> Real:
     """
     units = waves.units
     if isinstance(rows, float):
-        if rows <= 0.0:
-            return 1.0
+        rows = max(rows, 1e-30)
         margin = units / (MARGIN * rows)
         each = max(1, math.ceil(margin)) if waves.parts == "up" else 1
         full = rows * each / units
