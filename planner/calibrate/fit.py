@@ -35,6 +35,7 @@ class PartFit:
 
     most_sigma: float = MOST_SIGMA
     alike: Mapping[Key, Achieved] = field(default_factory=dict)
+    """Laws of the same kernels in another engine's calls."""
     fits: dict[Key, Fit] = field(default_factory=dict)
     of_libraries: dict[tuple[str, ...], Fit] = field(default_factory=dict)
     """Family, precision or kernel, and library -> fit beside the part's own."""

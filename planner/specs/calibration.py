@@ -268,6 +268,8 @@ def _require_lines(family: str, laws: tuple[Achieved, ...]) -> None:
             raise ValueError(f"{family}: no waves, and blend {' or '.join(blends)}")
         if decode and (law.compute_curve or law.chain == "root1.5"):
             raise ValueError(f"{family}: no compute_curve, and chain sum or root2")
+        if law.row_waves and not decode:
+            raise ValueError(f"{family}: row_waves are of cached heads in decode attention")
         if law.split_depth:
             raise ValueError(f"{family}: split_depth is of products; of attention fit it again")
 

@@ -83,6 +83,10 @@ def test_what_is_no_curve_is_refused(
             "attention_decode: no compute_curve",
         ),
         ("attention_decode", "split_depth", 32768, "split_depth is of products"),
+        (
+            "attention_prefill", "row_waves", {"units": 132, "fill": 0.5},
+            "attention_prefill: row_waves are of cached heads",
+        ),
     ],
 )  # fmt: skip
 def test_attention_may_only_be_what_the_event_loop_reads(
