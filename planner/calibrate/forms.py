@@ -299,10 +299,10 @@ def first_of(form: Form) -> Begin:
 
 
 def others(form: Form) -> list[list[Change]]:
-    """Changes to try, one kind after the other; tiles first, whose stairs a blend would smooth."""
+    """Changes to try, one kind after the other."""
+    blends: list[Change] = [partial(_changed, blend=each) for each in form.blends[1:]]
     found: list[list[Change]] = [
-        [partial(_reshaped, heights=each) for each in form.heights[1:]],
-        [partial(_changed, blend=each) for each in form.blends[1:]],
+        _whole(form) if form.heights[1:] else blends,
         [partial(_changed, depth_s=each) for each in form.depths[1:]],
         _together(form) if form.starts[1:] else [],
         [partial(_changed, chain=each) for each in form.chain[1:]],
@@ -319,6 +319,15 @@ def _together(form: Form) -> list[Change]:
     """Every blend from every start with every chain: one is right only with the others."""
     choices = product(form.starts, form.blends, form.doubling_depth)
     return [partial(_started, start, blend, depth) for start, blend, depth in choices]
+
+
+def _whole(form: Form) -> list[Change]:
+    """Every height of whole tiles with every blend: their stairs show where it is the right one."""
+    return [partial(_tiles, each, blend) for each, blend in product(form.heights, form.blends)]
+
+
+def _tiles(heights: Heights | None, blend: Blend, begin: Begin) -> Begin:
+    return replace(begin, blend=blend, shaping=replace(begin.shaping, heights=heights))
 
 
 def _started(start: float, blend: Blend, depth: int | None, begin: Begin) -> Begin:
