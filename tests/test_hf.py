@@ -101,6 +101,23 @@ def test_qwen_layers_without_experts_have_a_plain_mlp(tmp_path: Path) -> None:
     assert (model.dense_mlp.layers, model.moe.layers) == (2, 92)
 
 
+def test_the_method_of_choice_says_what_ranks_the_groups(tmp_path: Path) -> None:
+    """DeepSeek-V2 ranks groups by their best expert, without the field too; later ones by two."""
+    v2 = R1.parent / "deepseek-v2.json"
+
+    def rule(source: Path, **changes: Any) -> tuple[int, int, str]:
+        moe = model_from_hf_config(changed(tmp_path, source, **changes)).moe
+        assert moe is not None
+        return moe.groups, moe.top_k_groups, moe.group_score
+
+    assert rule(v2) == rule(v2, topk_method="group_limited_greedy") == (8, 3, "best")
+    assert rule(v2, topk_method="noaux_tc") == (8, 3, "best_two")
+    assert rule(R1) == rule(R1, topk_method="noaux_tc") == (8, 4, "best_two")
+    assert rule(R1, topk_method="group_limited_greedy") == (8, 4, "best")
+    assert rule(v2, topk_method="greedy") == (1, 1, "best_two")
+    assert rule(v2, n_group=1, topk_method="another") == (1, 1, "best_two")
+
+
 def test_a_text_model_of_unknown_type_is_refused(tmp_path: Path) -> None:
     error = refused(changed(tmp_path, model_type="kimi_k25", text_config={"model_type": "x"}))
     assert error.field == "text_config.model_type"
@@ -184,6 +201,7 @@ def test_an_unknown_quantisation_names_the_known_ones(tmp_path: Path) -> None:
         ({"quantization_config": []}, "quantization_config", "must be an object"),
         ({"num_experts_per_tok": 999}, "", "top_k 999 is larger than the 256 experts"),
         ({"n_group": 7}, "", "groups 7 must divide 256 experts"),
+        ({"topk_method": "random"}, "topk_method", "known: greedy, group_limited_greedy, noaux_tc"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value(

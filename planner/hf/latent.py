@@ -5,6 +5,7 @@ from planner.hf.parts import Parts, dense_layers, layer_count, leading_dense
 from planner.specs.model import (
     Attention,
     CompressedAttention,
+    GroupScore,
     Indexer,
     KimiDeltaAttention,
     Mla,
@@ -12,6 +13,8 @@ from planner.specs.model import (
 )
 
 _SCORING = ("softmax", "sigmoid", "sqrtsoftplus")
+_GROUP_SCORES: dict[str, GroupScore] = {"group_limited_greedy": "best", "noaux_tc": "best_two"}
+"""What ranks a token's groups, by ``topk_method``."""
 _ENTRIES = {
     "sliding_attention": 0,
     "compressed_sparse_attention": 4,
@@ -136,7 +139,6 @@ def _experts(config: Fields, layers: int, scoring: str = "") -> Moe | None:
     chosen = given or scoring or ("sigmoid" if v3 else "softmax")
     if chosen not in _SCORING:
         config.fail("scoring_func", f"{chosen!r} is not known; known: {', '.join(_SCORING)}")
-    groups = config.integer("n_group", "num_expert_group", default=1)
     return Moe.model_validate(
         {
             "layers": layers,
@@ -147,7 +149,28 @@ def _experts(config: Fields, layers: int, scoring: str = "") -> Moe | None:
             "shared_intermediate_size": shared * width,
             "latent_size": config.optional_integer("routed_expert_hidden_size"),
             "scoring": chosen,
-            "groups": groups,
-            "top_k_groups": config.integer("topk_group", default=1) if groups > 1 else 1,
         }
+        | _group_rule(config)
     )
+
+
+def _group_rule(config: Fields) -> dict[str, object]:
+    """Group-limited choice of experts; nothing where all stand in one group.
+
+    DeepSeek-V2 ranks groups by their best expert and says so in ``topk_method``; so its
+    relatives are read without that field, later families as ``noaux_tc``.  ``greedy`` takes the
+    best experts of all groups.
+    """
+    groups = config.integer("n_group", "num_expert_group", default=1)
+    v2 = config.word("model_type") == "deepseek_v2"
+    method = config.word("topk_method", "group_limited_greedy" if v2 else "noaux_tc")
+    if groups == 1 or method == "greedy":
+        return {}
+    if method not in _GROUP_SCORES:
+        known = ", ".join(("greedy", *_GROUP_SCORES))
+        config.fail("topk_method", f"{method!r} is not known; known: {known}")
+    return {
+        "groups": groups,
+        "top_k_groups": config.integer("topk_group", default=1),
+        "group_score": _GROUP_SCORES[method],
+    }

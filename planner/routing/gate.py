@@ -12,22 +12,24 @@ from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.routing.popularity import Floats
-from planner.specs.model import Moe
+from planner.specs.model import GroupScore, Moe
 
-GROUP_BEST = 2
-"""Scores of a group that are summed to rank it."""
+GROUP_BEST: dict[GroupScore, int] = {"best": 1, "best_two": 2}
+"""Best scores of a group that are summed to rank it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """How a token chooses its experts.
 
-    ``groups`` > 1: a token first takes the ``top_k_groups`` groups whose two best scores have the
-    highest sum, then its experts among those.  With one group a node this is node-limited routing.
+    ``groups`` > 1: a token first takes the ``top_k_groups`` groups with the highest
+    ``group_score``, then its experts among those.  With one group a node this is node-limited
+    routing.
 
     References
     ----------
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.1.2.
+    .. [2] DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.2.2.
     """
 
     experts: int
@@ -35,6 +37,7 @@ class Gate:
     groups: int = 1
     top_k_groups: int = 1
     scoring: Literal["softmax", "sigmoid", "sqrtsoftplus"] = "softmax"
+    group_score: GroupScore = "best_two"
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -64,7 +67,9 @@ class Gate:
     @classmethod
     def of(cls, moe: Moe) -> "Gate":
         """Return the gate of a model."""
-        return cls(moe.experts, moe.top_k, moe.groups, moe.top_k_groups, moe.scoring)
+        return cls(
+            moe.experts, moe.top_k, moe.groups, moe.top_k_groups, moe.scoring, moe.group_score
+        )
 
 
 def scores(gate: Gate, included: Floats) -> Floats:
@@ -99,7 +104,7 @@ def choose(gate: Gate, noisy: Floats) -> NDArray[np.intp]:
     References
     ----------
     .. [1] DeepSeek-AI, "DeepSeek-V3", inference/model.py, class Gate: the group score is the sum
-       of the two best affinities.
+       of the two best affinities where the gate has a bias (V3), else the best (V2).
     """
     if gate.grouped:
         noisy = np.where(_open_experts(gate, noisy), noisy, -np.inf)
@@ -116,7 +121,7 @@ def _open_experts(gate: Gate, noisy: Floats) -> NDArray[np.bool_]:
         affinity = np.exp(affinity - affinity.max(axis=(1, 2), keepdims=True))
     else:
         affinity = 1.0 / (1.0 + np.exp(-affinity))
-    best = min(GROUP_BEST, size)
+    best = min(GROUP_BEST[gate.group_score], size)
     group = np.partition(affinity, -best, axis=2)[:, :, -best:].sum(axis=2)
     kept = np.argpartition(group, -gate.top_k_groups, axis=1)[:, -gate.top_k_groups :]
     open_group = np.zeros(group.shape, dtype=bool)

@@ -120,6 +120,11 @@ class DenseMlp(Spec):
     intermediate_size: Count
 
 
+GroupScore = Literal["best", "best_two"]
+"""What ranks a group of experts: the score of its best (``topk_method: group_limited_greedy``,
+DeepSeek-V2) or the sum of its two best (``noaux_tc``, DeepSeek-V3)."""
+
+
 class Moe(Spec):
     """Mixture-of-experts feed-forward layers."""
 
@@ -143,6 +148,8 @@ class Moe(Spec):
     """Expert groups of group-limited routing."""
     top_k_groups: Count = 1
     """Groups a token may go to."""
+    group_score: GroupScore = "best_two"
+    """By what the groups of a token are chosen."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,6 +13,15 @@ Method = Literal["mtp", "eagle"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Drafts = Annotated[int, Field(ge=1, le=16)]
 
+MEASURED_TOKENS = 0.02
+"""What a draft of a measured table may add beyond the one before it. [tokens a step]
+
+Each number of drafts is a run of its own, and its mean is published to 0.01: three rounded means
+move what one draft adds over the other by up to 4 x 0.005.  The tables that ship need none of it.
+"""
+ROUNDING_TOKENS = 1e-9
+"""Rounding of sums, in every table. [tokens a step]"""
+
 
 class Acceptance(Spec):
     """A published acceptance table: mean tokens a step for one draft, two drafts, and so on."""
@@ -28,7 +37,7 @@ class Acceptance(Spec):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        possible(self.tokens_per_step)
+        possible(self.tokens_per_step, MEASURED_TOKENS)
         return self
 
 
@@ -44,7 +53,10 @@ class Speculative(Spec):
     acceptance: tuple[Probability, ...] = ()
     """Probability that draft ``i`` is accepted, given that all before it were."""
     tokens_per_step: tuple[float, ...] = ()
-    """Mean tokens a step for 1, 2, ... draft tokens; one number: for ``draft_tokens``."""
+    """Mean tokens a step for 1, 2, ... draft tokens; one number: for ``draft_tokens``.
+
+    No draft adds more than the one before it, but for 0.02 where a source or profile is named.
+    """
     profile: str | None = None
     """Name of a published table (``hardware_profiles/speculation``)."""
     source: str = ""
@@ -77,7 +89,7 @@ class Speculative(Spec):
                     f"(draft_tokens + 1), got {table[0]:g}"
                 )
         elif table:
-            possible(table)
+            possible(table, MEASURED_TOKENS if self.source or self.profile else 0.0)
             if len(table) < self.draft_tokens:
                 raise ValueError(
                     f"tokens_per_step is known up to {len(table)} draft tokens, "
@@ -112,8 +124,15 @@ class Speculative(Spec):
         return self.draft_tokens + 1
 
 
-def possible(tokens_per_step: tuple[float, ...]) -> None:
-    """Refuse mean tokens a step that no acceptance in [0, 1] gives."""
+def possible(tokens_per_step: tuple[float, ...], tolerance_tokens: float = 0.0) -> None:
+    r"""Refuse mean tokens a step that no acceptance in [0, 1] gives.
+
+    Draft ``d`` adds :math:`\prod_{j \le d} a_j` tokens, so none adds more than the one before it.
+
+    Parameters
+    ----------
+    tolerance_tokens : what one may add beyond that. [tokens a step]
+    """
     for drafts, tokens in enumerate(tokens_per_step, 1):
         if not 1.0 <= tokens <= drafts + 1:
             raise ValueError(
@@ -124,4 +143,16 @@ def possible(tokens_per_step: tuple[float, ...]) -> None:
         if after < before:
             raise ValueError(
                 f"tokens_per_step must not fall with more drafts, got {before:g} then {after:g}"
+            )
+    table = (1.0, *tokens_per_step)
+    for drafts, (first, before, after) in enumerate(
+        zip(table, table[1:], table[2:], strict=False), 2
+    ):
+        added = before - first
+        most = before + added + tolerance_tokens
+        if after > most + ROUNDING_TOKENS:
+            raise ValueError(
+                f"tokens_per_step for {drafts} draft tokens must be at most {most:g}, got "
+                f"{after:g}: a draft counts only where all before it are accepted, and the one "
+                f"before it adds {added:g}"
             )

@@ -1,12 +1,14 @@
 """Routing token by token, and the moments that stand for it in large batches."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from planner import files
 from planner.errors import InputError
 from planner.routing import Gate, Sampling, contiguous, inclusion, popularity, sample_counts
 from planner.routing.counts import chosen_experts, exact_counts, group_excess
@@ -17,6 +19,7 @@ SOFTMAX = Gate(experts=32, top_k=4)
 SIGMOID = Gate(experts=32, top_k=4, scoring="sigmoid")
 LIMITED = Gate(experts=64, top_k=6, groups=8, top_k_groups=3, scoring="sigmoid")
 R1 = Gate(experts=256, top_k=8, groups=8, top_k_groups=4, scoring="sigmoid")
+V2 = Gate(experts=160, top_k=6, groups=8, top_k_groups=3, group_score="best")
 
 
 def shares(gate: Gate, sigma: float = 1.0, layers: int = 1) -> np.ndarray:
@@ -35,8 +38,50 @@ def test_group_limited_choice_by_hand():
     assert set(choose(free, np.log(affinity / (1 - affinity)))[0]) == {0, 4}
 
 
+def test_the_best_of_a_group_and_its_two_best_open_different_groups():
+    """Shares 0.30, 0.04 | 0.22, 0.20 | 0.10, 0.07: the first group by its best, the second by the
+    sum of two (0.34 < 0.42)."""
+    shares_of_a_token = np.array([[0.30, 0.04, 0.01, 0.20, 0.22, 0.01, 0.05, 0.07, 0.10]])
+    for group_score, expected in (("best", {0, 1}), ("best_two", {3, 4})):
+        gate = Gate(experts=9, top_k=2, groups=3, top_k_groups=1, group_score=group_score)
+        assert set(choose(gate, np.log(shares_of_a_token))[0]) == expected
+
+
+def test_models_say_what_ranks_their_groups():
+    """As many groups as are kept have the best expert, but it alone, the others two nearly as good:
+    DeepSeek-V2 opens the first, V3 the others."""
+    limited = {}
+    for name in files.model_names():
+        moe = files.load_model(name).moe
+        if moe is not None and Gate.of(moe).grouped:
+            limited[name] = Gate.of(moe)
+    assert {n for n, gate in limited.items() if gate.group_score == "best"} == {"deepseek-v2"}
+    assert {"deepseek-r1", "deepseek-v3", "deepseek-v3.2"} < limited.keys()
+
+    def groups_opened(gate: Gate) -> set[int]:
+        size = gate.experts // gate.groups
+        noisy = np.full((1, gate.experts), -9.0)
+        alone, together = gate.top_k_groups, gate.groups - gate.top_k_groups
+        noisy[0, [g * size for g in range(alone)]] = -1.0
+        for g in range(alone, alone + together):
+            noisy[0, [g * size, g * size + 1]] = -1.3
+        return {int(e) // size for e in choose(gate, noisy)[0]}
+
+    v2, v3 = limited["deepseek-v2"], limited["deepseek-v3"]
+    assert groups_opened(v2) == {0, 1, 2}
+    assert groups_opened(v3) == {4, 5, 6, 7}
+
+
+@given(st.integers(1, 7), st.integers(0, 1000))
+@example(top_k_groups=1, seed=0)
+def test_the_best_expert_of_all_is_taken_where_groups_are_ranked_by_their_best(top_k_groups, seed):
+    noisy = np.random.default_rng(seed).gumbel(size=(20, V2.experts))
+    chosen = choose(replace(V2, top_k_groups=top_k_groups), noisy)
+    assert (chosen == noisy.argmax(axis=1)[:, None]).any(axis=1).all()
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from([SOFTMAX, SIGMOID, LIMITED, R1]), st.integers(0, 1000))
+@given(st.sampled_from([SOFTMAX, SIGMOID, LIMITED, R1, V2]), st.integers(0, 1000))
 def test_a_token_goes_to_k_different_experts_of_few_enough_groups(gate, seed):
     fixed = scores(gate, inclusion(shares(gate), gate.top_k))[0]
     chosen = chosen_experts(gate, fixed, 50, Sampling(draws=2), np.random.default_rng(seed))

@@ -1,11 +1,14 @@
 """Speculative decoding: tokens a step, what verification and drafting cost, bad input."""
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -13,12 +16,14 @@ from planner import arch, evaluation, files
 from planner.errors import InputError
 from planner.evaluation.replica import Replica, build
 from planner.files.histograms import load_routing_profile
+from planner.files.profiles import names_in, profile_root
+from planner.files.speculation import load_acceptance
 from planner.ops import AttentionDecode
 from planner.ops.call import Shaping
 from planner.roofline import call_of, op_time
 from planner.specs.deployment import Limits, Parallelism, Pool
 from planner.specs.hardware import AcceleratorSpec
-from planner.specs.speculative import Speculative
+from planner.specs.speculative import Acceptance, Speculative, possible
 from planner.step.draft import verifying
 
 ABLATION = {0: 111, 1: 198, 2: 250, 3: 253, 4: 245, 5: 239}
@@ -203,9 +208,9 @@ def test_the_published_ablation_is_met() -> None:
         assert rates[drafts] / rates[0] == pytest.approx(measured / ABLATION[0], rel=0.12)
     best = max(rates, key=lambda d: rates[d])
     assert rates[2] > rates[1] > rates[0]
-    # measured 253 at 3 and 245 at 4: flat within what is claimed
-    assert best in (2, 3, 4)
-    assert rates[3] > 0.98 * rates[best]
+    # measured best with 3, 253, and 245 with 4: here 4 are ahead by 0.4 %
+    assert best in (3, 4)
+    assert rates[3] > 0.99 * rates[best]
 
 
 def test_speculation_pays_for_few_users_and_costs_for_many() -> None:
@@ -249,6 +254,10 @@ def test_a_profile_is_read_and_follows_the_number_of_drafts() -> None:
         ({"tokens_per_step": [0.5]}, "between 1 and 2"),
         ({"tokens_per_step": [1.9, 1.5], "draft_tokens": 2}, "must not fall"),
         ({"tokens_per_step": [1.5, 2.0], "draft_tokens": 3}, "known up to 2"),
+        (
+            {"tokens_per_step": [1.9, 2.0, 2.9], "draft_tokens": 3},
+            r"for 3 draft tokens must be at most 2\.1, got 2\.9",
+        ),
         ({}, "exactly one"),
         ({"acceptance": [0.9], "profile": "deepseek-r1-mtp"}, "exactly one"),
         ({"profile": "deepseek-r1-mpt"}, "deepseek-r1-mtp"),
@@ -275,3 +284,66 @@ def test_a_model_without_a_module_cannot_draft_with_it() -> None:
 def test_a_table_that_no_acceptance_gives_is_refused() -> None:
     with pytest.raises(ValidationError, match="between 1 and 3"):
         Speculative(method="mtp", draft_tokens=2, tokens_per_step=(1.9, 3.4))
+    with pytest.raises(ValidationError, match=r"for 2 draft tokens must be at most 1, got 1\.5"):
+        Speculative(method="mtp", draft_tokens=2, tokens_per_step=(1.0, 1.5))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=16))
+def test_every_table_made_of_acceptances_is_taken(acceptance: list[float]) -> None:
+    table = made_of(acceptance)
+    made = Speculative(method="mtp", draft_tokens=len(table), tokens_per_step=table)
+    assert made.expected_tokens == table[-1]
+    Acceptance(name="x", method="mtp", models=(), tokens_per_step=table, source="x")
+
+
+def made_of(acceptance: list[float]) -> tuple[float, ...]:
+    """Mean tokens a step for one draft, two and so on."""
+    return tuple(1 + sum(accumulate(acceptance[: i + 1], mul)) for i in range(len(acceptance)))
+
+
+HUNDREDTHS = st.lists(st.integers(-5, 105), min_size=2, max_size=6).map(
+    lambda added: tuple(100 + sum(added[: i + 1]) for i in range(len(added)))
+)
+"""Tables in hundredths of a token, the impossible ones too."""
+
+
+@given(HUNDREDTHS | HUNDREDTHS.map(lambda t: tuple(sorted(t))))
+@example((190, 200, 290))
+@example((100, 150))
+@example((200, 300, 400))
+@example((200, 200, 200))
+def test_a_table_is_refused_if_and_only_if_no_acceptances_give_it(table: tuple[int, ...]) -> None:
+    given = tuple(tokens / 100 for tokens in table)
+    if acceptances(table):
+        Speculative(method="mtp", draft_tokens=len(given), tokens_per_step=given)
+    else:
+        with pytest.raises(ValidationError, match="tokens_per_step"):
+            Speculative(method="mtp", draft_tokens=len(given), tokens_per_step=given)
+
+
+def acceptances(table: tuple[int, ...]) -> bool:
+    """Whether each draft's added share over the one before it is a probability, exactly."""
+    reached = Fraction(1)
+    for before, tokens in pairwise((100, *table)):
+        added = Fraction(tokens - before, 100)
+        if not 0 <= added <= reached:
+            return False
+        reached = added
+    return True
+
+
+def test_a_measured_table_may_be_rounded_but_not_more() -> None:
+    """A third draft that adds 0.02 more than the second is two means rounded; 0.03 is not."""
+    rounded, more = (1.9, 2.0, 2.12), (1.9, 2.0, 2.13)
+    given = {"method": "mtp", "draft_tokens": 3}
+    with pytest.raises(ValidationError, match=r"at most 2\.1, got 2\.12"):
+        Speculative.model_validate(given | {"tokens_per_step": rounded})
+    for named in ({"source": "a paper"}, {"profile": "a table"}):
+        Speculative.model_validate(given | named | {"tokens_per_step": rounded})
+        with pytest.raises(ValidationError, match=r"at most 2\.12, got 2\.13"):
+            Speculative.model_validate(given | named | {"tokens_per_step": more})
+
+
+def test_the_tables_that_ship_need_no_tolerance() -> None:
+    for name in names_in(profile_root() / "speculation"):
+        possible(load_acceptance(name).tokens_per_step)
