@@ -15,7 +15,6 @@ from planner.search import Comparison
 from planner.serving import Watch
 from planner.specs.deployment import KvFormat, Limits, Parallelism, Pool
 from planner.specs.model import ModelSpec, WeightFormat
-from planner.specs.routing import Routing
 from planner.specs.scenario import Hardware, Scenario
 
 
@@ -109,6 +108,7 @@ def timeline(
     scenario: Scenario,
     phase: Phase = "decode",
     *,
+    prompt_tokens: float | None = None,
     layers: Sequence[int] = (2, 3),
     ranks: Sequence[int] = (),
 ) -> TimelineResult:
@@ -117,14 +117,18 @@ def timeline(
     Parameters
     ----------
     phase : ``decode``, or ``prefill`` (a full step of prompts).
+    prompt_tokens : mean prompt of a prefill step; None: as the scenario says. [tokens]
     layers, ranks : of which bars are kept; ranks default to the slowest and the fastest.
 
     Raises
     ------
     InputError, InfeasibleError
-        The scenario has no deployment or no ``steady``; the deployment cannot run.
+        The scenario has no deployment; decode: no ``steady``; prefill: nothing says how long a
+        prompt is; the deployment cannot run.
     """
-    return evaluation.timeline(scenario, phase, layers=layers, ranks=ranks)
+    return evaluation.timeline(
+        scenario, phase, prompt_tokens=prompt_tokens, layers=layers, ranks=ranks
+    )
 
 
 def describe_workload(
@@ -145,7 +149,7 @@ def describe_workload(
     return serving.describe_workload(*files.load_traffic(name, overrides))
 
 
-def expert_load(
+def expert_load(  # noqa: PLR0913
     source: str | Path | Scenario,
     *,
     model: str | ModelSpec | None = None,
@@ -153,6 +157,7 @@ def expert_load(
     redundant: int | None = None,
     tokens: int | None = None,
     windows: int = 0,
+    every: int = 1,
 ) -> ExpertReport:
     """Load of experts and ranks, layer by layer, without and with load balancing.
 
@@ -162,7 +167,9 @@ def expert_load(
     model, ep, redundant : whose experts, over how many ranks, with how many copies; a histogram
         needs the first two, a scenario has them all.
     tokens : of all ranks in one step; None: the scenario's steady batch, else full steps. [tokens]
-    windows : windows of drifting load over which the placement is renewed; 0: none.
+    windows : windows of drifting load over which the placement is renewed; 0: none.  A histogram
+        of several windows has them: give their number.
+    every : windows between renewals.
 
     Raises
     ------
@@ -187,10 +194,8 @@ def expert_load(
             raise InputError(str(source), missing, "is missing; a histogram needs model and ep")
         moe = evaluation.experts_in(spec)
         recorded = read_histogram(Path(source), moe.experts, moe.layers)
-        setting = evaluation.Setting(
-            str(source), spec.name, evaluation.Question(moe, Routing(popularity=recorded), ep)
-        )
-    return evaluation.expert_report(setting.changed(ep, redundant, tokens), windows)
+        setting = evaluation.recorded_experts(str(source), spec, recorded, ep)
+    return evaluation.expert_report(setting.changed(ep, redundant, tokens), windows, every)
 
 
 HISTOGRAMS = (".csv", ".json", ".npz", ".npy")

@@ -13,6 +13,7 @@ from planner.errors import InputError
 @click.option("--redundant", type=int, metavar="N", help="Extra copies of experts a layer.")
 @click.option("--tokens", type=int, metavar="N", help="Tokens of all ranks in one step.")
 @click.option("--windows", type=int, default=0, metavar="N", help="Windows of drifting load.")
+@click.option("--every", type=int, default=1, metavar="N", help="Windows between rebalances.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a self-contained page.")
 def experts(  # noqa: PLR0913, PLR0917
     scenario: str,
@@ -23,6 +24,7 @@ def experts(  # noqa: PLR0913, PLR0917
     redundant: int | None,
     tokens: int | None,
     windows: int,
+    every: int,
     html: str | None,
 ) -> None:
     """Load of each expert rank, without and with load balancing.
@@ -37,14 +39,15 @@ def experts(  # noqa: PLR0913, PLR0917
         if changes:
             raise InputError("--set", next(iter(changes)), "a histogram has no scenario to change")
         report = api.expert_load(
-            scenario, model=model, ep=ep, redundant=redundant, tokens=tokens, windows=windows
-        )
+            scenario, model=model, ep=ep, redundant=redundant, tokens=tokens, windows=windows,
+            every=every,
+        )  # fmt: skip
     else:
         changes |= {"model": model} if model else {}
         with placed(scenario):
             report = api.expert_load(
                 api.load_scenario(scenario, changes),
-                ep=ep, redundant=redundant, tokens=tokens, windows=windows,
+                ep=ep, redundant=redundant, tokens=tokens, windows=windows, every=every,
             )  # fmt: skip
     if html is not None:
         from planner.report.expert_page import write_expert_page

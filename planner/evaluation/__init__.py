@@ -10,14 +10,14 @@ from planner.evaluation.evaluate import (
     serve,
     serve_apart,
 )
-from planner.evaluation.experts import (
-    ExpertReport,
+from planner.evaluation.expert_setting import (
     Question,
     Setting,
-    expert_report,
     experts_in,
     experts_of,
+    recorded_experts,
 )
+from planner.evaluation.experts import ExpertReport, expert_report
 from planner.evaluation.intervals import Intervals, with_intervals
 from planner.evaluation.pools import FleetPool, PoolUse
 from planner.evaluation.replica import Replica, build
@@ -51,6 +51,7 @@ __all__ = [
     "experts_in",
     "experts_of",
     "need_workload",
+    "recorded_experts",
     "result",
     "result_of",
     "serve",

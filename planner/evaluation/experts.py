@@ -1,17 +1,19 @@
 """Load of experts and ranks of a deployment, without and with load balancing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InputError
+from planner.evaluation.expert_setting import Question, Setting
 from planner.routing import (
     Gate,
     Layout,
     Placement,
     Rebalancing,
+    any_placement_bound,
     drifting,
     expert_load,
     inclusion,
@@ -22,71 +24,12 @@ from planner.routing import (
 )
 from planner.routing.counts import Sampling
 from planner.routing.popularity import histogram_shares
-from planner.shard import shard
-from planner.specs.model import ModelSpec, Moe
-from planner.specs.routing import HistogramPopularity, PlacementPolicy, Routing
-from planner.specs.scenario import Scenario
+from planner.specs.routing import HistogramPopularity, PlacementPolicy
 
 Floats = NDArray[np.float64]
 
 STEPS = 20
 """Steps drawn for the statistics."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Whose load is asked for, and where the experts are."""
-
-    moe: Moe
-    routing: Routing
-    ep: int
-    redundant: int = 0
-    ranks_per_node: int = 8
-    tokens: int = 4096
-    """Tokens of all ranks that share the experts, in one step. [tokens]"""
-    tokens_per_prompt: int = 1
-    """New tokens of one prompt in a step."""
-
-    @property
-    def balanced_policy(self) -> PlacementPolicy:
-        """Policy of the balanced placement: the routing's own, unless that is none."""
-        own = self.routing.placement
-        return "global" if own == "contiguous" else own
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A question with its names, and what moving experts costs."""
-
-    name: str
-    model: str
-    question: Question
-    expert_bytes: float = 0.0
-    """Stored bytes of one routed expert of one layer on its device. [bytes]"""
-    bytes_per_s: float | None = None
-    """Link over which a rank fetches experts; None: not known. [bytes/s]"""
-
-    def changed(self, ep: int | None, redundant: int | None, tokens: int | None) -> "Setting":
-        """The same with another layout or batch; None leaves as it is.
-
-        Raises
-        ------
-        InputError
-            A number below what it counts.
-        """
-        wanted = {"ep": ep, "redundant": redundant, "tokens": tokens}
-        for name, value in wanted.items():
-            least = 0 if name == "redundant" else 1
-            if value is not None and value < least:
-                raise InputError("", name, f"must be {least} or more, got {value}")
-        now = self.question
-        asked = replace(
-            now,
-            ep=now.ep if ep is None else ep,
-            redundant=now.redundant if redundant is None else redundant,
-            tokens=now.tokens if tokens is None else tokens,
-        )
-        return replace(self, question=asked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +54,9 @@ class PlacementLoad:
     touched_mean: float
     local_slots: int
     bound: float
-    """Least expected ratio that any placement of these copies could have, mean over layers."""
+    """Least expected ratio of any placement with so many slots, mean over layers."""
+    copies_bound: float
+    """Least expected ratio of any placement with these copies, mean over layers."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -127,6 +72,7 @@ class PlacementLoad:
             "touched_slots_hottest_rank": self.touched_hot,
             "touched_slots_mean_rank": self.touched_mean,
             "lower_bound_any_placement": self.bound,
+            "lower_bound_these_copies": self.copies_bound,
             "hottest_rank_over_mean_by_layer": self.imbalance_by_layer.tolist(),
             "rank_load_over_mean": self.rank_load.round(6).tolist(),
             "slot_expert": self.placement.slot_expert.tolist(),
@@ -144,7 +90,9 @@ class ExpertReport:
     """Experts in their order, no load balancing."""
     after: PlacementLoad
     rebalancing: tuple[Rebalancing, Rebalancing] | None = None
-    """Over drifting windows: the first placement kept, and renewed before every window."""
+    """Over drifting windows: the first placement kept, and renewed every few of them."""
+    every: int = 1
+    """Windows between renewals."""
 
     @property
     def hottest(self) -> tuple[int, int]:
@@ -180,6 +128,7 @@ class ExpertReport:
             kept, renewed = self.rebalancing
             plain["rebalancing"] = {
                 "windows": len(kept.imbalance),
+                "windows_between_renewals": self.every,
                 "kept_hottest_rank_over_mean": kept.imbalance.tolist(),
                 "renewed_hottest_rank_over_mean": renewed.imbalance.tolist(),
                 "moved_bytes": renewed.moved_bytes.tolist(),
@@ -189,45 +138,7 @@ class ExpertReport:
         return plain
 
 
-def experts_in(model: ModelSpec) -> Moe:
-    """Expert layers of a model; InputError where it has none."""
-    if model.moe is None:
-        raise InputError("", "model", f"{model.name} is dense: it has no experts to balance")
-    return model.moe
-
-
-def experts_of(scenario: Scenario) -> Setting:
-    """Experts, routing and layout of a scenario's deployment.
-
-    Raises
-    ------
-    InputError
-        Without routing or deployment, or for a dense model.
-    """
-    moe, pool = experts_in(scenario.model), scenario.decoding
-    if pool is None or scenario.routing is None:
-        missing = "deployment" if pool is None else "routing"
-        remedy = "; e.g. --set routing=deepseek-r1-translation" if pool else ""
-        raise InputError(scenario.name, missing, f"is missing: expert load needs it{remedy}")
-    hardware, local = scenario.hardware[0], shard(scenario.model, pool)
-    up, out = hardware.system.scale_up, hardware.system.scale_out
-    inside = local.devices <= up.devices or out is None
-    layout = pool.parallelism
-    tokens = pool.limits.max_step_tokens * layout.attention_dp
-    if scenario.steady:
-        tokens = max(1, round(scenario.steady.sequences_per_device * local.devices))
-    question = Question(
-        moe, scenario.routing, layout.moe_ep, pool.redundant_experts,
-        max(1, up.devices // layout.moe_tp), tokens,
-    )  # fmt: skip
-    stored = 0.0 if local.moe is None else sum(
-        m.stored_bytes for m in (local.moe.gate_up, local.moe.down)
-    )  # fmt: skip
-    link = up if inside or out is None else out
-    return Setting(scenario.name, scenario.model.name, question, stored, float(link.bytes_per_s))
-
-
-def expert_report(setting: Setting, number: int = 0) -> ExpertReport:
+def expert_report(setting: Setting, number: int = 0, every: int = 1) -> ExpertReport:
     """Load of experts and ranks before and after load balancing.
 
     Without balancing, slots hold the experts in their order; redundant slots, where the degree
@@ -235,14 +146,15 @@ def expert_report(setting: Setting, number: int = 0) -> ExpertReport:
 
     Parameters
     ----------
-    number : windows of drifting load over which the placement is renewed; 0: none.  A recorded
-        histogram of several windows is used as it is.
+    number : windows of drifting load over which the placement is renewed; 0: none.  Of a recorded
+        histogram of several windows all are used, and must be meant.
+    every : windows between renewals.
 
     Raises
     ------
     InputError
-        A histogram is not of this model, top-k exceeds the experts, or load that does not change
-        is to be rebalanced.
+        A histogram is not of this model, top-k exceeds the experts, load that does not change
+        is to be rebalanced, or windows are too few or not those recorded.
     InfeasibleError
         The slots cannot be dealt to the ranks.
 
@@ -250,6 +162,8 @@ def expert_report(setting: Setting, number: int = 0) -> ExpertReport:
     ----------
     .. [1] NVIDIA, "Scaling Expert Parallelism in TensorRT-LLM (Part 1)", technical blog 4, 2025.
     """
+    if every != 1 and not number:
+        raise InputError("", "every", f"needs windows, got {every} without any")
     asked = setting.question
     moe = asked.moe
     past, served = windows(asked.routing, moe)
@@ -261,7 +175,8 @@ def expert_report(setting: Setting, number: int = 0) -> ExpertReport:
         expert_load=inclusion(served, moe.top_k) * asked.tokens,
         before=_load(asked, place(past, plain), plain, served),
         after=_load(asked, place(past, better), better, served),
-        rebalancing=_rebalanced(setting, number) if number else None,
+        rebalancing=_rebalanced(setting, number, every) if number else None,
+        every=every,
     )
 
 
@@ -285,7 +200,8 @@ def _load(asked: Question, placement: Placement, layout: Layout, served: Floats)
     expected = inclusion(served, asked.moe.top_k)
     by_rank = placement.rank_load(expected)
     mean = by_rank.mean(axis=1, keepdims=True)
-    bound = largest_rank_bound(expected, placement.copies, asked.ep) / mean[:, 0]
+    bound = any_placement_bound(expected, layout.redundant, asked.ep) / mean[:, 0]
+    copies_bound = largest_rank_bound(expected, placement.copies, asked.ep) / mean[:, 0]
     return PlacementLoad(
         policy=layout.policy,
         redundant=layout.redundant,
@@ -299,19 +215,30 @@ def _load(asked: Question, placement: Placement, layout: Layout, served: Floats)
         touched_mean=float(found.touched_mean[0]),
         local_slots=placement.local_slots,
         bound=float(bound.mean()),
+        copies_bound=float(copies_bound.mean()),
     )
 
 
-def _rebalanced(setting: Setting, number: int) -> tuple[Rebalancing, Rebalancing]:
-    """The first placement kept, and renewed before every window."""
+def _rebalanced(setting: Setting, number: int, every: int) -> tuple[Rebalancing, Rebalancing]:
+    """The first placement kept, and renewed every ``every`` windows."""
     shares, better = _windows(setting.question, number), _better(setting.question)
-    kept, renewed = (rebalance(shares, better, n, setting.expert_bytes) for n in (0, 1))
+    last = len(shares) - 1
+    if not 1 <= every <= last:
+        raise InputError("", "every", f"must be 1 to {last} of {number} windows, got {every}")
+    kept, renewed = (rebalance(shares, better, n, setting.expert_bytes) for n in (0, every))
     return kept, renewed
 
 
 def _windows(asked: Question, number: int) -> Floats:
     spec = asked.routing.popularity
     if isinstance(spec, HistogramPopularity) and len(spec.windows) > 1:
+        recorded = len(spec.windows)
+        if number != recorded:
+            raise InputError(
+                "", "windows",
+                f"{spec.path or 'the histogram'} holds {recorded} windows, all of which are "
+                f"used; give {recorded}, got {number}",
+            )  # fmt: skip
         return histogram_shares(spec, asked.moe.experts, asked.moe.layers)
     if not asked.routing.drift.sigma:
         raise InputError(

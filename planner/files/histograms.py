@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ LARGEST_BYTES = 256 * 2**20
 """A histogram of 61 layers x 512 experts x 100 windows is 25 MB; larger files are a mistake."""
 
 COLUMNS = ("layer", "expert", "tokens")
+
+MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")
+"""First bytes of an NPZ file, which is a zip (or an empty one), and of an NPY file."""
+
+NOT_PLAIN = "is not a plain NPZ or NPY file:"
+
+BROKEN = (ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged or foreign NPZ or NPY file raises."""
 
 
 def read_histogram(
@@ -105,8 +114,10 @@ def _shaped(path: Path, field: str, data: Any) -> Counts:
         found = np.asarray(data)
     except ValueError:
         found = np.empty(0, dtype=object)
-    if found.dtype.kind not in "iuf" or found.ndim not in (2, 3) or 0 in found.shape:
-        what = "ragged or not numbers" if found.dtype.kind not in "iuf" else f"{found.ndim}-d"
+    kind = found.dtype.kind
+    if kind not in "iuf" or found.ndim not in (2, 3) or 0 in found.shape:
+        other = {"b": "boolean, not counts", "c": "complex, not counts"}
+        what = f"{found.ndim}-d" if kind in "iuf" else other.get(kind, "ragged or not numbers")
         raise InputError(
             str(path),
             field,
@@ -116,21 +127,30 @@ def _shaped(path: Path, field: str, data: Any) -> Counts:
 
 
 def _npz(path: Path, _: int | None) -> tuple[Counts, Lines]:
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return _shaped(path, "", stored), ()
-        with stored:
-            names = list(stored.files)
-            name = "counts" if "counts" in names else names[0] if len(names) == 1 else ""
-            if not name:
-                raise InputError(
-                    str(path), "counts", f"is missing; the file holds {', '.join(names) or 'none'}"
-                )
-            return _shaped(path, name, stored[name]), ()
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(str(path), "", f"is not a plain NPZ or NPY file: {reason}") from None
+    with path.open("rb") as stream:
+        if not stream.read(6).startswith(MAGIC):
+            raise InputError(str(path), "", f"{NOT_PLAIN} its first bytes are of neither")
+        stream.seek(0)
+        try:
+            name, array = _array(path, np.load(stream, allow_pickle=False))
+        except BROKEN as error:
+            objects = "allow_pickle" in str(error)
+            reason = "holds Python objects, save numbers" if objects else "is damaged or cut short"
+            raise InputError(str(path), "", f"{NOT_PLAIN} it {reason}") from None
+    return _shaped(path, name, array), ()
+
+
+def _array(path: Path, stored: Any) -> tuple[str, Any]:
+    """Name and array of what numpy read: one array, or an archive with one called ``counts``."""
+    if isinstance(stored, np.ndarray):
+        return "", stored
+    names = list(stored.files)
+    name = "counts" if "counts" in names else names[0] if len(names) == 1 else ""
+    if not name:
+        raise InputError(
+            str(path), "counts", f"is missing; the file holds {', '.join(names) or 'none'}"
+        )
+    return name, stored[name]
 
 
 def _json(path: Path, _: int | None) -> tuple[Counts, Lines]:

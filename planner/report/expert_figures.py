@@ -177,16 +177,17 @@ def expert_shares(report: ExpertReport) -> "Figure":
 
 
 def rebalancing(report: ExpertReport) -> "Figure":
-    """Hottest rank by window: first placement kept, and renewed before every window."""
+    """Hottest rank by window: first placement kept, and renewed every few windows."""
     import plotly.graph_objects as go
 
     figure = base("When load drifts", 360, 40, "expected load; a window is a recorded period")
     if report.rebalancing is None:
         return figure
     kept, renewed = report.rebalancing
+    past = "window" if report.every == 1 else f"{report.every} windows"
     for words, found, colour in (
         ("first placement kept", kept, "vermillion"),
-        ("placement renewed from the window before", renewed, "blue"),
+        (f"placement renewed from the {past} before", renewed, "blue"),
     ):
         figure.add_trace(
             go.Scatter(

@@ -66,6 +66,6 @@ def _tiles(report: ExpertReport) -> list[Tile]:
         Tile("hottest rank, balanced", f"{after.rank_ratio:.2f} x", "the mean", how),
         Tile(
             "any placement", f"≥ {after.bound:.2f} x", "expected load",
-            "planner.routing.bounds.largest_rank_bound",
+            "planner.routing.bounds.any_placement_bound",
         ),
     ]  # fmt: skip

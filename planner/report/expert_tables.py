@@ -35,15 +35,18 @@ def summary(report: ExpertReport) -> Table:
         ("hottest rank / mean", f"{before.rank_ratio:.3f}", f"{after.rank_ratio:.3f}"),
         ("  95 % of steps below", f"{before.rank_ratio_p95:.3f}", f"{after.rank_ratio_p95:.3f}"),
         ("  no placement can be below", f"{before.bound:.3f}", f"{after.bound:.3f}"),
+        ("  none with these copies", f"{before.copies_bound:.3f}", f"{after.copies_bound:.3f}"),
         ("hottest slot / mean", f"{before.slot_ratio:.2f}", f"{after.slot_ratio:.2f}"),
         ("slots touched, hottest rank", f"{before.touched_hot:.2f}", f"{after.touched_hot:.2f}"),
         ("slots touched, mean rank", f"{before.touched_mean:.2f}", f"{after.touched_mean:.2f}"),
     ]  # fmt: skip
     asked = report.setting.question
+    alike = asked.tokens_per_prompt
+    prompts = f" in prompts of {alike:,} that choose alike" if alike > 1 else ""
     note = (
-        f"EP{asked.ep}, {asked.tokens:,} tokens of all ranks a step, top {asked.moe.top_k} of "
-        f"{asked.moe.experts} experts, {len(report.expert_load)} layers; means over layers and "
-        "steps"
+        f"EP{asked.ep}, {asked.tokens:,} tokens of all ranks a step{prompts}, top "
+        f"{asked.moe.top_k} of {asked.moe.experts} experts, {len(report.expert_load)} layers; "
+        "means over layers and steps; bounds are of expected load and so many slots"
     )
     columns = (key(""), Column("no balancing"), Column("balanced"))
     return Table("Expert load", columns, tuple(rows), note, HOW)
@@ -82,14 +85,25 @@ def rebalancing(report: ExpertReport) -> Table | None:
         for window in range(len(kept.imbalance))
     )  # fmt: skip
     time_s = report.rebalance_s
-    note = "expected load; placements are made afresh, so moved bytes are an upper bound"
-    if time_s:
+    note = (
+        "expected load; placements are made afresh and their ranks renamed so that most experts "
+        "stay: engines that move experts one by one may move less"
+    )
+    if time_s is None:
+        note += "; how long it takes is not known, as no link is"
+    elif time_s:
         note += f"; the busiest rank fetches for {seconds(time_s)} at the link's stated rate"
     columns = (
-        Column("window"), Column("placement kept"), Column("renewed"), Column("moved"),
+        Column("window"), Column("placement kept"), Column(_renewed(report.every)),
+        Column("moved"),
         Column("by busiest rank"),
     )  # fmt: skip
     return Table("When load drifts, hottest rank over mean", columns, rows, note)
+
+
+def _renewed(every: int) -> str:
+    """Heading of the placement that is renewed."""
+    return "renewed" if every == 1 else f"renewed every {every}"
 
 
 def tables(report: ExpertReport) -> list[Table]:

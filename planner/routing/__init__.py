@@ -1,6 +1,6 @@
 """Which experts tokens go to, where the experts are, and what that does to the slowest rank."""
 
-from planner.routing.bounds import best_split, largest_rank_bound
+from planner.routing.bounds import any_placement_bound, best_split, largest_rank_bound
 from planner.routing.counts import Sampling, Steps, sample_counts
 from planner.routing.gate import Gate
 from planner.routing.hot_rank import HotRank, hot_rank, windows
@@ -36,6 +36,7 @@ __all__ = [
     "Sampling",
     "Steps",
     "aligned",
+    "any_placement_bound",
     "balanced",
     "best_split",
     "check_slots",

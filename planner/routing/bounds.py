@@ -2,18 +2,45 @@
 
 import numpy as np
 
-from planner.routing.placement import Ints, Placement
+from planner.routing.placement import Ints, Placement, replicate
 from planner.routing.popularity import Floats
+
+
+def any_placement_bound(load: Floats, redundant: int, ep: int) -> Floats:
+    r"""Least load the hottest rank can have in any placement with so many slots, ``[layers]``.
+
+    Whichever experts are copied, and wherever copies are.  Without copies it is
+    ``largest_rank_bound``; with them the larger of the mean rank and of
+
+    .. math:: \min_r \max_e \ell_e / r_e, \qquad r_e \ge 1, \quad \sum_e r_e = E + R
+
+    whose minimum adding copies one by one to the largest load per copy reaches.  Copies beyond one
+    a rank do not help: a rank that holds an expert twice takes both shares.
+
+    Parameters
+    ----------
+    load : load by expert that is *served* ``[layers, experts]``.
+    redundant : copies beyond one of each expert.
+
+    References
+    ----------
+    .. [1] T. Ibaraki, N. Katoh, "Resource Allocation Problems", MIT Press, 1988, section 4.2.
+    """
+    if not redundant:
+        return largest_rank_bound(load, np.ones(load.shape, dtype=np.intp), ep)
+    hottest_copy = (load / replicate(load, redundant, ep)).max(axis=1)
+    return np.asarray(np.maximum(load.sum(axis=1) / ep, hottest_copy))
 
 
 def largest_rank_bound(load: Floats, copies: Ints, ep: int) -> Floats:
     """Least load the hottest rank can have in any placement of these copies, ``[layers]``.
 
-    Copies of an expert share its load evenly.  The larger of three bounds: the mean rank; the
-    hottest copy together with the lightest others that fill its rank; and, of the ``m ep + 1``
-    heaviest copies, the lightest ``m + 1`` that must meet on one rank, again filled up.  (A linear
-    programme over placements says no more than the mean: spreading every copy evenly over all
-    ranks satisfies its relaxation.  See ``best_split`` for the one that does say something.)
+    Copies of other experts may do better: ``any_placement_bound``.  Copies of an expert share its
+    load evenly.  The larger of three bounds: the mean rank; the hottest copy together with the
+    lightest others that fill its rank; and, of the ``m ep + 1`` heaviest copies, the lightest
+    ``m + 1`` that must meet on one rank, again filled up.  (A linear programme over placements
+    says no more than the mean: spreading every copy evenly over all ranks satisfies its
+    relaxation.  See ``best_split`` for the one that does say something.)
 
     Parameters
     ----------

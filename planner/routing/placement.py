@@ -159,6 +159,11 @@ class Layout:
     ranks_per_node: int = 8
     """For ``hierarchical``."""
 
+    @property
+    def nodes(self) -> int:
+        """Nodes that the ranks are on."""
+        return -(-self.ep // self.ranks_per_node)
+
 
 def place(load: Floats, layout: Layout) -> Placement:
     """Lay out experts from past ``load``.
@@ -349,7 +354,7 @@ def hierarchical(load: Floats, layout: Layout) -> Placement:
     Raises
     ------
     InfeasibleError
-        When nodes do not divide groups, ranks or redundant experts.
+        When ranks do not fill their nodes, or nodes do not divide groups or redundant experts.
 
     References
     ----------
@@ -358,8 +363,16 @@ def hierarchical(load: Floats, layout: Layout) -> Placement:
     layers, experts = load.shape
     ep, redundant, groups = layout.ep, layout.redundant, layout.groups
     check_slots(experts, redundant, ep)
-    nodes = -(-ep // layout.ranks_per_node)
-    divided = {"ranks": ep, "expert groups": groups, "redundant experts": redundant}
+    nodes, per_node = layout.nodes, layout.ranks_per_node
+    if nodes > 1 and ep % per_node:
+        raise InfeasibleError(
+            f"hierarchical placement needs whole nodes of {per_node} ranks",
+            nodes * per_node,
+            ep,
+            "ranks",
+            "use placement: global",
+        )
+    divided = {"expert groups": groups, "redundant experts": redundant}
     for what, amount in divided.items():
         if amount % nodes:
             raise InfeasibleError(

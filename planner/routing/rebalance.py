@@ -30,8 +30,8 @@ def rebalance(
     """Serve window after window, laying the experts out anew every ``every`` windows.
 
     A placement is made from the mean of the last ``every`` windows seen (window 0 is served with
-    a placement made from window 0 itself, at no cost; it is the start).  Ranks of a global
-    placement are renamed so that as little as possible moves.
+    a placement made from window 0 itself, at no cost; it is the start).  Ranks are renamed so that
+    as little as possible moves (:func:`aligned`).
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def rebalance(
         fetched = fetched_max = 0
         if every and window and window % every == 0:
             fresh = place(shares[window - every : window].mean(axis=0), layout)
-            if layout.policy == "global":
-                fresh = aligned(current, fresh)
+            nodes = layout.nodes if layout.policy == "hierarchical" else 1
+            fresh = aligned(current, fresh, nodes)
             fetched = int(moved_slots(current, fresh).sum())
             fetched_max = _most_fetched(current, fresh)
             current = fresh
@@ -73,24 +73,39 @@ def _most_fetched(before: Placement, after: Placement) -> int:
     return int(gained.sum(axis=(0, 2)).max())
 
 
-def aligned(before: Placement, after: Placement) -> Placement:
+def aligned(before: Placement, after: Placement, nodes: int = 1) -> Placement:
     """Rename the ranks of ``after``, layer by layer, so that most experts stay where they are.
 
-    Ranks are alike, so loads do not change.  For placements that tie groups to nodes this would
-    mix nodes; keep those as they are.
+    Ranks are alike, so loads do not change.
+
+    Parameters
+    ----------
+    nodes : nodes whose ranks must stay together; whole nodes and the ranks of each are renamed.
 
     References
     ----------
     .. [1] H. W. Kuhn, "The Hungarian method for the assignment problem", 1955.
     """
-    from scipy.optimize import linear_sum_assignment
-
     old, new = before.per_rank(), after.per_rank()
     rows = after.slot_expert.reshape(after.layers, after.ep, after.local_slots).copy()
     for layer in range(after.layers):
         kept = np.minimum(old[layer][:, None, :], new[layer][None, :, :]).sum(axis=2)
-        rows[layer] = rows[layer][linear_sum_assignment(kept, maximize=True)[1]]
+        rows[layer] = rows[layer][_renamed(kept, nodes)]
     return Placement(rows.reshape(after.slot_expert.shape), after.experts, after.ep)
+
+
+def _renamed(kept: Ints, nodes: int) -> Ints:
+    """New rank that each old rank becomes, ``[ep]``; ``kept [old, new]``: experts that stay."""
+    from scipy.optimize import linear_sum_assignment
+
+    if nodes == 1:
+        return np.asarray(linear_sum_assignment(kept, maximize=True)[1])
+    size = len(kept) // nodes
+    blocks = kept.reshape(nodes, size, nodes, size).swapaxes(1, 2)
+    inside = np.array([[_renamed(block, 1) for block in row] for row in blocks])
+    stay = np.take_along_axis(blocks, inside[..., None], axis=3).sum(axis=(2, 3))
+    node = _renamed(stay, 1)
+    return np.asarray((node[:, None] * size + inside[np.arange(nodes), node]).ravel())
 
 
 def moved_slots(before: Placement, after: Placement) -> Ints:

@@ -75,8 +75,14 @@ def test_one_window_needs_no_third_axis(tmp_path):
         ("x.json", "[[1, 2]\n", r"x\.json:2: malformed JSON"),
         ("x.json", '{"load": []}', "counts: is missing; the file has load"),
         ("x.json", "[[1e999, 2]]", r"counts\[0\]\[0\]\[0\]: must be a number of tokens.* got inf"),
-        ("x.npz", b"PK nothing", "is not a plain NPZ or NPY file"),
-        ("x.npy", b"", "is not a plain NPZ or NPY file"),
+        (
+            "x.npz",
+            b"PK\x03\x04 nothing",
+            "is not a plain NPZ or NPY file: it is damaged or cut short$",
+        ),
+        ("x.npz", b"no zip", "is not a plain NPZ or NPY file: its first bytes are of neither$"),
+        ("x.npy", b"", "is not a plain NPZ or NPY file: its first bytes are of neither$"),
+        ("x.json", "[[true, false]]", "counts: is boolean, not counts; give layers x experts"),
         ("x.parquet", b"", r"one of \.csv, \.json, \.npz, \.npy, got '\.parquet'"),
         ("x.csv", b"\xff\xfe\x00", "is not CSV text"),
     ],
@@ -88,8 +94,27 @@ def test_a_fault_is_named_with_its_place(tmp_path, name, content, message):
 
 def test_pickled_objects_are_not_read(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="is not a plain NPZ or NPY file"):
+    with pytest.raises(InputError, match="is not a plain NPZ or NPY file: it holds Python objects"):
         read_histogram(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("counts", "what"), [(COUNTS > 1, "boolean, not counts"), (COUNTS + 0j, "complex, not counts")]
+)
+def test_an_array_that_counts_nothing_is_named(tmp_path, counts, what):
+    np.savez(tmp_path / "x.npz", counts=counts)
+    with pytest.raises(InputError, match=rf"x\.npz: counts: is {what}; give layers x experts"):
+        read_histogram(tmp_path / "x.npz")
+
+
+def test_an_archive_with_a_damaged_array(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, counts=np.random.default_rng(1).random((3, 58, 256)))
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="it is damaged or cut short"):
+        read_histogram(path)
 
 
 def test_a_file_that_is_not_there(tmp_path):

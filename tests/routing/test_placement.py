@@ -1,6 +1,6 @@
 """Placement of experts: what always holds, what it costs to move, and how good it could be."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from planner.routing import (
     Layout,
     Placement,
     aligned,
+    any_placement_bound,
     balanced,
     best_split,
     contiguous,
@@ -66,6 +67,40 @@ def test_between_the_bound_and_the_trivial_placement(case):
     bound = largest_rank_bound(load, placement.copies, ep)
     assert (bound <= hottest * (1 + 1e-9)).all()
     assert (bound >= load.sum(axis=1) / ep * (1 - 1e-9)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.floats(0, 2), st.integers(0, 2**31))
+def test_no_placement_from_any_window_with_any_copies_is_below_its_bound(case, drift, seed):
+    """Placed by the load served, by that of another window, in order, or dealt blindly."""
+    past, ep, redundant = case
+    rng = np.random.default_rng(seed)
+    layers, experts = past.shape
+    served = past * rng.lognormal(0, drift, past.shape)
+    extra = rng.integers(0, experts, (layers, redundant))
+    every_one = np.broadcast_to(np.arange(experts), (layers, experts))
+    blind = rng.permuted(np.concatenate([every_one, extra], axis=1), axis=1)
+    bound = any_placement_bound(served, redundant, ep)
+    for placement in (
+        place(served, Layout(ep, redundant)),
+        place(past, Layout(ep, redundant)),
+        contiguous(layers, experts, ep, redundant),
+        Placement(blind, experts, ep),
+    ):
+        hottest = placement.rank_load(served).max(axis=1)
+        assert (bound <= hottest * (1 + 1e-9)).all()
+    assert (bound >= served.sum(axis=1) / ep * (1 - 1e-9)).all()
+
+
+def test_the_bound_of_any_placement_by_hand():
+    """Loads 4 2 1 1 in five slots, one a rank: the copy belongs to the first, and 2 is left."""
+    served, past = np.array([[4.0, 2.0, 1.0, 1.0]]), np.array([[1.0, 4.0, 1.0, 1.0]])
+    assert any_placement_bound(served, 1, 5).tolist() == [2.0]
+    assert place(served, Layout(5, 1)).rank_load(served).max() == 2.0
+    late = place(past, Layout(5, 1))
+    assert late.copies.tolist() == [[1, 2, 1, 1]]
+    assert largest_rank_bound(served, late.copies, 5).tolist() == [4.0]
+    assert any_placement_bound(served, 0, 2).tolist() == [5.0]  # 4 and the lighter of the others
 
 
 @settings(max_examples=40, deadline=None)
@@ -158,6 +193,10 @@ def test_hierarchical_keeps_a_group_on_one_node():
         (Layout(72), r"must be even.*use 32 redundant experts"),
         (Layout(2, 512), "redundant experts: needs 512 ranks without the expert, has 256"),
         (
+            Layout(12, 8, "hierarchical", groups=8),
+            "whole nodes of 8 ranks: needs 16 ranks, has 12.*placement: global",
+        ),
+        (
             Layout(72, 32, "hierarchical", groups=8),
             "9 nodes divide.*expert groups.*placement: global",
         ),
@@ -215,6 +254,44 @@ def test_renaming_ranks_keeps_loads_and_moves_less():
     assert (renamed.copies == after.copies).all()
     assert (moved_slots(before, renamed) <= moved_slots(before, after)).all()
     assert moved_slots(before, renamed).sum() < 0.9 * moved_slots(before, after).sum()
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+def test_no_other_names_of_ranks_move_less(nodes):
+    """Every order of nodes, and of the ranks within each, is tried."""
+    ep, size = 6, 6 // nodes
+    rng = np.random.default_rng(nodes)
+    before, after = (
+        Placement(rng.permuted(np.arange(24)[None].repeat(3, axis=0), axis=1), 24, ep)
+        for _ in range(2)
+    )
+    rows = after.slot_expert.reshape(3, ep, 4)
+    orders = [
+        np.concatenate(
+            [node * size + np.array(own) for node, own in zip(order, inner, strict=True)]
+        )
+        for order in permutations(range(nodes))
+        for inner in product(permutations(range(size)), repeat=nodes)
+    ]
+    each = [
+        moved_slots(before, Placement(rows[:, order].reshape(3, 24), 24, ep)) for order in orders
+    ]
+    renamed = aligned(before, after, nodes)
+    np.testing.assert_array_equal(moved_slots(before, renamed), np.min(each, axis=0))
+    node = np.arange(24) // 4 // size
+    for old, new in zip(after.slot_expert, renamed.slot_expert, strict=True):
+        homes = {frozenset(old[node == n]) for n in range(nodes)}
+        assert {frozenset(new[node == n]) for n in range(nodes)} == homes
+
+
+def test_nodes_that_trade_their_groups_are_renamed_and_nothing_moves():
+    layout = Layout(4, 0, "hierarchical", groups=2, ranks_per_node=2)
+    one = np.array([[[1.0, 2, 3, 4, 4, 3, 2, 1]]]) / 20
+    other = np.array([[[4.0, 3, 2, 1, 1, 2, 3, 4]]]) / 20
+    traded = place(other[0], layout)
+    assert moved_slots(place(one[0], layout), traded).tolist() != [0]
+    found = rebalance(np.concatenate([one, other, other]), layout, 1, 1.0)
+    assert found.moved_bytes.tolist() == [0, 0, 0]
 
 
 def test_rebalancing_helps_when_popularity_remembers_and_costs_bytes():
