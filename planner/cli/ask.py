@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -126,17 +126,30 @@ def simulate(
     default="decode",
     help="Of which step the timeline is.",
 )
-def step(scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None, phase: str) -> None:
-    """Lay out one steady decode step, simulate it over all ranks; capacity at user speeds."""
+@click.option(
+    "--prompt",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Mean prompt of a prefill step; without it as the workload or steady says.",
+)
+def step(
+    scenario: str, sets: tuple[str, ...], as_json: bool, html: str | None, phase: str,
+    prompt: int | None,
+) -> None:  # fmt: skip
+    """Lay out one steady step and simulate it over all ranks; decode: capacity at user speeds."""
     from planner.evaluation import steady, timeline
     from planner.files import load_scenario
     from planner.report.step_page import StepAnswer, write_step_html
 
+    if prompt is not None and phase != "prefill":
+        raise InputError("--prompt", "", "is of a prefill step; add --phase prefill")
     with placed(scenario):
         question = load_scenario(scenario, overrides(sets))
-        found = steady(question)
-        which: Literal["decode", "prefill"] = "prefill" if phase == "prefill" else "decode"
-        answer = StepAnswer(found, timeline(question, which, replica=found.replica))
+        if phase == "prefill":
+            answer = StepAnswer(None, timeline(question, "prefill", prompt_tokens=prompt))
+        else:
+            found = steady(question)
+            answer = StepAnswer(found, timeline(question, replica=found.replica))
     if html is not None:
         write_or_refuse("--html", html, lambda: write_step_html(answer, html))
     show(answer.to_dict, as_json, "print_step_answer", answer)

@@ -2,7 +2,7 @@
 
 from planner.comm.collectives import comm_load, comm_time_s
 from planner.comm.libraries import exchange_of, ideal_links, with_exchange
-from planner.comm.load import Load, together_s
+from planner.comm.load import Load
 from planner.comm.transfer import KvLink, kv_link, kv_transfer_s
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "ideal_links",
     "kv_link",
     "kv_transfer_s",
-    "together_s",
     "with_exchange",
 ]

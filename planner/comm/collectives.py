@@ -118,8 +118,9 @@ def _all_reduce(net: Network, size: Real) -> Load:
     ring_busy, tree_busy = 2 * (n - 1) / n * part / rate, 2 * doublings * part / rate
     ring, tree = 2 * (n - 1) * net.out_latency_s, 2 * doublings * net.out_latency_s
     first = ring + ring_busy <= tree + tree_busy
-    fixed = inner.fixed_s + np.where(first, ring, tree) + (_floor(net) if p == 1 else 0.0)
-    return Load(fixed, inner.scale_up_s, np.where(first, ring_busy, tree_busy))
+    outer = np.where(first, ring, tree) + (_floor(net) if p == 1 else 0.0)
+    busy = np.where(first, ring_busy, tree_busy)
+    return Load(inner.fixed_s + outer, inner.scale_up_s, busy, out_fixed_s=outer)
 
 
 def _all_reduce_inside(net: Network, size: Real) -> Load:
@@ -152,7 +153,11 @@ def _all_gather(net: Network, kind: str, part: Real) -> Load:
     if n == 1:
         return inner
     out = (n - 1) * part / (net.out_bytes_per_s * float(links.scale_out_share))
-    return Load(inner.fixed_s + (n - 1) * net.out_latency_s, inner.scale_up_s, out)
+    outer = (n - 1) * net.out_latency_s
+    fixed = inner.fixed_s + outer
+    if p == 1:
+        return Load(fixed, 0.0, out)
+    return Load(fixed, inner.scale_up_s, out, out_fixed_s=outer)
 
 
 def _point_to_point(net: Network, size: Real) -> Load:

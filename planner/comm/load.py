@@ -1,6 +1,5 @@
-"""What one collective occupies, and how long several take that run at once."""
+"""What one collective occupies, and for how long."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +46,9 @@ class Load:
     """The least the call takes."""
     blended: bool = False
     """Whether stages that are equally busy hold each other up, as measured kernels do."""
+    out_fixed_s: Real | None = None
+    """Latency between domains, part of ``fixed_s``; None: both levels start together, and all of
+    it passes on each of them."""
 
     @property
     def busy_s(self) -> Real:
@@ -58,35 +60,15 @@ class Load:
         """Time of the call alone. [s]"""
         return np.maximum(self.floor_s, self.fixed_s + self.busy_s)
 
-
-def together_s(loads: Iterable[Load]) -> Real:
-    r"""Time until all of several exchanges are done that start at once on the same links.
-
-    Latencies pass side by side; bytes of the same resource queue for it, as when the dispatch of
-    one micro-batch meets the combine of another:
-
-    .. math:: t = \max_i(f_i) \vee \bigl(\max_i(b_i) + \lVert \sum_i t_{ir} \rVert_4\bigr)
-
-    It lies between the longest alone and the sum of all.  Each exchange sends and receives on
-    every rank, so that full-duplex links give no room for a second one.
-
-    Returns
-    -------
-    Time in seconds; 0 for none. [s]
-
-    References
-    ----------
-    .. [1] Processor sharing conserves work: L. Kleinrock, "Queueing Systems", vol. 2, 1976, 4.4.
-    """
-    loads = list(loads)
-    if not loads:
-        return 0.0
-    alone: Real = 0.0
-    fixed: Real = 0.0
-    for load in loads:
-        alone = np.maximum(alone, load.time_s)
-        fixed = np.maximum(fixed, load.fixed_s)
-    up: Real = sum(load.scale_up_s for load in loads)
-    out: Real = sum(load.scale_out_s for load in loads)
-    copy: Real = sum(load.copy_s for load in loads)
-    return np.maximum(alone, fixed + joined(any(load.blended for load in loads), up, out, copy))
+    @property
+    def links_s(self) -> tuple[Real, Real]:
+        """Time for which scale-up and scale-out links are in use, latency included. [s]"""
+        up_fixed = out_fixed = self.fixed_s
+        if self.out_fixed_s is not None:
+            up_fixed, out_fixed = self.fixed_s - self.out_fixed_s, self.out_fixed_s
+        up = np.minimum(self.time_s, up_fixed + self.scale_up_s)
+        out = np.minimum(self.time_s, out_fixed + self.scale_out_s)
+        return (
+            np.where(np.greater(self.scale_up_s, 0), up, 0.0),
+            np.where(np.greater(self.scale_out_s, 0), out, 0.0),
+        )

@@ -23,9 +23,9 @@ from planner.specs.operations import CHOICE
 from planner.step.draft import KERNELS_A_PASS, KERNELS_A_STEP, tokens_apart
 from planner.step.multiprocessors import (
     COMBINE_SM_BYTES_PER_S,
-    COMMUNICATION_SM_SHARE,
     DISPATCH_SM_BYTES_PER_S,
     NORMAL_TRANSFER_HELD_UP,
+    communication_sm_share,
 )
 
 
@@ -150,7 +150,8 @@ def assumptions(replica: Replica) -> tuple[Assumption, ...]:
     found += _engine(replica)
     found += _speculation(replica)
     if replica.step.scheduled and replica.step.plan(prefill=True).micro_batches > 1:
-        found.append(_assumption("overlap.communication_sm_share", COMMUNICATION_SM_SHARE))
+        held = communication_sm_share(replica.hardware.accelerator)
+        found.append(_assumption("overlap.communication_sm_share", held))
         found.append(_assumption("overlap.normal_transfer_held_up", NORMAL_TRANSFER_HELD_UP))
     if replica.step.scheduled:
         found.append(_assumption("overlap.dispatch_sm_bytes_per_s", DISPATCH_SM_BYTES_PER_S))

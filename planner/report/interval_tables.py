@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from planner.evaluation import Result, SteadyResult
+from planner.evaluation import Result, SteadyResult, TimelineResult
 from planner.evaluation.intervals import HOLDS, HOLDS_OF_STEP, LEAVES_OUT, Interval
 from planner.evaluation.spread import Spread, joint
 from planner.report.table import Column, Table, key
@@ -54,17 +54,33 @@ def intervals(result: Result) -> Table | None:
 
 def steady_intervals(answer: SteadyResult) -> Table:
     """A steady step and its rates with 90 % intervals."""
-    within = {name: (low, high) for name, (low, high) in answer.interval90().items()}
+    rates = (
+        ("A device", answer.tokens_per_s_per_device, "tokens_per_s_per_device"),
+        ("A node", answer.tokens_per_s_per_node, "tokens_per_s_per_node"),
+        ("A user", answer.tokens_per_s_per_user, "tokens_per_s_per_user"),
+    )
+    return _step_intervals(answer.step.time_s, rates, answer.interval90(), answer.spreads)
+
+
+def timeline_intervals(answer: TimelineResult) -> Table:
+    """A simulated step and its rates with 90 % intervals."""
+    rates = (
+        ("A device", answer.tokens_per_s_per_device, "tokens_per_s_per_device"),
+        ("A node", answer.tokens_per_s_per_node, "tokens_per_s_per_node"),
+    )
+    return _step_intervals(answer.timeline.time_s, rates, answer.interval90(), answer.spreads)
+
+
+def _step_intervals(
+    step_s: float, rates: tuple[tuple[str, float, str], ...], found: dict[str, list[float]],
+    spreads: tuple[Spread, ...],
+) -> Table:  # fmt: skip
+    within = {name: (low, high) for name, (low, high) in found.items()}
     rows = (
-        ("Step", seconds(answer.step.time_s), between(within["step_s"], seconds)),
-        *(
-            (label, _rate(getattr(answer, name)), between(within[name], _rate))
-            for label, name in (("A device", "tokens_per_s_per_device"),
-                                ("A node", "tokens_per_s_per_node"),
-                                ("A user", "tokens_per_s_per_user"))
-        ),
-    )  # fmt: skip
-    note = f"{HOLDS_OF_STEP}\n{LEAVES_OUT}\n{why((('', answer.spreads),))}"
+        ("Step", seconds(step_s), between(within["step_s"], seconds)),
+        *((label, _rate(rate), between(within[name], _rate)) for label, rate, name in rates),
+    )
+    note = f"{HOLDS_OF_STEP}\n{LEAVES_OUT}\n{why((('', spreads),))}"
     columns = (key(""), Column("value"), Column("90 % interval"))
     return Table("How sure", columns, rows, note, HOW["intervals"])
 

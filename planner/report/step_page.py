@@ -5,25 +5,50 @@ from pathlib import Path
 from typing import Any
 
 from planner.evaluation import SteadyResult, TimelineResult
+from planner.evaluation.result import step_dict
+from planner.evaluation.timeline import Phase
 from planner.report import bars, tables
-from planner.report.interval_tables import steady_intervals
+from planner.report.interval_tables import steady_intervals, timeline_intervals
 from planner.report.pages import Block
 from planner.report.table import Column, Table, key, text
 from planner.report.timeline_figures import RESOURCES, STAGES, timeline_figures
 from planner.report.words import HOW, plural, seconds, share
+from planner.step import Step
 from planner.units import human
 
 
 @dataclass(frozen=True)
 class StepAnswer:
-    """A steady decode step, and the timeline of a decode or prefill step."""
+    """The timeline of a step, and of a decode step its capacities."""
 
-    steady: SteadyResult
+    steady: SteadyResult | None
+    """None for a prefill step."""
     timeline: TimelineResult
+
+    @property
+    def step(self) -> Step:
+        """The step in closed form."""
+        return self.steady.step if self.steady else self.timeline.step
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**self.steady.to_dict(), "timeline": self.timeline.to_dict()}
+        found = self.timeline
+        if self.steady is not None:
+            return {**self.steady.to_dict(), "timeline": found.to_dict()}
+        return {
+            "scenario": found.scenario.name,
+            "label": found.replica.pool.parallelism.label(),
+            "step": step_dict(found.step),
+            "memory": found.replica.memory.to_dict(),
+            "timeline": found.to_dict(),
+        }
+
+
+def sure_table(answer: StepAnswer) -> Table:
+    """The step and its rates with 90 % intervals."""
+    if answer.steady is None:
+        return timeline_intervals(answer.timeline)
+    return steady_intervals(answer.steady)
 
 
 def path_table(result: TimelineResult) -> Table:
@@ -42,14 +67,28 @@ def path_table(result: TimelineResult) -> Table:
     return Table(title, columns, rows, how=HOW["timeline"])
 
 
+def prefill_line(found: TimelineResult) -> str:
+    """What a prefill step computes, and how fast."""
+    pool, system = found.replica.pool, found.replica.hardware.system
+    return (
+        f"{human(found.tokens_per_s_per_node, 'tokens_per_s')} a node, "
+        f"{human(found.tokens_per_s_per_device, 'tokens_per_s')} a device: a prefill step of "
+        f"{plural(found.rank_tokens, 'token')} a rank, in prompts of "
+        f"{plural(found.context_tokens, 'token')}, takes {seconds(found.timeline.time_s)} on "
+        f"{system.title}, {pool.parallelism.label()}, overlap {pool.overlap.replace('_', ' ')}, "
+        f"{pool.weights} weights, {pool.kv} KV."
+    )
+
+
 def busy_line(result: TimelineResult) -> str:
     """How busy each resource is, and how far the closed form is from the simulation."""
     found = result.timeline
     busy = ", ".join(f"{RESOURCES[name]} {share(value)}" for name, value in found.busy.items())
     off = result.closed_form_s / found.time_s - 1
     return (
-        f"Busy, mean over ranks: {busy}. The event loop's closed form takes "
-        f"{seconds(result.closed_form_s)} ({off:+.1%})."
+        f"Busy, mean over ranks: {busy}; traffic over either level {share(found.network_share)}, "
+        f"waiting for slower ranks {share(found.waiting_share)}. "
+        f"The event loop's closed form takes {seconds(result.closed_form_s)} ({off:+.1%})."
     )
 
 
@@ -97,12 +136,13 @@ def step_page(answer: StepAnswer) -> str:
 
 
 def _headline(found: TimelineResult) -> str:
+    if found.phase == "prefill":
+        return prefill_line(found)
     pool, system = found.replica.pool, found.replica.hardware.system
-    per_node = found.tokens_per_s_per_device * system.devices_per_node
     return (
         f"A {found.phase} step takes {seconds(found.timeline.time_s)} on {system.title}, "
         f"{pool.parallelism.label()}, overlap {pool.overlap.replace('_', ' ')}: "
-        f"{human(per_node, 'tokens_per_s')} a node."
+        f"{human(found.tokens_per_s_per_node, 'tokens_per_s')} a node."
     )
 
 
@@ -115,11 +155,11 @@ def _blocks(found: TimelineResult, figures: tuple[str, ...]) -> list[Block]:
 
 
 def _sure(answer: StepAnswer) -> Block:
-    return Block("How sure is that?", (), (steady_intervals(answer.steady),))
+    return Block("How sure is that?", (), (sure_table(answer),))
 
 
 def _details(answer: StepAnswer) -> list[Block]:
-    step, taken = answer.steady.step, answer.timeline.assumptions
+    step, phase, taken = answer.step, answer.timeline.phase, answer.timeline.assumptions
     numbers, stated = tables.assumptions(taken), tables.statements(taken)
     count = f"{plural(len(numbers.rows), 'number')} not confirmed, "
     return [
@@ -128,10 +168,16 @@ def _details(answer: StepAnswer) -> list[Block]:
             bullets=stated, how=HOW["assumptions"],
         ),
         Block(
-            "Every op of the decode step", (), (tables.ops("Decode step", step, HOW["step"]),),
+            f"Every op of the {phase} step", (),
+            (tables.ops(f"{phase.capitalize()} step", step, ops_how(phase)),),
             (bars.bound_line(step) + ".",),
         ),
     ]  # fmt: skip
+
+
+def ops_how(phase: Phase) -> str:
+    """Where the ops of a step are computed."""
+    return HOW["prefill" if phase == "prefill" else "step"]
 
 
 def _facts(found: TimelineResult) -> Table:

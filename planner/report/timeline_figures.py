@@ -6,7 +6,7 @@ from planner.evaluation import TimelineResult
 from planner.report.bars import OKABE_ITO
 from planner.report.style import base
 from planner.report.words import seconds, share
-from planner.step.timeline import Bar
+from planner.step.timeline import Bar, Stream
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,12 +24,13 @@ STAGES = {
     "shared_up": ("shared expert", "purple"),
     "shared_down": ("shared expert", "purple"),
     "dense layers": ("dense layers", "green"),
+    "collectives": ("collectives", "sky"),
     "head and drafts": ("output head, drafts", "yellow"),
     "host": ("host", "grey"),
 }
 """Stages in words, and their colours."""
 
-RESOURCES = {
+RESOURCES: dict[Stream, str] = {
     "compute": "compute",
     "scale_up": "scale-up link",
     "scale_out": "scale-out network",
@@ -38,6 +39,8 @@ RESOURCES = {
 MICRO = ("", "/")
 """Pattern of a micro-batch."""
 ROW_HEIGHT = 46
+HEIGHT, LEAST_HEIGHT = 0.72, 0.12
+"""Height of a bar over its row's, and the least of that which is drawn."""
 
 
 def gantt(result: TimelineResult) -> "Figure":
@@ -45,14 +48,22 @@ def gantt(result: TimelineResult) -> "Figure":
     import plotly.graph_objects as go
 
     bars = result.timeline.bars
-    start_s = min(bar.start_s for bar in bars)
-    ranks = list(dict.fromkeys(bar.rank for bar in bars))
-    rows = [_row(result, rank, stream) for rank in ranks for stream in ("compute", "network")]
+    shown = [bar for bar in bars if bar.layer >= 0]
+    start_s = min(bar.start_s for bar in shown)
+    span_s = max(bar.end_s for bar in shown) - start_s
+    used = {bar.stream for bar in bars}
+    rows = [
+        _row(result, rank, stream)
+        for rank in dict.fromkeys(bar.rank for bar in bars)
+        for stream in RESOURCES
+        if stream in used
+    ]
     cut = any(bar.micro_batch for bar in bars)
     figure = base(
-        f"A few expert layers of a {result.phase} step, from layer {bars[0].layer + 1} on",
+        f"A few expert layers of a {result.phase} step, from layer {shown[0].layer + 1} on",
         170 + ROW_HEIGHT * len(rows), 62,
-        "plain: micro-batch A, hatched: B; gaps: waiting" if cut else "gaps: waiting",
+        f"{'plain: micro-batch A, hatched: B; ' * cut}gaps: idle; "
+        "height: share of a transfer in which this link is in use",
     )  # fmt: skip
     for label, colour in dict.fromkeys(STAGES.values()):
         own = [bar for bar in bars if STAGES[bar.name][0] == label]
@@ -60,7 +71,7 @@ def gantt(result: TimelineResult) -> "Figure":
             continue
         figure.add_trace(
             go.Bar(
-                name=label, orientation="h", width=0.72,
+                name=label, orientation="h", width=[_height(bar) for bar in own],
                 x=[1e3 * (bar.end_s - bar.start_s) for bar in own],
                 base=[1e3 * (bar.start_s - start_s) for bar in own],
                 y=[_row(result, bar.rank, bar.stream) for bar in own],
@@ -77,7 +88,13 @@ def gantt(result: TimelineResult) -> "Figure":
             )
         )  # fmt: skip
     figure.update_layout(barmode="overlay", legend={"traceorder": "normal"})
-    span_s = max(bar.end_s for bar in bars) - start_s
+    for bar in bars:
+        if bar.start_s >= start_s + span_s:
+            figure.add_annotation(
+                x=1e3 * span_s, y=_row(result, bar.rank, bar.stream), xanchor="right",
+                text=f"{seconds(bar.busy_s)} at the step's end \N{RIGHTWARDS ARROW}",
+                showarrow=False,
+            )  # fmt: skip
     figure.update_xaxes(title="ms since the first", range=[0, 1.01e3 * span_s])
     figure.update_yaxes(
         categoryorder="array", categoryarray=rows[::-1], showgrid=False, ticksuffix=" "
@@ -85,16 +102,23 @@ def gantt(result: TimelineResult) -> "Figure":
     return figure
 
 
-def _row(result: TimelineResult, rank: int, stream: str) -> str:
+def _height(bar: Bar) -> float:
+    """Of a row, so that the area of a link's bars is the time for which it is in use."""
+    return HEIGHT * max(LEAST_HEIGHT, min(1.0, bar.busy_s / (bar.end_s - bar.start_s)))
+
+
+def _row(result: TimelineResult, rank: int, stream: Stream) -> str:
     word = "slowest" if rank == result.timeline.slowest_rank else "rank"
-    return f"{word} {rank}: {stream}"
+    return f"{word} {rank}: {RESOURCES[stream]}"
 
 
 def _hover(bar: Bar) -> str:
-    which = "AB"[bar.micro_batch]
+    where = f", layer {bar.layer + 1}, micro-batch {'AB'[bar.micro_batch]}"
+    took_s = bar.end_s - bar.start_s
+    whole = bar.busy_s > (1 - 1e-9) * took_s
     return (
-        f"{STAGES[bar.name][0]}, layer {bar.layer + 1}, micro-batch {which}: "
-        f"{seconds(bar.end_s - bar.start_s)}"
+        f"{STAGES[bar.name][0]}{where if bar.layer >= 0 else ''}: {seconds(took_s)}"
+        f"{'' if whole else f', {RESOURCES[bar.stream]} in use for {seconds(bar.busy_s)}'}"
     )
 
 

@@ -6,11 +6,19 @@ from planner.evaluation import SteadyResult
 from planner.report import bars, tables
 from planner.report.ink import Page
 from planner.report.interval_tables import between, steady_intervals
-from planner.report.step_page import StepAnswer, busy_line, path_table
+from planner.report.step_page import (
+    StepAnswer,
+    busy_line,
+    ops_how,
+    path_table,
+    prefill_line,
+    sure_table,
+)
 from planner.report.table import Column, Table, key, text
 from planner.report.words import HOW, fact, number, plural, seconds
 from planner.search import Verdict
 from planner.specs.scenario import Claim
+from planner.step import Step
 from planner.units import human
 
 if TYPE_CHECKING:
@@ -26,9 +34,15 @@ QUANTITY_UNITS = {
 
 def print_step_answer(answer: StepAnswer, console: "Console") -> None:
     """Print a steady step and its timeline over all ranks."""
-    print_steady(answer.steady, console)
-    page = Page(console)
-    page.table(path_table(answer.timeline))
+    page, found = Page(console), answer.timeline
+    if answer.steady is not None:
+        print_steady(answer.steady, console)
+    else:
+        title = found.scenario.title or found.scenario.name
+        page.headline(title, prefill_line(found), good=None)
+        page.table(sure_table(answer))
+        _where(page, found.step, ops_how(found.phase))
+    page.table(path_table(found))
     page.note(busy_line(answer.timeline))
 
 
@@ -51,10 +65,14 @@ def print_steady(answer: SteadyResult, console: "Console") -> None:
     page.table(steady_intervals(answer))
     page.table(_bracket(answer))
     page.table(_capacities(answer))
-    page.section(f"Where the step's time goes, {seconds(answer.step.time_s)}", HOW["step"])
-    page.bars(bars.step_segments(answer.step))
-    page.note(bars.bound_line(answer.step) + ".")
-    page.table(tables.ops("Ops and collectives", answer.step, HOW["step"]))
+    _where(page, answer.step, HOW["step"])
+
+
+def _where(page: Page, step: Step, how: str) -> None:
+    page.section(f"Where the step's time goes, {seconds(step.time_s)}", how)
+    page.bars(bars.step_segments(step))
+    page.note(bars.bound_line(step) + ".")
+    page.table(tables.ops("Ops and collectives", step, how))
 
 
 def _yield(tokens: float) -> str:

@@ -9,13 +9,25 @@ from planner.sourced import Sourced
 from planner.specs.hardware import AcceleratorSpec
 from planner.step.stages import Stage
 
-COMMUNICATION_SM_SHARE = Sourced(
-    24 / 132,
+COMMUNICATION_SMS = Sourced(
+    24,
     source="github deepseek-ai/profile-data (prefill trace, sm24); deepseek-ai/DeepEP README",
-    note="multiprocessors set apart for normal all-to-all kernels (24 of 132) while micro-batches "
-    "overlap; low-latency kernels take none while a transfer is under way",
+    note="multiprocessors set apart for normal all-to-all kernels while micro-batches overlap, on "
+    "every part; low-latency kernels take none while a transfer is under way",
     confidence="assumed",
 )
+
+TRACED_SMS = 132
+"""Multiprocessors of the H800 of that trace, taken where a part does not state its own."""
+
+REMOTE_DMA = ("Google",)
+"""Makers of parts whose cores start a copy to another part and go on computing.
+
+References
+----------
+.. [1] JAX documentation, "Distributed Computing in Pallas for TPUs", docs.jax.dev (collectives by
+   asynchronous remote DMA, beside computation).
+"""
 
 NORMAL_TRANSFER_HELD_UP = Sourced(
     0.26,
@@ -66,6 +78,30 @@ def held_s(moe: LocalMoe, tokens: Real) -> dict[Stage, Real]:
     }
 
 
+def communication_sm_share(part: AcceleratorSpec) -> Sourced:
+    """Share of a part's multiprocessors that normal all-to-all kernels hold.
+
+    References
+    ----------
+    .. [1] :data:`COMMUNICATION_SMS`: the kernels are launched with a number of multiprocessors,
+       which does not grow with the part.
+    """
+    if part.vendor in REMOTE_DMA:
+        source = "JAX documentation, Distributed Computing in Pallas for TPUs (remote DMA)"
+        note = (
+            f"{part.title}: nothing of it is taken to be set apart for traffic beside computation"
+        )
+        return Sourced(0.0, source, note, "assumed")
+    units = float(part.multiprocessors or TRACED_SMS)
+    own = f"{units:g}" if part.multiprocessors else f"{units:g}, {part.title} states none"
+    return Sourced(
+        float(COMMUNICATION_SMS) / units,
+        COMMUNICATION_SMS.source,
+        f"{float(COMMUNICATION_SMS):g} {COMMUNICATION_SMS.note} (of {own})",
+        "assumed",
+    )
+
+
 @lru_cache(maxsize=64)
 def beside_normal_kernels(part: AcceleratorSpec) -> AcceleratorSpec:
     """What normal all-to-all kernels leave of a part while micro-batches overlap.
@@ -74,7 +110,8 @@ def beside_normal_kernels(part: AcceleratorSpec) -> AcceleratorSpec:
     ----------
     .. [1] DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 3.2.2.
     """
-    return without_multiprocessors(part, float(COMMUNICATION_SM_SHARE))
+    share = float(communication_sm_share(part))
+    return without_multiprocessors(part, share) if share else part
 
 
 def without_multiprocessors(part: AcceleratorSpec, share: float) -> AcceleratorSpec:

@@ -17,7 +17,6 @@ from planner.comm import (
     ideal_links,
     kv_link,
     kv_transfer_s,
-    together_s,
     with_exchange,
 )
 from planner.comm.collectives import direct_load, ring_load
@@ -162,31 +161,6 @@ def test_nothing_beats_the_stated_links(name: str, size: float) -> None:
         assert got > (ranks - 1) * size / up
         reduce = Comm("x", "all_reduce", ranks, ranks, size)
         assert comm_time_s(reduce, hardware.system, hardware.calibration) > size / up
-
-
-@given(st.floats(1e3, 1e8), st.floats(1e3, 1e8), st.sampled_from(("normal", "low_latency")))
-def test_two_exchanges_at_once_lie_between_the_longer_and_the_sum(
-    a: float, b: float, mode: Any
-) -> None:
-    loads = [
-        comm_load(
-            replace(EXCHANGE, bytes_per_rank=s, scale_out_bytes_per_rank=s / 3, mode=mode, phase=p),
-            H800.system,
-            H800.calibration,
-        )
-        for s, p in ((a, "dispatch"), (b, "combine"))
-    ]
-    both = float(together_s(loads))
-    times = [float(load.time_s) for load in loads]
-    assert max(times) * (1 - 1e-12) <= both <= sum(times) * (1 + 1e-12)
-    assert float(together_s(loads[:1])) == pytest.approx(times[0])
-
-
-def test_two_large_exchanges_share_the_links_evenly() -> None:
-    comm = replace(EXCHANGE, scale_out_bytes_per_rank=1e9)
-    load = comm_load(comm, H800.system, H800.calibration)
-    assert together_s([load, load]) / load.time_s == pytest.approx(2, rel=0.01)
-    assert together_s([]) == 0
 
 
 def test_the_busiest_rank_sets_the_pace() -> None:

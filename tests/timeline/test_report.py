@@ -34,10 +34,29 @@ def test_the_api_gives_bars_busy_shares_and_the_longest_path(answer: StepAnswer)
     assert {bar.rank for bar in found.bars} >= {found.slowest_rank}
     assert found.busy.keys() == {"compute", "scale_up", "scale_out", "host"}
     for rank in {bar.rank for bar in found.bars}:
-        for stream in ("compute", "network"):
+        for stream in ("compute", "scale_up", "scale_out"):
             own = [b for b in found.bars if (b.rank, b.stream) == (rank, stream)]
             gaps = [b.start_s - a.end_s for a, b in pairwise(own)]
             assert min(gaps) > -1e-12  # one piece of work at a time
+        host = [b for b in found.bars if (b.rank, b.stream) == (rank, "host")]
+        assert [b.end_s for b in host] == [found.time_s]
+        assert host[0].busy_s / found.time_s == pytest.approx(found.busy["host"])
+
+
+def test_traffic_over_both_levels_has_a_bar_on_each(answer: StepAnswer) -> None:
+    bars = answer.timeline.timeline.bars
+    up, out = (
+        {
+            (b.rank, b.name, b.layer, b.micro_batch, b.start_s, b.end_s)
+            for b in bars
+            if s == b.stream
+        }
+        for s in ("scale_up", "scale_out")
+    )
+    assert up == out != set()
+    assert all(b.busy_s <= b.end_s - b.start_s + 1e-12 for b in bars)
+    alone = planner.timeline(planner.load_scenario("published/trtllm-r1-b200-latency")).timeline
+    assert {b.stream for b in alone.bars} == {"compute", "scale_up", "host"}  # one node
 
 
 def test_a_longer_context_on_some_ranks_makes_the_simulated_step_longer() -> None:
@@ -62,6 +81,11 @@ def test_figures_hold_every_bar(answer: StepAnswer) -> None:
     assert drawn == len(answer.timeline.timeline.bars)
     total = sum(sum(trace.x) for trace in figures["critical"].data) / 1e3
     assert total == pytest.approx(answer.timeline.timeline.time_s)
+    rows = figures["gantt"].layout.yaxis.categoryarray
+    streams = [row.split(": ")[1] for row in rows[::-1]]
+    assert streams == 2 * ["compute", "scale-up link", "scale-out network", "host"]
+    notes = [note.text for note in figures["gantt"].layout.annotations]
+    assert sum("1 ms at the step's end" in text for text in notes) == 2
 
 
 def test_the_page_stands_alone(answer: StepAnswer) -> None:

@@ -11,13 +11,14 @@ from planner.step.timeline.loads import (
     prefill_load,
     step_work,
 )
-from planner.step.timeline.simulate import Bar, Timeline, simulate_step
+from planner.step.timeline.simulate import Bar, Stream, Timeline, simulate_step
 
 __all__ = [
     "Bar",
     "Load",
     "RankWork",
     "StepWork",
+    "Stream",
     "Timeline",
     "decode_load",
     "drawn",

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.comm import comm_load
 from planner.ops import Comm
 from planner.ops.layer import loaded_expert_ops
 from planner.roofline import op_time
 from planner.step import StepModel
-from planner.step.stages import EVERY_LAYER, Stage
+from planner.step.stages import EVERY_LAYER, Stage, stage_of
 from planner.step.timeline.loads import RankWork, StepWork
 
 Floats = NDArray[np.float64]
@@ -18,11 +19,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transfer:
-    """One collective of a layer, ``[layers, devices]`` each. [s]"""
+    """Collectives, ``[layers, devices]`` or ``[devices]`` each. [s]"""
 
     time_s: Floats
     scale_up_s: Floats
+    """Of it, with links inside the domain in use."""
     scale_out_s: Floats
+    """Of it, with the network between domains in use."""
+
+    def __add__(self, other: "Transfer") -> "Transfer":
+        return Transfer(
+            self.time_s + other.time_s,
+            self.scale_up_s + other.scale_up_s,
+            self.scale_out_s + other.scale_out_s,
+        )
+
+    def scaled(self, factor: float) -> "Transfer":
+        """The same ``factor`` times as long."""
+        return Transfer(factor * self.time_s, factor * self.scale_up_s, factor * self.scale_out_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +44,9 @@ class MicroBatch:
     """Stage times of one layer of one micro-batch."""
 
     compute: Mapping[Stage, Floats]
-    """``[layers, devices]`` each. [s]"""
+    """``[layers, devices]`` each, with collectives that are part of the stage. [s]"""
+    within: Mapping[Stage, Transfer]
+    """Those collectives: sums and gathers at the end of a stage, which nothing hides."""
     transfers: Mapping[Stage, Transfer]
     """``dispatch`` and ``combine``; or the collectives that take their place."""
 
@@ -40,10 +56,8 @@ class MicroBatch:
             return self
         return MicroBatch(
             {name: factor * time_s for name, time_s in self.compute.items()},
-            {
-                name: Transfer(factor * t.time_s, factor * t.scale_up_s, factor * t.scale_out_s)
-                for name, t in self.transfers.items()
-            },
+            {name: own.scaled(factor) for name, own in self.within.items()},
+            {name: own.scaled(factor) for name, own in self.transfers.items()},
         )
 
 
@@ -90,29 +104,57 @@ def own_stages_s(model: StepModel, work: RankWork, prefill: bool) -> dict[Stage,
     return {k: v for k, v in whole.items() if k not in ("experts", "dispatch", "combine")}
 
 
+def collectives_within(model: StepModel, tokens: Floats) -> dict[Stage, Transfer]:
+    """Collectives that are part of :func:`own_stages_s`, ``[devices]`` each.
+
+    References
+    ----------
+    .. [1] :func:`planner.ops.collectives.token_comms`.
+    """
+    found: dict[Stage, Transfer] = {}
+    for comm in model.token_comms(tokens):
+        at, own = stage_of(comm.name), collective(model, comm, 0.0 * tokens)
+        found[at] = found[at] + own if at in found else own
+    return found
+
+
+def collective(model: StepModel, comm: Comm, like: Floats) -> Transfer:
+    """All calls of a collective, and the links they use, in the shape of ``like``.
+
+    References
+    ----------
+    .. [1] :func:`planner.comm.comm_load`.
+    """
+    whole = like + model.comm_s(comm)
+    if comm.ranks <= comm.ranks_in_domain:
+        return Transfer(whole, whole, like)
+    calls = model.overheads.comm_factor * comm.count
+    up, out = comm_load(comm, model.system, model.calibration).links_s
+    return Transfer(whole, like + calls * up, like + calls * out)
+
+
 def _times(model: StepModel, work: RankWork, prefill: bool) -> MicroBatch:
     shard, moe = model.shard, model.shard.moe
     if moe is None:
-        return MicroBatch({}, {})
+        return MicroBatch({}, {}, {})
     layers = len(work.pairs)
-    per_stage = {
-        name: total / (shard.layers if name in EVERY_LAYER else moe.layers)
-        for name, total in own_stages_s(model, work, prefill).items()
-    }
     # a stage of a pipeline holds a broken number of layers on average
     scale = moe.layers / layers
-    compute: dict[Stage, Floats] = {
-        name: scale * np.broadcast_to(time_s, work.pairs.shape)
-        for name, time_s in per_stage.items()
-    }
+    nothing = np.zeros_like(work.pairs)
+    compute: dict[Stage, Floats] = {}
+    for name, total in own_stages_s(model, work, prefill).items():
+        per_layer = total / (shard.layers if name in EVERY_LAYER else moe.layers)
+        compute[name] = scale * np.broadcast_to(per_layer, work.pairs.shape)
+    within: dict[Stage, Transfer] = {}
+    for name, own in collectives_within(model, work.tokens).items():
+        part = scale / (shard.layers if name in EVERY_LAYER else moe.layers)
+        within[name] = Transfer(nothing, nothing, nothing) + own.scaled(part)
     given = None if shard.uses_all_to_all else work.group_tokens
     apart = prefill and model.gate_apart
     ops = loaded_expert_ops(moe, work.pairs, work.touched, apart, given)
-    experts = sum(
-        (op_time(op, model.part, model.calibration).time_s for op in ops), np.zeros_like(work.pairs)
-    )
+    experts = sum((op_time(op, model.part, model.calibration).time_s for op in ops), nothing)
     compute["experts"] = np.asarray(experts) / layers
-    return MicroBatch(compute, _transfers(model, work, prefill, layers))
+    return MicroBatch(compute, within, _transfers(model, work, prefill, layers))
 
 
 def _transfers(
@@ -135,21 +177,5 @@ def _transfers(
             )
         before = comm.name.endswith(("dispatch", "all_gather"))
         at: Stage = "dispatch" if before else "combine"
-        found[at] = _transfer(model, own, layers)
+        found[at] = collective(model, own, nothing).scaled(1 / layers)
     return found
-
-
-def _transfer(model: StepModel, comm: Comm, layers: int) -> Transfer:
-    like = 0.0 * np.asarray(comm.bytes_per_rank * comm.busiest_share)
-
-    def time_s(which: Comm) -> Floats:
-        return np.asarray(like + model.comm_s(which)) / layers
-
-    whole = time_s(comm)
-    if comm.ranks <= comm.ranks_in_domain:
-        return Transfer(whole, whole, like)
-    if comm.kind != "all_to_all":
-        return Transfer(whole, whole, whole)
-    up = np.minimum(whole, time_s(replace(comm, scale_out_bytes_per_rank=like)))
-    out = np.minimum(whole, time_s(replace(comm, bytes_per_rank=like)))
-    return Transfer(whole, up, out)
