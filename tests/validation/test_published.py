@@ -20,6 +20,7 @@ from planner.validation.published import (
     chosen_tags,
     summary,
     tags,
+    verdict_of,
 )
 
 COMMON = {"source": "s", "conditions": "c", "split": "unfitted"}
@@ -186,14 +187,65 @@ def test_imbalance_of_deepseek_r1_within_what_was_promised():
     assert np.median(held) <= 0.25
 
 
+def verdicts(name, *splits):
+    """Verdicts of the figures of one claim, which must all be of ``splits``."""
+    book = load_published()
+    named = next(c for c in book.claims if c.claim == name)
+    found = [verdict_of(book, named, figure) for figure in named.figures]
+    assert {v.split for v in found} <= set(splits)
+    return found
+
+
+def test_sglang_prefill_on_96_h100_is_as_near_as_claimed():
+    """Within 12 % at 1,024 and 2,048 tokens and at perfect balance.  At 4,096 tokens balanced by
+    past load it is not, which the documentation says: within 15 %."""
+    found = verdicts("SGLang on 96 H100, prefill", "held_out")
+    errors = {v.conditions.removeprefix("EP32, prompts of "): v.relative_error for v in found}
+    far = errors.pop("4,096")
+    assert set(errors) == {"1,024", "2,048", "4,096, experts perfectly balanced"}
+    assert {name: error for name, error in errors.items() if abs(error) > 0.12} == {}
+    assert 0 < far <= 0.15
+
+
+def test_sglang_decode_on_96_h100_is_within_12_percent():
+    (found,) = verdicts("SGLang on 96 H100, decode", "unfitted")
+    assert abs(found.relative_error) <= 0.12
+
+
 def test_load_balancing_gains_what_was_measured():
-    gains = by_claim("eplb")["SGLang on 96 H100, what load balancing gains"]
+    """Both gains, prefill and decode, within 20 %."""
+    name = "SGLang on 96 H100, what load balancing gains"
+    gains = verdicts(name, "held_out", "unfitted")
+    assert [v.conditions for v in gains] == ["prefill, EP32", "decode, EP72"]
     assert [abs(v.relative_error) <= 0.20 for v in gains] == [True, True]
 
 
+def test_two_batch_overlap_gains_what_was_measured():
+    """Decode, and prefill of equal tokens and of as many as fit, within 8 points each."""
+    name = "SGLang on 96 H100, what two-batch overlap gains"
+    gains = verdicts(name, "held_out", "unfitted")
+    assert [v.value for v in gains] == [1.25, 1.31, 1.405]
+    assert [abs(v.predicted - v.value) <= 0.08 for v in gains] == [True, True, True]
+
+
+@pytest.mark.parametrize("phase", ["", "decode, "])
+def test_deepseeks_own_profiles_are_within_12_percent(phase):
+    name = f"DeepSeek's published profile, {phase}experts balanced"
+    (found,) = verdicts(name, "fitted" if phase == "" else "unfitted")
+    assert abs(found.relative_error) <= 0.12
+
+
 def test_draft_tokens_gain_what_was_measured():
+    """Rates within 15 %, in the measured order up to 3 drafts.  Measured best with 3; here with 4,
+    ahead of 3 by less than 1 %."""
     found = by_claim("speculation")["Multi-token prediction on 8 B200, one request"]
+    assert [v.conditions for v in found] == [f"{n} draft tokens" for n in range(6)]
     assert max(abs(v.relative_error) for v in found) <= 0.15
+    rates = [v.predicted for v in found]
+    assert rates[0] < rates[1] < rates[2] < rates[3]
+    best = max(rates)
+    assert rates.index(best) in (3, 4)
+    assert rates[3] >= 0.99 * best
 
 
 def test_the_command_prints_a_list_of_verdicts():
