@@ -48,6 +48,7 @@ def run_once(out: Path, options: argparse.Namespace, budget_s: float) -> int | N
         "--budget", str(budget_s), "--seed", str(options.seed),
         *(["--self-test"] if options.self_test else []),
         *(["--only", options.only] if options.only else []),
+        *(["--counts", str(options.counts.resolve())] if options.counts else []),
     ]  # fmt: skip
     log = (out / "log.txt").open("a", encoding="utf-8")
     with log:
@@ -90,11 +91,18 @@ def campaign(out: Path, options: argparse.Namespace) -> int:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a file of rows."""
+    """Lines of a file of rows, as far as they are any."""
     if not path.exists():
         return []
-    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    found = []
+    for line in path.read_text("utf-8", errors="replace").split("\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # cut short, or edited: the runner says so
+        if isinstance(row, dict) and isinstance(row.get("op"), str):
+            found.append(row)
+    return found
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -102,9 +110,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
     head = rows[0] if rows and rows[0]["op"] == "header" else {}
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if "time_s" in row:
+        if all(isinstance(row.get(name), int | float) for name in ("time_s", "bytes", "flop")):
             name = f"{row['op']} {row.get('variant', '')}".strip()
-            groups[name, row["dtype"], row["kernel"]].append(row)
+            groups[name, str(row.get("dtype")), str(row.get("kernel"))].append(row)
     lines = [
         f"# {head.get('device')}, {head.get('date')}", "",
         f"driver {head.get('driver')}, torch {head.get('torch')}, triton {head.get('triton')}, "
@@ -117,13 +125,13 @@ def summary(rows: list[dict[str, Any]]) -> str:
         times = [row["time_s"] for row in found]
         moved = max(row["bytes"] / row["time_s"] for row in found) / 1e12
         work = max(row["flop"] / row["time_s"] for row in found) / 1e12
-        errors = [e for row in found if (e := row["check_rel_err"]) is not None]
+        errors = [e for row in found if (e := row.get("check_rel_err")) is not None]
         worst = f"{max(errors):.1e}" if errors else ""
         lines.append(
             f"| {name} | {dtype} | {kernel} | {len(found)} | {min(times) * 1e6:.2f} "
             f"| {max(times) * 1e6:.1f} | {moved:.2f} | {work:.1f} | {worst} |"
         )
-    failed = [row for row in rows if row["op"] == "error"]
+    failed = [row for row in rows if row["op"] == "error" and {"error", "point"} <= row.keys()]
     end = rows[-1] if rows and rows[-1]["op"] == "end" else {}
     timing = Counter(row["timing"] for row in rows if "timing" in row)
     measured, left = sum(map(len, groups.values())), end.get("left", "an unknown number")
@@ -141,18 +149,28 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the rows and the summary")
     parser.add_argument("--budget", type=float, default=470.0, metavar="SECONDS")
     parser.add_argument("--only", metavar="OP[:DTYPE],...")
+    parser.add_argument("--counts", type=Path, metavar="FILE", help="recorded tokens per expert")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     out = options.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    if not options.budget >= LEAST_S:
+        parser.error(f"--budget must be at least {LEAST_S:g} s, got {options.budget:g}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "log.txt").touch()
+    except OSError as error:
+        parser.error(f"{out}: {error.strerror}; give a folder that can be written")
     status = campaign(out, options)
     path = out / "rows.jsonl"
     rows = read(path)
+    log = (out / "log.txt").read_text("utf-8", errors="replace").splitlines(keepends=True)
     if not rows:
-        log = (out / "log.txt").read_text("utf-8", errors="replace") if out.exists() else ""
-        print("nothing was measured:", "".join(log.splitlines(keepends=True)[-3:]).strip())
+        print("nothing was measured:", "".join(log[-3:]).strip())
         return status or NO_DEVICE
+    if status == NO_DEVICE:
+        print("the runner did not start:", "".join(log[-1:]).strip())
+        return status
     page = summary(rows)
     (out / "summary.md").write_text(page, "utf-8")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.calibrate.runner.points import KEYS
+from planner.calibrate.runner.sound import SIZES, fault
 from planner.errors import InputError
 from planner.specs.calibration import width_suffix
 
@@ -23,9 +24,7 @@ OPS = frozenset(KEYS) | {"reduce_scatter"}
 FRAME = ("header", "section", "error", "end")
 """Lines that are no measurement."""
 
-NUMBERS = frozenset(
-    {name for keys in KEYS.values() for name in keys} - {"variant", "distribution"}
-) | {"pairs", "touched", "nodes", "flop", "bytes", "tokens", "hidden", "experts", "top_k"}
+NUMBERS = SIZES
 """Fields of a row that are columns of a table; ``variant``, ``distribution``, ``phase`` and
 ``kv_dtype`` tell tables apart."""
 
@@ -52,6 +51,10 @@ class Table:
     time_s: FloatArray
     labels: Mapping[str, str] = field(default_factory=dict)
     """What all rows share: ``variant``, ``distribution``, ``phase``, ``kv_dtype``."""
+    place: str = ""
+    """File and line of the first row, where they are from a file."""
+    repeated: int = 0
+    """Lines of the file that say a row again, and are not taken."""
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -95,7 +98,7 @@ def read_rows(path: Path) -> RowsFile:
     ------
     InputError
         Naming file and line: no JSON (cut short, edited), no header, two devices in one file, an
-        unknown operation, a missing size, a time that is no time.
+        unknown operation or format, a missing size or one that is none, a time that is no time.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -103,7 +106,7 @@ def read_rows(path: Path) -> RowsFile:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(str(path), "", f"cannot be read: {reason}") from None
     header: dict[str, Any] | None = None
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], _Group] = defaultdict(_Group)
     errors: list[str] = []
     complete = False
     for number, line in enumerate(lines, 1):
@@ -122,7 +125,7 @@ def read_rows(path: Path) -> RowsFile:
         elif row["op"] in OPS:
             _same_device(row, header, where)
             row = _of_kernel(_checked(row, where))
-            groups[_group(row)].append(row)
+            groups[_group(row)].add(row, where)
     if header is None:
         raise InputError(str(path), "", "is empty; expected a header line and rows")
     origin = Origin(
@@ -130,20 +133,40 @@ def read_rows(path: Path) -> RowsFile:
         str(header.get("source") or path.stem),
         str(header.get("version") or header.get("date") or ""),
     )
-    tables = tuple(_table(rows, origin) for rows in groups.values())
+    tables = tuple(_table(group, origin) for group in groups.values())
     return RowsFile(header, tables, tuple(errors), complete)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows of one table; a line that says one of them again is counted, not added."""
+
+    place: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+    repeated: int = 0
+
+    def add(self, row: dict[str, Any], where: str) -> None:
+        said = json.dumps(row, sort_keys=True)
+        if said in self.known:
+            self.repeated += 1
+            return
+        self.place = self.place or where
+        self.known.add(said)
+        self.rows.append(row)
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
         raise InputError(
-            where, "", f"is not JSON ({error.msg}): cut short or edited; delete this line"
+            where, "", f"is not JSON ({reason}): cut short or edited; delete this line"
         ) from None
     if not isinstance(row, dict) or "op" not in row:
         raise InputError(where, "op", "is missing: every line names its operation")
-    if row["op"] not in OPS and row["op"] not in FRAME:
+    if not isinstance(row["op"], str) or row["op"] not in (*OPS, *FRAME):
         raise InputError(
             where, "op", f"{row['op']!r} is not known; known: {', '.join(sorted(OPS))}"
         )
@@ -159,35 +182,30 @@ def _header(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _same_device(row: Mapping[str, Any], header: Mapping[str, Any], where: str) -> None:
-    for name in ("device", "part"):
+    for name in ("device", "part", "backend"):
         if name in row and row[name] != header.get(name, row[name]):
             raise InputError(
                 where, name, f"{row[name]!r} among rows of {header[name]!r}: one device a file"
             )
 
 
+COUNTED = ("pairs", "touched")
+"""What a row says of its own routing; without both, balanced routing gives them."""
+
+
 def _group(row: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("op", "dtype", "kernel", "variant", "distribution", "phase", "kv_dtype")
-    return tuple(str(row.get(name) or "") for name in names)
+    counted = "counted" if COUNTED[0] in row else ""
+    return (*(str(row.get(name) or "") for name in names), counted)
 
 
 def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the row, its time and sizes being numbers above zero."""
-    time_s = row.get("time_s")
-    if isinstance(time_s, bool) or not isinstance(time_s, int | float):
-        raise InputError(where, "time_s", f"must be a time in seconds, got {time_s!r}")
-    if not (math.isfinite(time_s) and time_s > 0):
-        raise InputError(where, "time_s", f"must be a finite time > 0, got {time_s!r}")
-    for name in NUMBERS & row.keys():
-        value = row[name]
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise InputError(where, name, f"must be a size >= 0, got {value!r}")
-    needed = {"gemm": ("m", "k", "n"), "attention_decode": ("sequences", "context_tokens", "heads")}
-    for name in needed.get(row["op"], ()):
-        if row.get(name) is None:
-            raise InputError(where, name, f"is missing from a row of {row['op']}")
+    """Return the row, its format known, its time and sizes what they can be."""
+    wrong = fault(row)
+    if wrong:
+        raise InputError(where, wrong[0], f"{wrong[1]}; mend or delete this line")
+    if any(row.get(name) is None for name in COUNTED):
+        return {name: value for name, value in row.items() if name not in COUNTED}
     return row
 
 
@@ -198,8 +216,8 @@ def _of_kernel(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "variant": f"gqa{width_suffix(row['head_dim'])}"}
 
 
-def _table(rows: list[dict[str, Any]], origin: Origin) -> Table:
-    first = rows[0]
+def _table(group: _Group, origin: Origin) -> Table:
+    rows, first = group.rows, group.rows[0]
     names = {name for row in rows for name in row.keys() & NUMBERS if row[name] is not None}
     columns = {
         name: np.array([_number(row.get(name)) for row in rows], dtype=float)
@@ -212,7 +230,9 @@ def _table(rows: list[dict[str, Any]], origin: Origin) -> Table:
     }
     times = np.array([row["time_s"] for row in rows], dtype=float)
     dtype, kernel = str(first.get("dtype") or "none"), str(first.get("kernel") or "")
-    return Table(first["op"], dtype, kernel, origin, columns, times, labels)
+    return Table(
+        first["op"], dtype, kernel, origin, columns, times, labels, group.place, group.repeated
+    )
 
 
 def _number(value: Any) -> float:

@@ -15,7 +15,15 @@ from planner.calibrate.rows import read_rows
 from planner.calibrate.screen import screen
 from planner.errors import InputError
 
-HEADER = {"op": "header", "device": "some cpu", "date": "2026-01-02"}
+HEADER = {"op": "header", "device": "some cpu", "backend": "cpu", "date": "2026-01-02"}
+PREFILL = {
+    "op": "attention_prefill", "dtype": "bf16", "kernel": "own", "sequences": 1, "tokens": 64,
+    "head_dim": 64, "time_s": 1e-5,
+}  # fmt: skip
+LAYER = {
+    "op": "moe_layer", "dtype": "bf16", "kernel": "own", "group_tokens": 8, "experts": 16,
+    "local_experts": 16, "top_k": 2, "hidden": 64, "intermediate": 32, "time_s": 1e-5,
+}  # fmt: skip
 GEMM = {"op": "gemm", "dtype": "bf16", "kernel": "own", "m": 8, "k": 64, "n": 32, "time_s": 1e-5}
 
 
@@ -50,9 +58,18 @@ def test_rows_of_one_operation_format_and_kernel_are_one_table(tmp_path: Path) -
         (GEMM | {"time_s": "fast"}, r":3: time_s: must be a time in seconds, got 'fast'"),
         (GEMM | {"time_s": None}, r":3: time_s: must be a time in seconds, got None"),
         (GEMM | {"op": "gemn"}, r":3: op: 'gemn' is not known; known: .*gemm"),
-        (GEMM | {"m": "many"}, r":3: m: must be a size >= 0, got 'many'"),
+        (GEMM | {"m": "many"}, r":3: m: must be a finite size >= 1, got 'many'"),
         (GEMM | {"k": None}, r":3: k: is missing from a row of gemm"),
         (GEMM | {"device": "other"}, r":3: device: 'other' among rows of 'some cpu'"),
+        (GEMM | {"backend": "cuda"}, r":3: backend: 'cuda' among rows of 'cpu': one device"),
+        (GEMM | {"op": []}, r":3: op: \[\] is not known; known: .*gemm"),
+        (GEMM | {"dtype": "fp99"}, r":3: dtype: 'fp99' is not known; known: fp32, bf16"),
+        (GEMM | {"dtype": ["bf16"]}, r":3: dtype: must be a word, got \['bf16'\]"),
+        (GEMM | {"m": 0}, r":3: m: must be a finite size >= 1, got 0"),
+        (GEMM | {"m": float("inf")}, r":3: m: must be a finite size >= 1, got inf"),
+        (GEMM | {"time_s": 1e-12}, r":3: time_s: must be a time between .* got 1e-12"),
+        (PREFILL, r":3: heads: is missing from a row of attention_prefill"),
+        ("[" * 100_000, r":3: is not JSON .* cut short or edited"),
         (HEADER, r":3: op: a second header: rows of two runs in one file"),
         ({"m": 1}, r":3: op: is missing"),
     ],
@@ -62,6 +79,25 @@ def test_a_bad_row_is_refused_with_its_line(
 ) -> None:
     with pytest.raises(InputError, match=message):
         read_rows(written(tmp_path, HEADER, GEMM, line))
+
+
+def test_a_row_said_twice_is_one_row_and_counted(tmp_path: Path) -> None:
+    again = dict(reversed(GEMM.items()))
+    other = GEMM | {"time_s": 2e-5}
+    (table,) = read_rows(written(tmp_path, HEADER, GEMM, other, again, GEMM)).tables
+    assert table.time_s.tolist() == [1e-5, 2e-5]
+    assert table.repeated == 2
+    assert table.place.endswith("rows.jsonl:2")
+
+
+def test_rows_that_say_their_routing_and_rows_that_do_not_are_apart(tmp_path: Path) -> None:
+    """Else the second would be read as rows of an unknown number of experts."""
+    counted = LAYER | {"pairs": 16, "touched": 7}
+    half = LAYER | {"group_tokens": 9, "pairs": 18, "touched": None}
+    one, two = read_rows(written(tmp_path, HEADER, counted, LAYER, half)).tables
+    assert (len(one), len(two)) == (1, 2)
+    assert "touched" not in two.columns
+    assert all(np.all(np.isfinite(c)) for t in (one, two) for c in t.columns.values())
 
 
 def test_a_file_without_header_or_rows_is_refused(tmp_path: Path) -> None:

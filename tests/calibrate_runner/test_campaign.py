@@ -47,6 +47,43 @@ def test_script_and_folder_travel_without_the_rest(tmp_path: Path) -> None:
     assert "1 points measured" in done.stdout
 
 
+def test_recorded_counts_reach_the_runner(tmp_path: Path) -> None:
+    counts = tmp_path / "counts.csv"
+    counts.write_text("40,25,10,10,5,5,5,0", "utf-8")
+    out = tmp_path / "out"
+    options = ("--self-test", "--only", "moe_layer", "--counts", str(counts))
+    assert campaign(SCRIPT, str(out), *options).returncode == 0
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
+    assert [row.get("distribution") for row in rows].count("recorded") == 2
+
+
+def test_a_file_that_was_edited_is_refused_in_a_line_and_kept(tmp_path: Path) -> None:
+    assert campaign(SCRIPT, str(tmp_path), "--self-test", "--only", "gemm").returncode == 0
+    rows = tmp_path / "rows.jsonl"
+    text = rows.read_text("utf-8").replace('"m": 8', '"m": []')
+    for content in (text, text + "nonsense\n", text.replace('"kernel": "own", ', "") + "[]\n"):
+        rows.write_text(content, "utf-8")
+        done = campaign(SCRIPT, str(tmp_path), "--self-test", "--only", "gemm")
+        assert (done.returncode, done.stderr) == (2, "")
+        assert done.stdout.startswith("the runner did not start: error: ")
+        assert "rows.jsonl:2: m: must be a finite size >= 1, got []" in done.stdout
+        assert rows.read_text("utf-8") == content
+
+
+def test_what_cannot_be_run_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious", "utf-8")
+    for options, message in (
+        (("out", "--budget", "3"), "--budget must be at least 15 s, got 3"),
+        (("out", "--budget", "nan"), "--budget must be at least 15 s, got nan"),
+        (("file",), "give a folder that can be written"),
+    ):
+        done = campaign(SCRIPT, str(tmp_path / options[0]), "--self-test", *options[1:])
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "file").read_text("utf-8") == "precious"
+
+
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     done = campaign(SCRIPT, str(tmp_path), "--only", "launch")
     if done.returncode == 0:

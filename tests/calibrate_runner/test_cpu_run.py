@@ -141,8 +141,14 @@ def test_the_list_of_points_measures_nothing(
         ('{"op": "gemm", "time_s": 1}\n', "expected the header"),
         ('{"op": "header", "device": "H200", "backend": "cuda"}\n', "give another --out"),
         ("{header}" + '{"op": "conv", "time_s": 1}\n', "rows.jsonl:2: op is 'conv'"),
-        ("{header}" + '{"op": "launch", "time_s": -1}\n', "must be a time > 0, got -1"),
-        ("{header}" + '{"op": "launch", "time_s": NaN}\n', "must be a time > 0, got nan"),
+        (
+            "{header}" + '{"op": "launch", "time_s": -1}\n',
+            "time_s: must be a finite time > 0, got -1",
+        ),
+        (
+            "{header}" + '{"op": "launch", "time_s": NaN}\n',
+            "time_s: must be a finite time > 0, got nan",
+        ),
         ("{header}{header}", "a second header"),
         ("{header}" + '{"op": "error", "error": "?"}\n', "without the point"),
     ],
@@ -164,6 +170,7 @@ def test_a_bad_file_of_rows_is_refused_and_kept(
     [
         (["--budget", "0"], "--budget must be > 0 s"),
         (["--only", "conv"], "no operation 'conv'; there are launch"),
+        (["--seed", "-1"], "--seed must be >= 0, got -1"),
     ],
 )
 def test_a_bad_option_is_refused(
@@ -190,6 +197,24 @@ def test_a_failed_point_is_listed_and_the_run_goes_on(
     assert main.run([*TINY, "--out", str(out)]) == 0
     assert len(measured(out)) == POINTS - 1
     assert main.run([*TINY, "--out", str(out), "--retry"]) == 0
+    assert len(measured(out)) == POINTS
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(CpuBackend, "_gemm", stop)
+    assert main.run([*TINY, "--out", str(out)]) == main.STOPPED
+    assert f"start again with --out {out} to go on" in capsys.readouterr().err
+    kept = measured(out)
+    assert {row["op"] for row in kept} >= {"launch", "hbm_read"}
+    monkeypatch.undo()
+    assert main.run([*TINY, "--out", str(out)]) == 0
+    assert measured(out)[: len(kept)] == kept
     assert len(measured(out)) == POINTS
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import planner
 from planner.calibrate.runner.plan_cuda import cuda_plan
+from planner.calibrate.runner.recorded import Recorded
 
 ROOT = Path(planner.__file__).parents[1]
 MODULES = sorted((ROOT / "planner" / "calibrate" / "runner").glob("*.py"))
@@ -38,3 +39,11 @@ def test_the_page_counts_the_points_of_each_round() -> None:
     assert said == Counter(p.rank for p in cuda_plan())
     between = len(cuda_plan(8)) - len(cuda_plan())
     assert f"({between} points)" in page
+
+
+@pytest.mark.parametrize("experts", [256, 384, 8, 128])
+def test_the_page_counts_the_points_of_recorded_counts(experts: int) -> None:
+    page = (ROOT / "docs" / "gpu-campaign.md").read_text("utf-8")
+    (line,) = re.findall(r"adds (\d+) points \(128 experts: (\d+)\)", page)
+    added = len(cuda_plan(1, Recorded((1,) * experts))) - len(cuda_plan())
+    assert added == int(line[experts == 128])

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from . import cpu_kernels as kernels
+from . import cpu_reference as exact
 from . import device, work
+from .blas import Blas, said
 from .case import TOLERANCE, Case, Check, measured
 from .cpu_kernels import Array, Doubles
 from .points import Point
+from .recorded import Recorded
 from .routing import Routed, route
 from .timing import by_clock, sets_past_cache
 
@@ -19,7 +22,6 @@ CHECK_ELEMENTS = 1 << 24
 """Multiplications above which the reference is made of part of the rows only."""
 POOL_ELEMENTS = 1 << 25
 """Random numbers from which large operands are cut; small ones are drawn afresh."""
-GROUPS, TOP_GROUPS = 8, 4
 
 
 def relative_error(got: Array, reference: Doubles) -> float:
@@ -33,8 +35,12 @@ class CpuBackend:
 
     name = "cpu"
 
-    def __init__(self, seed: int, quick: bool = False) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, quick: bool = False, recorded: Recorded | None = None) -> None:
+        self._seed, self._recorded = seed, recorded
+        self._blas = Blas()
+        self._threads = self._blas.threads()
+        if not said():
+            self._blas.limit(1)
         self._target_s = 2e-4 if quick else 6e-3
         self._cache_bytes = 1e6 if quick else CACHE_BYTES
         pool = np.random.default_rng(seed)
@@ -44,10 +50,10 @@ class CpuBackend:
 
     def header(self, seed: int, budget_s: float) -> dict[str, Any]:
         """First line of the rows."""
-        return device.header("cpu", seed, budget_s)
+        return device.header("cpu", seed, budget_s, blas_threads=self._blas.threads())
 
     def prepare(self, points: list[Point]) -> None:
-        """Warm BLAS up: its threads start at the first product."""
+        """Warm BLAS up: what threads it has start at the first product."""
         ones = np.ones((256, 256), dtype=np.float32)
         for _ in range(20):
             ones @ ones
@@ -57,7 +63,9 @@ class CpuBackend:
         return True
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Give BLAS its threads back."""
+        if self._threads is not None:
+            self._blas.limit(self._threads)
 
     def measure(self, point: Point) -> dict[str, Any]:
         """Check against float64, then time."""
@@ -77,6 +85,16 @@ class CpuBackend:
             self._cursor = 0
         self._cursor += size
         return self._pool[self._cursor - size : self._cursor].reshape(shape)
+
+    def _routed(self, point: Point, rng: np.random.Generator) -> Routed:
+        names = ("group_tokens", "experts", "local_experts", "top_k")
+        tokens, experts, local, top_k = (int(point.shape[name]) for name in names)
+        name = str(point.shape["distribution"])
+        by = self._recorded if self._recorded and name == "recorded" else name
+        here = route(tokens, experts, local, top_k, by, rng)
+        if not here.pairs:
+            raise ValueError("no token of this batch picks an expert of this device")
+        return here
 
     def _sets(self, operand_bytes: float, most: int = 64) -> int:
         return sets_past_cache(operand_bytes, self._cache_bytes, most)
@@ -119,7 +137,7 @@ class CpuBackend:
         )  # fmt: skip
 
     def _grouped_gemm(self, point: Point, rng: np.random.Generator) -> Case:
-        here, k, n = _routed(point, rng), int(point.shape["k"]), int(point.shape["n"])
+        here, k, n = self._routed(point, rng), int(point.shape["k"]), int(point.shape["n"])
         _, starts = kernels.permute(here.ids, len(here.counts))
         sets = self._sets(4.0 * here.touched * k * n, 8)
         x, weights = self._draw(rng, here.pairs, k), self._draw(rng, sets, len(here.counts), n, k)
@@ -138,7 +156,7 @@ class CpuBackend:
         )  # fmt: skip
 
     def _moe_layer(self, point: Point, rng: np.random.Generator) -> Case:
-        here, hidden = _routed(point, rng), int(point.shape["hidden"])
+        here, hidden = self._routed(point, rng), int(point.shape["hidden"])
         width = int(point.shape["intermediate"])
         sets = self._sets(12.0 * here.touched * hidden * width, 8)
         x = self._draw(rng, here.tokens, hidden) * np.float32(hidden**-0.5)  # gates of order one
@@ -149,7 +167,7 @@ class CpuBackend:
         def check() -> Check:
             got = kernels.moe_layer(x, here.ids, weights, up[0], down[0])
             few = min(here.tokens, max(1, CHECK_ELEMENTS // (3 * hidden * width)))
-            return _check(got[:few], _moe_reference(x[:few], here.ids, weights, up[0], down[0]))
+            return _check(got[:few], exact.moe_layer(x[:few], here.ids, weights, up[0], down[0]))
 
         return Case(
             lambda i: kernels.moe_layer(x, here.ids, weights, up[i], down[i]),
@@ -158,7 +176,7 @@ class CpuBackend:
         )  # fmt: skip
 
     def _moe_permute(self, point: Point, rng: np.random.Generator) -> Case:
-        here = _routed(point, rng)
+        here = self._routed(point, rng)
         experts = len(here.counts)
 
         def check() -> Check:
@@ -172,7 +190,7 @@ class CpuBackend:
         )  # fmt: skip
 
     def _moe_combine(self, point: Point, rng: np.random.Generator) -> Case:
-        here, hidden = _routed(point, rng), int(point.shape["hidden"])
+        here, hidden = self._routed(point, rng), int(point.shape["hidden"])
         order, _ = kernels.permute(here.ids, len(here.counts))
         rows, weights = self._draw(rng, here.pairs, hidden), _picked(rng, here)
 
@@ -196,12 +214,14 @@ class CpuBackend:
         def call(turn: int) -> tuple[kernels.Ints, Array]:
             if plain:
                 return kernels.route_softmax(logits, top_k)
-            return kernels.route_sigmoid_grouped(logits, bias, top_k, GROUPS, TOP_GROUPS)
+            return kernels.route_sigmoid_grouped(
+                logits, bias, top_k, exact.GROUPS, exact.TOP_GROUPS
+            )
 
         def check() -> Check:
             got = np.zeros((tokens, experts), dtype=np.float32)
             np.put_along_axis(got, *call(0), axis=1)
-            return _check(got, _router_reference(logits, None if plain else bias, top_k))
+            return _check(got, exact.router(logits, None if plain else bias, top_k))
 
         return Case(call, work.router(tokens, experts, top_k), 1, check)
 
@@ -218,7 +238,7 @@ class CpuBackend:
         def check() -> Check:
             got = kernels.mla_decode(query[:1], cache[0][:1], latent, scale)
             keys = cache[0][0].astype(np.float64)
-            share = _softmax64(query[0].astype(np.float64) @ keys.T * scale)
+            share = exact.softmax(query[0].astype(np.float64) @ keys.T * scale)
             return _check(got[0], share @ keys[:, :latent])
 
         return Case(
@@ -237,7 +257,7 @@ class CpuBackend:
 
         def check() -> Check:
             q, k, v = (part[:1].astype(np.float64) for part in (query, keys[0], values[0]))
-            share = _softmax64(q @ k.swapaxes(-1, -2) * size**-0.5)
+            share = exact.softmax(q @ k.swapaxes(-1, -2) * size**-0.5)
             return _check(kernels.gqa_decode(query[:1], keys[0][:1], values[0][:1]), share @ v)
 
         return Case(
@@ -257,7 +277,7 @@ class CpuBackend:
             q, k, v = (part[:1, :1].astype(np.float64) for part in (query, keys, values))
             score = q @ k.swapaxes(-1, -2) * size**-0.5
             score[..., ~np.tri(length, dtype=bool)] = -np.inf
-            return _check(kernels.prefill(query, keys, values)[:1, :1], _softmax64(score) @ v)
+            return _check(kernels.prefill(query, keys, values)[:1, :1], exact.softmax(score) @ v)
 
         return Case(
             lambda _: kernels.prefill(query, keys, values),
@@ -304,17 +324,6 @@ def _check(got: Array, reference: Doubles) -> Check:
     return Check(relative_error(got, reference), TOLERANCE["fp32"])
 
 
-def _softmax64(score: Doubles) -> Doubles:
-    share = np.exp(score - score.max(axis=-1, keepdims=True))
-    return np.asarray(share / share.sum(axis=-1, keepdims=True), dtype=np.float64)
-
-
-def _routed(point: Point, rng: np.random.Generator) -> Routed:
-    names = ("group_tokens", "experts", "local_experts", "top_k")
-    tokens, experts, local, top_k = (int(point.shape[name]) for name in names)
-    return route(tokens, experts, local, top_k, str(point.shape["distribution"]), rng)
-
-
 def _picked(rng: np.random.Generator, here: Routed) -> Array:
     return rng.uniform(0.5, 1.5, here.ids.shape).astype(np.float32)
 
@@ -324,32 +333,3 @@ def _counts(here: Routed) -> dict[str, int]:
     return {
         "tokens": here.tokens, "pairs": here.pairs, "touched": here.touched, "largest": largest
     }  # fmt: skip
-
-
-def _moe_reference(
-    x: Array, ids: kernels.Ints, weights: Array, up: Array, down: Array
-) -> Doubles:  # fmt: skip
-    """Token by token, expert by expert, in float64."""
-    out = np.zeros(x.shape)
-    for token, row in enumerate(x.astype(np.float64)):
-        for expert, weight in zip(ids[token], weights[token], strict=True):
-            if expert >= 0:
-                gate, linear = np.split(up[expert].astype(np.float64) @ row, 2)
-                mixed = gate / (1 + np.exp(-gate)) * linear
-                out[token] += weight * (down[expert].astype(np.float64) @ mixed)
-    return out
-
-
-def _router_reference(logits: Array, bias: Array | None, top_k: int) -> Doubles:
-    """Weights ``[tokens, experts]`` by full sorts in float64; a bias means DeepSeek's router."""
-    out = np.zeros(logits.shape)
-    for token, logit in enumerate(logits.astype(np.float64)):
-        score = np.exp(logit) if bias is None else 1 / (1 + np.exp(-logit))
-        choice = score if bias is None else score + bias
-        if bias is not None:
-            groups = np.sort(choice.reshape(GROUPS, -1), axis=1)[:, -2:].sum(axis=1)
-            kept = np.isin(np.arange(GROUPS), np.argsort(groups)[-TOP_GROUPS:])
-            choice = np.where(kept.repeat(len(logit) // GROUPS), choice, -np.inf)
-        best = np.argsort(choice)[-top_k:]
-        out[token, best] = score[best] / score[best].sum()
-    return out

@@ -13,6 +13,7 @@ from .gpu_moe_points import MoePoints
 from .gpu_timing import by_events, interpreted
 from .operands import Gpu
 from .points import Point
+from .recorded import Recorded
 from .rows import RunnerError
 from .timing import Timed
 from .tri import INTERPRETED
@@ -21,7 +22,7 @@ HELD_SHARE = 0.8
 """Share of the memory held by the allocator above which what is cached is given back."""
 
 
-def open_cuda(seed: int, tiny: bool) -> "CudaBackend":
+def open_cuda(seed: int, tiny: bool, recorded: Recorded | None = None) -> "CudaBackend":
     """Open the GPU, or the interpreter on the host for a self-test.
 
     Raises
@@ -34,10 +35,10 @@ def open_cuda(seed: int, tiny: bool) -> "CudaBackend":
             raise RunnerError(f"--backend cuda needs {name}: install it, or use --backend cpu")
     torch = importlib.import_module("torch")
     if INTERPRETED and tiny:
-        return CudaBackend("cpu", seed, tiny)
+        return CudaBackend("cpu", seed, tiny, recorded)
     if not torch.cuda.is_available():
         raise RunnerError("no CUDA device here (torch.cuda.is_available() is False): --backend cpu")
-    return CudaBackend("cuda", seed, tiny)
+    return CudaBackend("cuda", seed, tiny, recorded)
 
 
 class CudaBackend:
@@ -45,9 +46,9 @@ class CudaBackend:
 
     name = "cuda"
 
-    def __init__(self, where: str, seed: int, tiny: bool) -> None:
+    def __init__(self, where: str, seed: int, tiny: bool, recorded: Recorded | None = None) -> None:
         self.gpu = Gpu(where, seed, tiny)
-        self._moe = MoePoints(self.gpu, seed)
+        self._moe = MoePoints(self.gpu, seed, recorded)
         self._checked: dict[tuple[Any, ...], float | str] = {}
         self._clock = device.ClockReader()
         self._collectives = gpu_collectives.Collectives()

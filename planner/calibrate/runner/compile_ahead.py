@@ -40,12 +40,17 @@ def kernels(points: list[Point], gpu: Gpu) -> Iterator[tuple[tuple[Any, ...], Pr
 
 
 def representatives(points: list[Point]) -> Iterator[Point]:
-    """Points that between them use every kernel: one for each set of constants and tile range."""
+    """Points that between them use every kernel: one for each set of constants and tile range.
+
+    Not those of recorded counts, which the workers do not have: their kernels are the others'.
+    """
     seen = set()
     for point in points:
         if point.kernel != "own" or point.op in ("launch", "hbm_write", "hbm_copy", "host_copy"):
             continue
         shape = point.shape
+        if shape.get("distribution") == "recorded":
+            continue
         constants = tuple(
             shape.get(name)
             for name in ("variant", "hidden", "experts", "top_k", "heads", "kv_heads", "head_dim")

@@ -2,13 +2,18 @@
 
 import datetime
 import importlib
+import math
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+SMI_EVERY_S = 10.0
+"""``nvidia-smi`` takes a tenth of a second: the clock is asked for no more often. [s]"""
 SMI_FIELDS = {
     "sm": "clocks.sm",
     "memory": "clocks.mem",
@@ -55,20 +60,33 @@ def memory_bytes() -> int:
 
 def smi_clocks() -> dict[str, int] | None:
     """Clocks of the first NVIDIA device by ``nvidia-smi``, or None. [MHz]"""
-    query = "--query-gpu=" + ",".join(SMI_FIELDS.values())
+    found = smi(*SMI_FIELDS.values())
+    try:
+        return dict(zip(SMI_FIELDS, map(int, found or ()), strict=True)) or None
+    except ValueError:
+        return None
+
+
+def smi(*fields: str) -> list[str] | None:
+    """Fields of the first NVIDIA device by ``nvidia-smi``, or None where it does not answer."""
+    query = "--query-gpu=" + ",".join(fields)
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        values = [int(part) for part in found.stdout.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return dict(zip(SMI_FIELDS, values, strict=True))
+    values = [part.strip() for part in found.stdout.partition("\n")[0].split(",")]
+    return values if len(values) == len(fields) else None
 
 
 class ClockReader:
-    """Clock of the multiprocessors now, by NVML where it is installed. [MHz]"""
+    """Clock of the multiprocessors now, by NVML where it is installed, else ``nvidia-smi``. [MHz]
 
-    def __init__(self) -> None:
+    ``nvidia-smi`` is asked once in ten seconds; a row between has no clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._next_s = now, 0.0
         self._nvml: Any = None
         try:
             self._nvml = importlib.import_module("pynvml")
@@ -80,19 +98,27 @@ class ClockReader:
     def mhz(self) -> int | None:
         """Clock now, or None. [MHz]"""
         if self._nvml is None:
-            return None
+            return self._smi_mhz()
         try:
             kind = self._nvml.NVML_CLOCK_SM
             return int(self._nvml.nvmlDeviceGetClockInfo(self._handle, kind))
         except Exception:  # as above
             return None
 
+    def _smi_mhz(self) -> int | None:
+        if self._now() < self._next_s:
+            return None
+        found = smi("clocks.sm")
+        self._next_s = self._now() + SMI_EVERY_S if found else math.inf
+        return int(found[0]) if found and found[0].isdecimal() else None
+
     def driver(self) -> str | None:
         """Version of the driver, or None."""
         if self._nvml is None:
-            return None
-        found = self._nvml.nvmlSystemGetDriverVersion()
-        return found.decode() if isinstance(found, bytes) else str(found)
+            found = smi("driver_version")
+            return found[0] if found and found[0][:1].isdecimal() else None
+        version_ = self._nvml.nvmlSystemGetDriverVersion()
+        return version_.decode() if isinstance(version_, bytes) else str(version_)
 
 
 def header(backend: str, seed: int, budget_s: float, **device: Any) -> dict[str, Any]:

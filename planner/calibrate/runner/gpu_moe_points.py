@@ -13,6 +13,7 @@ from .gpu_case import GpuCase, Probe, Way
 from .gpu_moe import MoeBatch, Tile, Widths, fitting_tiles, tile_way
 from .operands import FP8_SPREAD, Gpu
 from .points import Point
+from .recorded import Recorded
 from .routing import Routed, route
 from .tri import launch, power_of_two
 
@@ -27,13 +28,14 @@ class _Held:
     batch: MoeBatch | None = None
 
 
-def routed(point: Point, seed: int) -> Routed:
+def routed(point: Point, seed: int, recorded: Recorded | None = None) -> Routed:
     """Picks of a point, the same in every run with this seed."""
     names = ("group_tokens", "experts", "local_experts", "top_k")
     tokens, experts, local, top_k = (int(point.shape[name]) for name in names)
     distribution = str(point.shape["distribution"])
     words = [seed, tokens, experts, local, top_k, *distribution.encode()]
-    return route(tokens, experts, local, top_k, distribution, np.random.default_rng(words))
+    by = recorded if recorded and distribution == "recorded" else distribution
+    return route(tokens, experts, local, top_k, by, np.random.default_rng(words))
 
 
 def counts_of(here: Routed) -> dict[str, int]:
@@ -49,8 +51,8 @@ class MoePoints:
 
     OPS = ("grouped_gemm", "moe_layer", "moe_permute", "moe_combine", "moe_router")
 
-    def __init__(self, gpu: Gpu, seed: int) -> None:
-        self._gpu, self._seed = gpu, seed
+    def __init__(self, gpu: Gpu, seed: int, recorded: Recorded | None = None) -> None:
+        self._gpu, self._seed, self._recorded = gpu, seed, recorded
         self._held = _Held()
 
     def drop(self) -> None:
@@ -66,7 +68,7 @@ class MoePoints:
         if self._held.batch is None or self._held.key != key:
             self.drop()
             self._gpu.free()
-            here = routed(point, self._seed)
+            here = routed(point, self._seed, self._recorded)
             if not here.pairs:
                 raise ValueError("no token of this batch picks an expert of this device")
             widths = Widths(int(point.shape["hidden"]), int(point.shape["intermediate"]))
@@ -117,7 +119,7 @@ class MoePoints:
     # --- the library's ---------------------------------------------------------------------------
 
     def _library(self, point: Point) -> GpuCase:
-        gpu, here = self._gpu, routed(point, self._seed)
+        gpu, here = self._gpu, routed(point, self._seed, self._recorded)
         k, n = int(point.shape["k"]), int(point.shape["n"])
         self.drop()
         sets = gpu.weight_sets(point.dtype, ((len(here.counts), n, k),))

@@ -12,9 +12,10 @@ from .backend_cpu import CpuBackend
 from .case import Backend, CheckFailedError
 from .plan_cpu import cpu_plan, tiny_cpu_plan
 from .points import Point, selected
+from .recorded import Recorded, read_counts
 from .rows import RowsFile, RunnerError
 
-MEASURED, NO_DEVICE, DEVICE_LOST = 0, 2, 3
+MEASURED, NO_DEVICE, DEVICE_LOST, STOPPED = 0, 2, 3, 130
 """Exit status: 2 is also any other reason not to start."""
 RECENT = 20
 """The longest of so many last points is what the next may take."""
@@ -33,6 +34,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--only", metavar="OP[:DTYPE],...", help="these operations alone")
     made.add_argument("--seed", type=int, default=0, help="of operands and routing")
+    made.add_argument(
+        "--counts", type=Path, metavar="FILE",
+        help="tokens of each expert of one layer (JSON or CSV): route some points as those were",
+    )  # fmt: skip
     made.add_argument("--retry", action="store_true", help="try points again that failed")
     made.add_argument("--list", action="store_true", help="print the points and stop")
     made.add_argument("--self-test", action="store_true", help="tiny points of every operation")
@@ -46,16 +51,20 @@ def run(argv: list[str], clock: Callable[[], float] = time.monotonic) -> int:
     """
     options = parser().parse_args(argv)
     try:
-        points = selected(plan(options.backend, options.self_test), options.only)
+        recorded = read_counts(options.counts) if options.counts else None
+        points = selected(plan(options.backend, options.self_test, recorded), options.only)
         if options.list:
             sys.stdout.writelines(p.label() + "\n" for p in points)
             return MEASURED
         if not options.budget > 0:
             raise RunnerError(f"--budget must be > 0 s, got {options.budget:g}")
+        if options.seed < 0:
+            raise RunnerError(f"--seed must be >= 0, got {options.seed}")
         start = clock()
-        backend = open_backend(options.backend, options.seed, options.self_test)
+        backend = open_backend(options.backend, options.seed, options.self_test, recorded)
         try:
             header = backend.header(options.seed, options.budget)
+            header["counts"] = recorded.said if recorded else None
             with RowsFile(options.out, header, options.retry) as rows:
                 return measure_all(points, backend, rows, options.budget, clock, start)
         finally:
@@ -63,15 +72,35 @@ def run(argv: list[str], clock: Callable[[], float] = time.monotonic) -> int:
     except (RunnerError, ValueError, OSError) as error:
         say(f"error: {error}")
         return NO_DEVICE
+    except KeyboardInterrupt:
+        say(f"stopped; start again with --out {options.out} to go on")
+        return STOPPED
 
 
-def plan(backend: str, tiny: bool) -> list[Point]:
-    """Points of a backend."""
+def plan(backend: str, tiny: bool, recorded: Recorded | None = None) -> list[Point]:
+    """Points of a backend.
+
+    Raises
+    ------
+    RunnerError
+        If no planned layer can be routed as the recorded counts.
+    """
     if backend == "cpu":
-        return tiny_cpu_plan() if tiny else cpu_plan()
-    from .plan_cuda import cuda_plan, tiny_cuda_plan
+        points = tiny_cpu_plan(recorded) if tiny else cpu_plan(recorded)
+    else:
+        from .plan_cuda import cuda_plan, tiny_cuda_plan
 
-    return tiny_cuda_plan() if tiny else cuda_plan(cuda_devices())
+        points = tiny_cuda_plan(recorded) if tiny else cuda_plan(cuda_devices(), recorded)
+    shapes = [p.shape for p in points if "distribution" in p.shape]
+    if recorded and all(shape["distribution"] != "recorded" for shape in shapes):
+        layers = sorted({(int(s["experts"]), int(s["top_k"])) for s in shapes})
+        there = ", ".join(f"{experts} (top {top_k})" for experts, top_k in layers)
+        raise RunnerError(
+            f"--counts: {len(recorded.counts)} experts, the busiest with "
+            f"{max(recorded.counts) / sum(recorded.counts):.1%} of the tokens, are those of no "
+            f"planned layer; there are {there}; of top k no expert can have over 1/k"
+        )
+    return points
 
 
 def cuda_devices() -> int:
@@ -82,7 +111,7 @@ def cuda_devices() -> int:
         return 1
 
 
-def open_backend(name: str, seed: int, tiny: bool) -> Backend:
+def open_backend(name: str, seed: int, tiny: bool, recorded: Recorded | None = None) -> Backend:
     """Open a device.
 
     Raises
@@ -91,10 +120,10 @@ def open_backend(name: str, seed: int, tiny: bool) -> Backend:
         If it is not there, saying what would do.
     """
     if name == "cpu":
-        return CpuBackend(seed, quick=tiny)
+        return CpuBackend(seed, quick=tiny, recorded=recorded)
     from .backend_cuda import open_cuda
 
-    return open_cuda(seed, tiny)
+    return open_cuda(seed, tiny, recorded)
 
 
 def say(message: str) -> None:

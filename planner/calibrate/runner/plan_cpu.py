@@ -1,6 +1,7 @@
 """What is worth measuring on a processor: small shapes of the same kinds, minutes in all."""
 
 from .points import Point, point
+from .recorded import Recorded
 
 GEMM_SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (2048, 2048), (3072, 1536), (768, 3072))
 """(k, n) of the dense products."""
@@ -19,6 +20,8 @@ MOE_TOKENS = ((1, 16, 128), (4, 64, 512), (2, 32))
 HEADS = (("gqa", 16, 4, 64), ("gqa", 32, 8, 128))
 LATENT = (16, 512, 64)
 """Heads, latent and rope dimensions."""
+TINY_SHAPES = ((8, 2, 64, 32),)
+"""The same of the self-test."""
 BATCHES = (((1, 512), (8, 512), (4, 2048)), ((16, 1024), (1, 4096), (2, 1024)), ((8, 2048),))
 """(sequences, context of each) by round."""
 
@@ -105,9 +108,24 @@ def _moe() -> list[Point]:
     return found
 
 
-def cpu_plan() -> list[Point]:
-    """Every point worth measuring here, in three rounds of decreasing value."""
-    found = _memory_and_launch() + _moe()
+def _recorded(recorded: Recorded, shapes: tuple[tuple[int, int, int, int], ...]) -> list[Point]:
+    return [
+        each
+        for shape in shapes
+        if shape[0] == len(recorded.counts) and recorded.allows(shape[1])
+        for count in (64, 512)
+        for each in moe_points(
+            1, "fp32", moe_fields(count, shape, shape[0], "recorded"), ("moe_layer", "grouped_gemm")
+        )
+    ]
+
+
+def cpu_plan(recorded: Recorded | None = None) -> list[Point]:
+    """Every point worth measuring here, in three rounds of decreasing value.
+
+    With ``recorded`` counts also layers of as many experts, routed as those were.
+    """
+    found = _memory_and_launch() + _moe() + (_recorded(recorded, MOE_SHAPES) if recorded else [])
     for rank, rows in enumerate(GEMM_ROWS):
         found += [
             point("gemm", "fp32", rank, m=m, k=k, n=n)
@@ -129,13 +147,14 @@ def cpu_plan() -> list[Point]:
     return found
 
 
-def tiny_cpu_plan() -> list[Point]:
+def tiny_cpu_plan(recorded: Recorded | None = None) -> list[Point]:
     """One small point of every operation: a self-test of seconds."""
-    fields = moe_fields(16, (8, 2, 64, 32), 8, "zipf")
+    fields = moe_fields(16, TINY_SHAPES[0], 8, "zipf")
     parts = ("grouped_gemm", "moe_layer", "moe_permute", "moe_combine")
     size = {"sequences": 2, "context_tokens": 128}
     heads = {"heads": 4, "kv_heads": 2, "head_dim": 16}
     return [
+        *(_recorded(recorded, TINY_SHAPES) if recorded else ()),
         point("launch", "none", variant="call"),
         *(point(op, "fp32", bytes=1 << 16) for op in ("hbm_read", "hbm_write", "hbm_copy")),
         point("gemm", "fp32", m=8, k=64, n=96),

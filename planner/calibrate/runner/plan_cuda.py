@@ -8,6 +8,7 @@ from itertools import product
 
 from .plan_cpu import moe_fields, moe_points
 from .points import Point, point
+from .recorded import Recorded
 
 R1 = (256, 8, 7168, 2048)
 """(experts, top_k, hidden, intermediate) of DeepSeek-R1."""
@@ -107,6 +108,19 @@ def _moe_r1_skewed() -> list[Point]:
         for fields in _batches(2, R1, (256,), (4, 64, 256), distribution):
             found += moe_points(2, "fp8_block", fields, ("grouped_gemm",))
             found += moe_points(3, "bf16", fields, ("grouped_gemm",))
+    return found
+
+
+def _moe_recorded(recorded: Recorded) -> list[Point]:
+    """Layers of as many experts as were recorded, routed as those were; none where none fits."""
+    found: list[Point] = []
+    for shape in (R1, QWEN3_235B, GPT_OSS_120B, KIMI_K2, MIXTRAL):
+        if shape[0] != len(recorded.counts) or not recorded.allows(shape[1]):
+            continue
+        dtype = "bf16" if shape == GPT_OSS_120B else "fp8_block"
+        for local, sizes in ((shape[0], (16, 128)), (shape[0] // 8, (64,))):
+            for fields in _batches(1, shape, (local,), sizes, "recorded"):
+                found += moe_points(1, dtype, fields, ("grouped_gemm", "moe_layer"))
     return found
 
 
@@ -238,14 +252,17 @@ def _once(points: list[Point]) -> list[Point]:
     return list(kept.values())
 
 
-def cuda_plan(devices: int = 1) -> list[Point]:
-    """Every point worth measuring, in four rounds of decreasing value."""
+def cuda_plan(devices: int = 1, recorded: Recorded | None = None) -> list[Point]:
+    """Every point worth measuring, in four rounds of decreasing value.
+
+    With ``recorded`` counts also layers of as many experts, routed as those were.
+    """
     found = _memory() + _dense() + _moe_r1() + _attention() + _rows()
-    found += _moe_others() + _moe_library()
+    found += _moe_others() + _moe_library() + (_moe_recorded(recorded) if recorded else [])
     return _once(found + (_collectives(devices) if devices > 1 else []))
 
 
-def tiny_cuda_plan() -> list[Point]:
+def tiny_cuda_plan(recorded: Recorded | None = None) -> list[Point]:
     """One small point of every kind: seconds, even where a kernel runs in the interpreter."""
     parts = ("grouped_gemm", "moe_layer", "moe_permute", "moe_combine")
     found = [point("launch", "none", variant="graph_node")]
@@ -254,6 +271,8 @@ def tiny_cuda_plan() -> list[Point]:
         fields = moe_fields(6, (4, 2, 256, 128), 4, "balanced")
         found += moe_points(0, dtype, fields, parts)
         found += moe_points(0, dtype, {**fields, "local_experts": 2}, ("moe_layer",))
+    if recorded and len(recorded.counts) == 4 and recorded.allows(2):
+        found += moe_points(0, "bf16", {**fields, "distribution": "recorded"}, ("moe_layer",))
     found += [
         point("gemm", "bf16", 0, "library", m=8, k=128, n=128),
         point("gemm", "fp8_block", m=8, k=128, n=256),

@@ -94,15 +94,27 @@ def selected(points: list[Point], only: str | None) -> list[Point]:
     Raises
     ------
     ValueError
-        For an operation that does not exist.
+        For an operation or a format of which there is no point, saying of which there are.
     """
     ordered = sorted(points, key=lambda p: p.rank)
     if not only:
         return ordered
     wanted = [part.strip().partition(":") for part in only.split(",") if part.strip()]
-    for op, _, _ in wanted:
+    formats: dict[str, list[str]] = {}
+    for each in ordered:
+        formats.setdefault(each.op, [])
+        if each.dtype not in formats[each.op]:
+            formats[each.op].append(each.dtype)
+    for op, _, dtype in wanted:
         if op not in KEYS:
             raise ValueError(f"--only: no operation {op!r}; there are {', '.join(KEYS)}")
+        if op not in formats:
+            raise ValueError(f"--only: nothing to measure of {op} here; of {', '.join(formats)}")
+        if dtype and dtype not in formats[op]:
+            there = ", ".join(f"{op}:{name}" for name in formats[op])
+            raise ValueError(f"--only: no {op}:{dtype} here; there are {there}")
+    if not wanted:
+        raise ValueError(f"--only names no operation; there are {', '.join(formats)}")
     return [
         p for p in ordered
         if any(p.op == op and dtype in ("", p.dtype) for op, _, dtype in wanted)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .recorded import Recorded
+
 ZIPF_EXPONENT = 0.8
 """Popularity of the i-th expert falls as ``i ** -0.8``."""
 LOG_NORMAL_SIGMA = 0.6
@@ -53,16 +55,23 @@ def popularity(experts: int, distribution: str, rng: np.random.Generator) -> NDA
         return rng.permutation(-ZIPF_EXPONENT * np.log(np.arange(1, experts + 1)))
     if distribution == "lognormal":
         return LOG_NORMAL_SIGMA * rng.standard_normal(experts)
-    raise ValueError(f"no distribution {distribution!r}: balanced, zipf, lognormal")
+    raise ValueError(
+        f"no distribution {distribution!r}: balanced, zipf, lognormal, or recorded counts"
+    )
 
 
 def picks(
-    tokens: int, experts: int, top_k: int, distribution: str, rng: np.random.Generator
+    tokens: int,
+    experts: int,
+    top_k: int,
+    distribution: str | Recorded,
+    rng: np.random.Generator,
 ) -> NDArray[np.int32]:
     """Draw ``top_k`` distinct experts a token ``[tokens, top_k]``.
 
     ``balanced`` gives every expert the same count (within one); the others draw without
-    replacement by adding Gumbel noise to the log of the popularity [1]_.
+    replacement by adding Gumbel noise to the log of the popularity [1]_, recorded counts so
+    that each expert gets tokens as often as it did.
 
     References
     ----------
@@ -72,11 +81,17 @@ def picks(
         order = rng.permutation(experts).astype(np.int32)
         ids = order[np.arange(tokens * top_k) % experts].reshape(tokens, top_k)
         return ids[rng.permutation(tokens)]
+    if isinstance(distribution, Recorded):
+        if len(distribution.counts) != experts or not distribution.allows(top_k):
+            raise ValueError(f"these counts are of no {experts} experts with {top_k} a token")
+        sizes = (min(CHUNK_TOKENS, tokens - start) for start in range(0, tokens, CHUNK_TOKENS))
+        return np.concatenate([distribution.draw(size, top_k, rng) for size in sizes])
     logit = popularity(experts, distribution, rng).astype(np.float32)
     parts = []
     for start in range(0, tokens, CHUNK_TOKENS):
         size = (min(CHUNK_TOKENS, tokens - start), experts)
-        keys = logit - np.log(rng.standard_exponential(size, dtype=np.float32))
+        waits = rng.standard_exponential(size, dtype=np.float32)  # in single precision some are 0
+        keys = logit - np.log(np.maximum(waits, np.finfo(np.float32).tiny))
         parts.append(np.argpartition(keys, experts - top_k, axis=1)[:, experts - top_k :])
     return np.concatenate(parts).astype(np.int32)
 
@@ -86,7 +101,7 @@ def route(
     experts: int,
     local_experts: int,
     top_k: int,
-    distribution: str,
+    distribution: str | Recorded,
     rng: np.random.Generator,
 ) -> Routed:
     """Route the tokens of a whole group and keep what one random device of it gets.
