@@ -1,4 +1,4 @@
-# make run | test | app | check | bench | setup        (Python 3.11+ and make are all it takes)
+# make run | test | app | check | kernels | bench | setup        (Python 3.11+ and make are all it takes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ CREATE = $(PYTHON) -m venv $(VENV) || { echo "make: python's venv is missing; on
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: run test app check bench setup format lint types contracts clean
+.PHONY: run test app check kernels bench setup format lint types contracts clean
 
 run: $(VENV)/.base
 	$(BIN)/moe-planner plan scenarios/deepseek-r1-day.yaml --html build/deepseek-r1-day.html
@@ -39,6 +39,9 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+kernels: $(VENV)-kernels/.made     # Triton's, without a GPU: interpreted and compiled; installs 5 GB
+	$(VENV)-kernels/bin/python -m pytest tests/calibrate_runner/test_triton.py
+
 bench: $(VENV)/.base
 	$(BIN)/python scripts/bench_serving.py
 	$(BIN)/python scripts/bench_step.py
@@ -60,6 +63,12 @@ $(VENV)/.app: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[app,dev]'
 	@touch $@ $(VENV)/.base $(VENV)/.app
+
+$(VENV)-kernels/.made: $(VENV)/.python pyproject.toml
+	$(PYTHON) -m venv $(VENV)-kernels
+	$(VENV)-kernels/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --editable '.[gpu,dev]' 'torch==2.11.*' 'triton==3.6.*' 'numpy<2.4'
+	@touch $@
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,12 +24,17 @@ SIZES = {
 SHAPES = {
     "gemm": ("k", "n"),
     "grouped_gemm": ("k", "n"),
-    "moe_layer": ("hidden", "intermediate", "experts", "top_k"),
+    "moe_layer": ("hidden", "experts", "top_k"),
     "attention_decode": ("heads",),
     "attention_prefill": ("heads",),
     "all_to_all": ("ranks", "nodes", "hidden", "experts", "top_k"),
 }
-"""What belongs to a model."""
+"""What belongs to a model; a layer of experts is one model's however it is sliced."""
+GRID = 0.5
+"""Part of all pairs of sides from which products are a grid: nearly every pair held out would have
+both its sides in the fit, so that inner dimensions and columns are held out each for itself."""
+FEWEST_SHAPES = 4
+"""Below which none is held out."""
 HELD_DEGREES = (4, 16, 64)
 """Expert-parallel degrees never fitted in the ``ep_degree`` split."""
 FEWEST = 5
@@ -40,13 +45,13 @@ def held_out(table: Table, split: Split) -> Mask | None:
     """Rows held out by ``split``; None where the table does not vary that way."""
     if split == "interpolation":
         return _every_third(table, SIZES.get(table.op, ()))
+    keep = np.zeros(len(table), bool)
     if split == "shape":
-        return _one_in_four(table, SHAPES.get(table.op, ()))
+        for names in _drawn_by(table):
+            keep |= _one_in_four(table, names)
     if split == "ep_degree" and table.op == "moe_layer":
-        degree = table["experts"] / table["local_experts"]
-        keep = np.isin(degree, HELD_DEGREES)
-        return keep if FEWEST <= keep.sum() < len(table) else None
-    return None
+        keep = np.isin(table["experts"] / table["local_experts"], HELD_DEGREES)
+    return keep if FEWEST <= keep.sum() < len(table) else None
 
 
 def _every_third(table: Table, names: tuple[str, ...]) -> Mask | None:
@@ -61,19 +66,30 @@ def _every_third(table: Table, names: tuple[str, ...]) -> Mask | None:
     return keep if keep.sum() >= FEWEST else None
 
 
-def _one_in_four(table: Table, names: tuple[str, ...]) -> Mask | None:
-    """All rows of about a quarter of the shapes, drawn by what the shape is."""
+def _drawn_by(table: Table) -> list[tuple[str, ...]]:
+    """Columns whose values are drawn, together or each for itself."""
+    names = SHAPES.get(table.op, ())
     if not names or any(name not in table.columns for name in names):
-        return None
+        return []
+    if table.op == "gemm":
+        k, n = (table[name] for name in names)
+        pairs = len(np.unique(np.stack([k, n]), axis=1).T)
+        if pairs >= GRID * len(np.unique(k)) * len(np.unique(n)):
+            return [("k",), ("n",)]
+    return [names]
+
+
+def _one_in_four(table: Table, names: tuple[str, ...]) -> Mask:
+    """All rows of about a quarter of the shapes, drawn by what the shape is; none of few."""
+    keep = np.zeros(len(table), bool)
     rows = np.stack([table[name] for name in names], axis=1)
     shapes = np.unique(rows, axis=0)
-    if len(shapes) < 4:
-        return None
+    if len(shapes) < FEWEST_SHAPES:
+        return keep
     drawn = sorted(shapes, key=lambda s: zlib.crc32(repr([float(v) for v in s]).encode()))
-    keep = np.zeros(len(table), bool)
     for shape in drawn[::4]:
         keep |= np.all(rows == shape, axis=1)
-    return keep if FEWEST <= keep.sum() < len(table) else None
+    return keep
 
 
 def errors_of(

@@ -190,10 +190,40 @@ def test_held_out_sizes_have_neighbours_and_shapes_have_none() -> None:
     assert sizes is not None
     assert shapes is not None
     assert not {1.0, 8192.0} & set(table["m"][sizes])
-    out = set(zip(table["k"][shapes], table["n"][shapes], strict=True))
-    kept = set(zip(table["k"][~shapes], table["n"][~shapes], strict=True))
-    assert not out & kept
+    assert len(set(table["k"][shapes])) == 1  # of four; columns are but three, too few to draw
+    assert not set(table["k"][shapes]) & set(table["k"][~shapes])
+    assert set(table["n"][shapes]) == set(table["n"])
     assert held_out(table, "ep_degree") is None
+
+
+def test_products_held_out_have_a_side_that_was_not_fitted() -> None:
+    k, n = (side.ravel() for side in np.meshgrid(*[2.0 ** np.arange(8, 16)] * 2))
+    table = Table("gemm", "bf16", "k", Origin("made", "made"), {"k": k, "n": n}, np.ones(64))
+    shapes = held_out(table, "shape")
+    assert shapes is not None
+    assert shapes.sum() == 64 - 6 * 6
+    for name in ("k", "n"):
+        assert len(set(table[name][~shapes])) == 6
+    own = held_out(table.take(np.abs(np.log2(k / n)) <= 1), "shape")  # 22 pairs: of models, no grid
+    assert own is not None
+    assert own.sum() == 6
+
+
+def test_a_model_is_held_out_with_all_its_slices() -> None:
+    grid = [
+        (*model, i, t)
+        for model in ((2048, 128, 8), (4096, 8, 2), (6144, 384, 8), (7168, 256, 8))
+        for i in (256, 512, 2048) for t in (1, 64)
+    ]  # fmt: skip
+    names = ("hidden", "experts", "top_k", "intermediate", "group_tokens")
+    columns = dict(zip(names, np.array(grid, float).T, strict=True))
+    origin = Origin("made", "made")
+    table = Table("moe_layer", "bf16", "k", origin, columns, np.ones(len(grid)))
+    shapes = held_out(table, "shape")
+    assert shapes is not None
+    assert shapes.sum() == 6
+    assert len(set(table["hidden"][shapes])) == 1
+    assert not set(table["hidden"][shapes]) & set(table["hidden"][~shapes])
 
 
 def test_errors_are_of_predicted_over_measured() -> None:
