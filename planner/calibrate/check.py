@@ -4,18 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from planner import files
 from planner.calibrate import tables as aic
+from planner.calibrate.fitted import fit_file
 from planner.calibrate.links_check import link_held_out
-from planner.calibrate.own_rows import fit_rows, part_of
 from planner.calibrate.parts import fit_part
 from planner.calibrate.published import published_tables
-from planner.calibrate.rows import Table, read_rows
-from planner.calibrate.splits import SHAPES, SIZES
 from planner.errors import InputError
-from planner.specs.provenance import HeldOut
+from planner.specs.provenance import BORROWED, HeldOut
 
 Record = dict[str, Any]
 
@@ -32,7 +28,8 @@ def check(parts: Sequence[str] = (), refit: bool | None = None) -> list[Record]:
 
     Returns
     -------
-    list of {part, family, dtype, split, n, median_abs_error, p90_abs_error, bias, source, stored}.
+    list of {part, family, dtype, split, n, median_abs_error, p90_abs_error, bias, source, stored};
+    ``split`` and ``dtype`` as :class:`planner.specs.provenance.HeldOut` says.
 
     Raises
     ------
@@ -75,74 +72,40 @@ def check_rows(path: Path) -> list[Record]:
     InputError
         The file is not sound, or holds too little.
     """
-    name = part_of(read_rows(path))
-    fitted = fit_rows(path, files.load_accelerator(name) if name else None)
-    return [_record(name or fitted.device, h, stored=False) for h in fitted.found.held_out]
+    part, fitted = fit_file(path)
+    name = part.name if part else fitted.device
+    return [_record(name, h, stored=False) for h in fitted.found.held_out]
 
 
-def source_tables(source: str, part: str) -> list[Table]:
-    """Tables that a word names: a rows file, ``published``, or ``ENGINE[:VERSION]`` of the tables.
+NOT_HELD = (*BORROWED, "in_sample")
+"""Splits of records whose points were fitted, or are another part's."""
+TOO_FEW = (
+    "no rows held out: that takes four sizes and five rows of one kernel (of four sizes and more "
+    "every third is held out between fitted neighbours)"
+)
 
-    Raises
-    ------
-    InputError
-        Nothing of that name has rows of the part.
+
+def why_nothing(target: str, records: Sequence[Record], of_file: bool = False) -> str:
+    """Why no point of ``target`` is held out, and what would change it; empty where some are.
+
+    Parameters
+    ----------
+    target : an accelerator, or a file of rows.
+    records : what ``check`` or ``check_rows`` gave of it.
     """
-    if source.endswith(".jsonl"):
-        return list(read_rows(Path(source)).tables)
-    if source == "published":
-        found = published_tables(part)
-    else:
-        engine, _, version = source.partition(":")
-        found = aic.aic_tables(part, engine=engine, version=version or None)
-    if not found:
-        raise InputError("", "source", f"no rows of {part} in {source!r}")
-    return found
-
-
-def compare(a: str, b: str, part: str) -> list[Record]:
-    """Two sources of the same part side by side, on points both have.
-
-    Returns
-    -------
-    list of {part, family, dtype, a, b, n, median_ratio, p10_ratio, p90_ratio}; ratios are time by
-    ``b`` over time by ``a``.
-    """
-    found = []
-    for one in source_tables(a, part):
-        for two in source_tables(b, part):
-            if one.op != two.op or one.dtype != two.dtype or _kind(one) != _kind(two):
-                continue
-            ratio = _ratios(one, two)
-            if len(ratio):
-                low, mid, high = np.quantile(ratio, (0.1, 0.5, 0.9))
-                found.append({
-                    "part": part, "family": one.op, "dtype": one.dtype,
-                    "a": f"{a} {one.kernel}".strip(), "b": f"{b} {two.kernel}".strip(),
-                    "n": len(ratio), "median_ratio": round(float(mid), 4),
-                    "p10_ratio": round(float(low), 4), "p90_ratio": round(float(high), 4),
-                })  # fmt: skip
-    return found
-
-
-def _kind(table: Table) -> tuple[str, ...]:
-    return tuple(table.labels.get(n, "") for n in ("variant", "kv_dtype", "distribution", "phase"))
-
-
-def _ratios(one: Table, two: Table) -> np.ndarray:
-    names = (*SIZES.get(one.op, ("ranks", "bytes")), *SHAPES.get(one.op, ()))
-    names += ("kv_heads", "head_dim", "local_experts")
-    names = tuple(n for n in names if n in one.columns and n in two.columns)
-    if not names:
-        return np.zeros(0)
-    known = dict(zip(_keys(one, names), one.time_s, strict=True))
-    pairs = [
-        (known[key], t)
-        for key, t in zip(_keys(two, names), two.time_s, strict=True)
-        if key in known
-    ]
-    return np.array([t / s for s, t in pairs])
-
-
-def _keys(table: Table, names: tuple[str, ...]) -> list[tuple[float, ...]]:
-    return list(zip(*(table[n].tolist() for n in names), strict=True))
+    if any(record["split"] not in NOT_HELD for record in records):
+        return ""
+    if of_file:
+        return f"{target}: {TOO_FEW}. `calibrate run` with a larger --budget goes on in that file."
+    made = files.load_calibration(target).provenance
+    if made is None:
+        return (
+            f"{target}: no rows held out: none of its kernels was measured, its shares are assumed "
+            "or read off published figures. `calibrate run` on the part measures some."
+        )
+    if not made.transferred_from:
+        return f"{target}: {TOO_FEW}."
+    own = f"{target}: no rows held out: it has none, its shares are those of"
+    if records:
+        return f"{own} {made.transferred_from}. Above is what such a transfer does elsewhere."
+    return f"{own} {made.transferred_from}, another chip: no such transfer can be checked."

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from planner.calibrate import tables as aic
 from planner.calibrate.calls import STORED
 from planner.calibrate.features import variant_of
@@ -23,6 +25,8 @@ AVOIDED = ("min_latency", "sglang_flashinfer")
 """Kernels that run at small batches or on request only, or (SGLang's tables of FlashInfer) whose
 rows beat the bound of their own routing so often that the rest is not believed either."""
 ENGINES = ("trtllm", "sglang", "vllm")
+RUNNER = ("own", "library")
+"""What the kernel runner calls its own kernels and those of libraries."""
 NARROWEST_UNSERVED = 512
 """Experts cut narrower than this are left out of rows of kernels that engines do not run on such
 slices: they are the farthest from any law."""
@@ -192,7 +196,26 @@ def chosen(tables: list[Table], part_precisions: tuple[str, ...]) -> list[Chosen
     for table in tables:
         if table.op in ATTENTION:
             groups.setdefault((table.op, variant_of(table)), []).append(table)
+    found += elementwise_rows(tables)
     return found + [Chosen(key, _one_kernel(_same_source(group))) for key, group in groups.items()]
+
+
+def elementwise_rows(tables: Sequence[Table]) -> list[Chosen]:
+    """Choice of the kernels that only move bytes, whatever they compute."""
+    own = [table for table in tables if table.op == "elementwise" and "bytes" in table.columns]
+    groups: dict[tuple[object, str], list[Table]] = {}
+    for table in _same_source(own):
+        groups.setdefault((table.origin, table.dtype), []).append(table)
+    joined = tuple(
+        replace(
+            group[0],
+            columns={"bytes": np.concatenate([table["bytes"] for table in group])},
+            time_s=np.concatenate([table.time_s for table in group]),
+            labels={},
+        )
+        for group in groups.values()
+    )
+    return [Chosen(("elementwise", ""), joined)] if joined else []
 
 
 def _one_kernel(tables: tuple[Table, ...]) -> tuple[Table, ...]:
@@ -217,12 +240,22 @@ def _first(
     return ()
 
 
+def _unserved(table: Table) -> bool:
+    """Whether rows are the runner's, but for dense products of a library: engines call the same."""
+    return table.kernel in RUNNER and (table.kernel, table.op) != ("library", "gemm")
+
+
 ENOUGH = 40
 """Rows from which a carried source is preferred to the tables (they name kernel and shape)."""
 
 
-def _same_source(tables: list[Table]) -> tuple[Table, ...]:
-    """Tables of one origin: a carried one with rows enough, else the first that is not small."""
+def _same_source(tables: Sequence[Table]) -> tuple[Table, ...]:
+    """Tables of one origin: a carried one with rows enough, else the first that is not small.
+
+    Kernels of the runner that no engine serves give way to any other source; of its rows those of
+    its own kernels or those of libraries, which more are of.
+    """
+    tables = [table for table in tables if not _unserved(table)] or tables
     origins = list(dict.fromkeys(t.origin for t in tables))
     if not origins:
         return ()
@@ -230,4 +263,8 @@ def _same_source(tables: list[Table]) -> tuple[Table, ...]:
     carried = [o for o in origins if not o.version.startswith(ENGINES) and rows[o] >= ENOUGH]
     order = carried or origins
     first = next(o for o in order if rows[o] >= max(rows[x] for x in order) / 2)
-    return tuple(t for t in tables if t.origin == first)
+    found = tuple(t for t in tables if t.origin == first)
+    if any(t.kernel not in RUNNER for t in found):
+        return found
+    each = {name: tuple(t for t in found if t.kernel == name) for name in RUNNER}
+    return max(each.values(), key=lambda of: sum(map(len, of)))

@@ -27,6 +27,8 @@ FEWEST_CURVED = 16
 MOST_SIGMA = 0.25
 """Spread of log(measured / predicted) above which rows are of several kernels, not of one law."""
 SPLITS: tuple[Split, ...] = ("interpolation", "shape", "ep_degree")
+ELEMENTWISE: Key = ("elementwise", "")
+"""Law of the kernels that only move bytes."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,8 @@ def fit_tables(
 
     Parameters
     ----------
-    elementwise : shares of the kernels beside the products, taken as they are.
+    elementwise : shares of the kernels beside the products, taken as they are unless there are
+        rows of such kernels.
     most_sigma : spread above which rows are refused as no one law's; infinite: all are fitted.
     alike : laws of the same kernels in another engine's calls, for what these rows do not tell.
 
@@ -92,13 +95,28 @@ def fit_tables(
     """
     found = PartFit(most_sigma=most_sigma, alike=alike or {})
     for choice in sorted(choices, key=_in_turn):
-        _fit_choice(found, choice.key, choice.tables, peaks, elementwise)
+        beside = row_wise(elementwise, found)
+        _fit_choice(found, choice.key, choice.tables, peaks, beside)
     return found
 
 
-def _in_turn(choice: Chosen) -> bool:
-    """Whether what is fitted needs the law of others: products, heads that share no keys."""
-    return choice.key[0] == "grouped_gemm" or ungrouped(choice.key) != choice.key
+def _in_turn(choice: Chosen) -> int:
+    """Place of what is fitted: what others take as it is first, last what needs their laws.
+
+    Those are products of experts, and heads that share keys.
+    """
+    if choice.key == ELEMENTWISE:
+        return 0
+    return 2 if choice.key[0] == "grouped_gemm" or ungrouped(choice.key) != choice.key else 1
+
+
+def row_wise(elementwise: Achieved, found: PartFit) -> Achieved:
+    """``elementwise`` with the share of the bandwidth and the floor of rows, where they were."""
+    law = found.laws.get(ELEMENTWISE)
+    if law is None:
+        return elementwise
+    update = {"memory_share": law.memory_share, "floor_s": law.floor_s}
+    return elementwise.model_copy(update=update)
 
 
 def _fit_choice(
@@ -131,7 +149,7 @@ def _fit_one(
     found: PartFit, key: Key, tables: list[Table], peaks: Peaks, elementwise: Achieved
 ) -> bool:
     rows = sum(map(len, tables))
-    source, curved = tables[0].origin.source, rows >= FEWEST_CURVED
+    source, curved = tables[0].origin.source, rows >= FEWEST_CURVED and key != ELEMENTWISE
     converts = any(table.labels.get("includes") == "quantise" for table in tables)
     limits = after_conversion(elementwise) if converts else Limits()
     if all(table.labels.get("includes") == "layer" for table in tables):
@@ -218,7 +236,9 @@ def with_laws(
         for name in ("gemm", "grouped_gemm", "stored_experts", *VARIANTS.values())
     }
     update: dict[str, object] = {"name": name, "accelerators": accelerators}
-    for (family, kind), law in found.laws.items():
+    update["elementwise"] = row_wise(base.elementwise, found)
+    laws = {key: law for key, law in found.laws.items() if key != ELEMENTWISE}
+    for (family, kind), law in laws.items():
         if family not in VARIANTS:
             expanded = family == "grouped_gemm" and kind in STORED.values()
             tables["stored_experts" if expanded else family][kind] = law

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from planner import files
-from planner.calibrate.fit import PartFit, with_laws
+from planner.calibrate.choice import elementwise_rows
+from planner.calibrate.fit import PartFit, fit_tables, with_laws
 from planner.calibrate.own_rows import RowsFit, fit_rows, part_of
+from planner.calibrate.packed import is_rows, unpacked
 from planner.calibrate.parts import fit_part
 from planner.calibrate.rows import read_rows
 from planner.calibrate.write import calibration_yaml
 from planner.errors import InputError
 from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.hardware import AcceleratorSpec
 
 ABOUT = "Achieved shares of the stated peaks, fitted to {source}. Floors [s]."
 
@@ -77,6 +80,29 @@ class Fitted:
         return json.dumps(self.as_dict(), indent=1) + "\n"
 
 
+def fit_file(path: Path) -> tuple[AcceleratorSpec | None, RowsFit]:
+    """Fit a file of the runner's rows, plain or gzipped; also the part where it has a profile.
+
+    Raises
+    ------
+    InputError
+        The file is not sound, or holds too little.
+    """
+    with unpacked(path) as plain:
+        file = read_rows(plain)
+        name = part_of(file)
+        part = files.load_accelerator(name) if name else None
+        fitted = fit_rows(plain, part)
+    found = fitted.found
+    beside = fit_tables(
+        elementwise_rows(file.tables), fitted.peaks, fitted.elementwise, found.most_sigma
+    )
+    found.fits.update(beside.fits)
+    found.rows += beside.rows
+    found.held_out += beside.held_out
+    return part, fitted
+
+
 def fit_source(source: str) -> Fitted:
     """Fit a file of rows, or the measured tables of a part.
 
@@ -85,15 +111,13 @@ def fit_source(source: str) -> Fitted:
     InputError
         The file is not sound or holds too little; the part is unknown or has no tables.
     """
-    if not source.endswith(".jsonl"):
+    if not is_rows(source):
         part = files.load_accelerator(source)
         calibration, found = fit_part(part, files.load_calibration(source))
         return Fitted(source, "measured tables", found, calibration)
     path = Path(source)
-    name = part_of(read_rows(path))
-    part_spec = files.load_accelerator(name) if name else None
-    fitted = fit_rows(path, part_spec)
-    made = None
-    if name and part_spec:
-        made = with_laws(files.load_calibration(name), name, (name,), fitted.found)
-    return Fitted(name or fitted.device, path.name, fitted.found, made, fitted)
+    own, fitted = fit_file(path)
+    if own is None:
+        return Fitted(fitted.device, path.name, fitted.found, None, fitted)
+    made = with_laws(files.load_calibration(own.name), own.name, (own.name,), fitted.found)
+    return Fitted(own.name, path.name, fitted.found, made, fitted)

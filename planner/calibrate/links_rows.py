@@ -14,6 +14,8 @@ from planner.ops import Comm, collectives
 HIDDEN_BYTES = {"bf16": 2.0, "fp8_block": 1.0 + 4 / 128, "nvfp4": 0.5 + 1 / 16}
 """Bytes of one element of a message with its scales, by format of the rows."""
 RINGS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+NCCL = ("nccl", "library")
+"""What rows of NCCL's collectives call it, best first; the second is the kernel runner's word."""
 FEWEST_EXPERTS = 128
 """Low-latency kernels give each expert its own SMs: with fewer experts SMs bind, not links."""
 MOST_TOKENS = 16384
@@ -121,8 +123,9 @@ def carried(part: str, library: str, version: str = "") -> list[Rows]:
 
 def ring_rows(part: str) -> list[Rows]:
     """NCCL's collectives inside one node: installed tables, else carried rows."""
-    tables = [t for t in published_tables(part) if t.op in RINGS and "ranks" in t.columns]
-    tables = [t for t in tables if t.kernel == "nccl"]
+    rings = [t for t in published_tables(part) if t.op in RINGS and "ranks" in t.columns]
+    named = [[table for table in rings if table.kernel == name] for name in NCCL]
+    tables = next((tables for tables in named if tables), [])
     if aic.installed() and part in aic.PARTS:
         tables = aic.aic_tables(part, ("collective",), engine="nccl") or tables
     return [rows for table in tables for rows in _by_ranks(table, per_rank=True)]

@@ -163,8 +163,8 @@ def renewed(old: Provenance, new: Provenance, families: Sequence[str]) -> Proven
 def transfer(
     base: CalibrationSpec, name: str, accelerators: tuple[str, ...], measured: CalibrationSpec
 ) -> CalibrationSpec:
-    """Shares of a measured sibling for parts that were not measured."""
-    own = base.provenance or measured.provenance
+    """Shares of a measured sibling for parts that were not measured, of the sibling's date."""
+    fit = measured.provenance or base.provenance
     update = {
         "name": name,
         "accelerators": accelerators,
@@ -179,7 +179,7 @@ def transfer(
         "stored_experts": measured.stored_experts,
         **{n: getattr(measured, n) for pair in VARIANTS.items() for n in pair},
         "provenance": Provenance(
-            fitted=own.fitted if own else "",
+            fitted=fit.fitted if fit else "",
             transferred_from=measured.name,
             residual_sigma=measured.provenance.residual_sigma if measured.provenance else {},
         ),

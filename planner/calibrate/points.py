@@ -9,17 +9,21 @@ import numpy as np
 
 from planner import files
 from planner.calibrate.calls import Peaks, stated_peaks
-from planner.calibrate.choice import Chosen, candidates, chosen
+from planner.calibrate.choice import Chosen, candidates, chosen, elementwise_rows
 from planner.calibrate.features import law_of, predict_s, works
 from planner.calibrate.fit import conversion_law
-from planner.calibrate.own_rows import choices, fit_rows, part_of
-from planner.calibrate.rows import Table, read_rows
+from planner.calibrate.fitted import fit_file
+from planner.calibrate.own_rows import choices
+from planner.calibrate.packed import read_packed
+from planner.calibrate.rows import Table
 from planner.calibrate.screen import screen
 from planner.calibrate.shapes import Key
 from planner.calibrate.splits import SHAPES, SIZES
 from planner.errors import InputError
 from planner.specs.calibration import Achieved
 
+SLICES = ("intermediate", "local_experts", "kv_heads")
+"""What more is said of a point, beside its sizes and the shape of its model."""
 MOST_POINTS = 400
 """Points of one table that are shown; more are sampled evenly by time."""
 CONVERTED = 0.6
@@ -58,12 +62,12 @@ def part_points(name: str) -> list[Point]:
 
 def rows_points(path: Path) -> list[Point]:
     """Rows of a file, predicted by the shares fitted to it."""
-    file = read_rows(path)
-    name = part_of(file)
-    fitted = fit_rows(path, files.load_accelerator(name) if name else None)
+    tables = read_packed(path).tables
+    part, fitted = fit_file(path)
     own: dict[Key, Achieved] = {("elementwise", ""): fitted.elementwise, **fitted.found.laws}
     own[("conversion", "")] = conversion_law(CONVERTED, fitted.elementwise)
-    return _points(name or fitted.device, choices(file.tables), fitted.peaks, own, own.__getitem__)
+    name, picked = part.name if part else fitted.device, choices(tables) + elementwise_rows(tables)
+    return _points(name, picked, fitted.peaks, own, own.__getitem__)
 
 
 def _points(
@@ -103,7 +107,7 @@ def _thin(table: Table) -> Table:
 
 
 def _label(table: Table, row: int) -> str:
-    names = (*SIZES.get(table.op, ()), *SHAPES.get(table.op, ()), "local_experts", "kv_heads")
+    names = (*SIZES.get(table.op, ()), *SHAPES.get(table.op, ()), *SLICES)
     words = [f"{n} {table[n][row]:g}" for n in names if n in table.columns]
     return ", ".join((table.labels.get("variant", table.kernel), *words))
 

@@ -32,8 +32,10 @@ TRANSFERRED = {
 }  # fmt: skip
 """Part without rows -> sibling whose shares it takes."""
 SAME_CHIP = "h200-sxm"
-"""Part whose error by a sibling's shares stands for transfers to the same chip with other memory
-and clocks, which is what most transfers above are."""
+"""Part whose error by a sibling's shares says what transfers to the same chip with other memory
+and clocks do, which is what most transfers above are."""
+OTHER_CHIP = ("dgx-spark-gb10",)
+"""Part without rows that is another chip than its sibling: no such transfer can be checked."""
 CORES = {"tpu-v4": 2, "tpu-v5e": 1, "tpu-v5p": 2, "tpu-v6e": 1}
 """Part -> cores that share its peak: what a product loses is time of one
 (:func:`planner.calibrate.carried.carried`)."""
@@ -161,20 +163,26 @@ def _taken_over(name: str, sibling: str, made: dict[str, CalibrationSpec]) -> Ca
 def _tried(
     name: str, sibling: str, measured: CalibrationSpec, made: dict[str, CalibrationSpec]
 ) -> tuple[HeldOut, ...]:
-    """Error of such a transfer on a part with rows."""
+    """Error of such a transfer on a part with rows; none where no such transfer can be checked."""
+    if name in OTHER_CHIP:
+        return ()
     if sibling in HELD_OVER:
         part = files.load_accelerator(HELD_OVER[sibling])
         taken = _taken_over(part.name, sibling, made)
         held = transfer_errors(part, taken, choices_of(part, ("gemm",)))
-        if name == part.name:
-            return tuple(held)
-        return tuple(h.model_copy(update={"source": f"{part.name}: {h.source}"}) for h in held)
+        return tuple(held) if name == part.name else _elsewhere(part.name, held)
     like, fitted = _of(SAME_CHIP, made).provenance, measured.provenance
     kinds = {(h.family, h.dtype) for h in fitted.held_out if h.split != "part"} if fitted else set()
+    own = [h for h in (like.held_out if like else ()) if h.split == "part"]
+    if sibling in PARTLY_FITTED:
+        own = [h for h in own if (h.family, h.dtype) in kinds]
+    return _elsewhere(SAME_CHIP, own)
+
+
+def _elsewhere(part: str, held: Sequence[HeldOut]) -> tuple[HeldOut, ...]:
+    """Errors on the rows of ``part``, for another that has none."""
     return tuple(
-        h.model_copy(update={"source": f"{SAME_CHIP}: {h.source}"})
-        for h in (like.held_out if like else ())
-        if h.split == "part" and (sibling not in PARTLY_FITTED or (h.family, h.dtype) in kinds)
+        h.model_copy(update={"split": "elsewhere", "source": f"{part}: {h.source}"}) for h in held
     )
 
 

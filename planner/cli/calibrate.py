@@ -34,7 +34,7 @@ def calibrate_run(arguments: tuple[str, ...]) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @as_json_option
 def calibrate_fit(source: str, out: Path | None, as_json: bool) -> None:
-    """Fit achieved shares to SOURCE: a file of rows (.jsonl), or a part with measured tables.
+    """Fit achieved shares to SOURCE: a file of rows (.jsonl, .jsonl.gz), or a measured part.
 
     --out writes a calibration (YAML) of a known part, or shares and errors (JSON) of another
     device.
@@ -58,7 +58,7 @@ def calibrate_fit(source: str, out: Path | None, as_json: bool) -> None:
 
 
 @calibrate.command("check")
-@click.argument("targets", nargs=-1, metavar="[PART|ROWS.jsonl]...")
+@click.argument("targets", nargs=-1, metavar="[PART|ROWS.jsonl[.gz]]...")
 @click.option(
     "--refit/--stored", default=None,
     help="Fit again without the held-out points, or show what was stored [default: refit the "
@@ -66,7 +66,10 @@ def calibrate_fit(source: str, out: Path | None, as_json: bool) -> None:
 )  # fmt: skip
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots.")
 @click.option("--brief", is_flag=True, help="Only the summary by family of kernels.")
-@click.option("--markdown", is_flag=True, help="Print the table of docs/calibration.md.")
+@click.option(
+    "--markdown", is_flag=True,
+    help="Print the table of docs/calibration.md; with --brief that of its goals.",
+)  # fmt: skip
 @as_json_option
 def calibrate_check(
     targets: tuple[str, ...],
@@ -80,14 +83,12 @@ def calibrate_check(
 
     Of the parts named, of files of rows, or of every part that was measured.
     """
-    from planner.calibrate.check import check, check_rows
-    from planner.calibrate.goals import meets_goal
+    from planner.calibrate.goals import goal, meets_goal
+    from planner.calibrate.packed import is_rows
 
-    rows = [Path(t) for t in targets if t.endswith(".jsonl")]
-    parts = [t for t in targets if not t.endswith(".jsonl")]
-    records = [record for path in rows for record in check_rows(path)]
-    if parts or not rows:
-        records += check(parts, refit)
+    rows = [Path(t) for t in targets if is_rows(t)]
+    parts = [t for t in targets if not is_rows(t)]
+    records, reasons = _checked(parts, rows, refit)
     met = [meets_goal(record) for record in records]
     listed = not (as_json or markdown or brief)
     points = _points(parts, rows) if html or (targets and listed) else []
@@ -97,17 +98,20 @@ def calibrate_check(
         click.echo(json.dumps(records, indent=2))
         return
     from planner.calibrate.points import worst
-    from planner.report import calibration
+    from planner.report import calibration, goal_tables
 
     if markdown:
-        click.echo(calibration.errors_markdown(records), nl=False)
+        limits = [goal(record) for record in records]
+        goals = goal_tables.goals_markdown(records, limits, met)
+        click.echo(goals if brief else calibration.errors_markdown(records), nl=False)
         return
     page = _page()
     if listed:
         page.table(calibration.errors_table(records, met))
-    if listed and points:
         page.table(calibration.worst_table(worst(points, WORST_SHOWN)))
-    page.table(calibration.summary_table(records, met))
+    page.table(goal_tables.summary_table(records, met))
+    for reason in reasons:
+        page.note(reason)
     if html:
         page.note(f"written: {html}")
 
@@ -115,15 +119,17 @@ def calibrate_check(
 @calibrate.command("compare")
 @click.argument("a")
 @click.argument("b")
-@click.option("--part", required=True, help="Accelerator that both measured, e.g. h200-sxm.")
+@click.option("--part", required=True, help="Accelerator that both measured, e.g. h200-sxm; of two "
+              "files also the device's own name.")  # fmt: skip
 @as_json_option
 def calibrate_compare(a: str, b: str, part: str, as_json: bool) -> None:
     """Put two sources of the same part side by side, on points both have.
 
-    A and B are each a file of rows (.jsonl), 'published' (rows that travel with the package), or
-    an engine of the installed tables: trtllm, sglang, vllm, with :VERSION where not the newest.
+    A and B are each a file of rows (.jsonl, .jsonl.gz), 'published' (rows that travel with the
+    package), or an engine of the installed tables: trtllm, sglang, vllm, with :VERSION where not
+    the newest.
     """
-    from planner.calibrate.check import compare
+    from planner.calibrate.compare import compare
 
     found = compare(a, b, part)
     if as_json:
@@ -132,6 +138,22 @@ def calibrate_compare(a: str, b: str, part: str, as_json: bool) -> None:
     from planner.report.calibration import compared_table
 
     _page().table(compared_table(found))
+
+
+def _checked(
+    parts: list[str], rows: list[Path], refit: bool | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Errors of files and parts (of all without any), and why some have nothing held out."""
+    from planner.calibrate.check import check, check_rows, why_nothing
+
+    of_files = {str(path): check_rows(path) for path in rows}
+    records = [record for own in of_files.values() for record in own]
+    reasons = [why_nothing(name, own, of_file=True) for name, own in of_files.items()]
+    if parts or not rows:
+        found = check(parts, refit)
+        records += found
+        reasons += [why_nothing(p, [r for r in found if r["part"] == p]) for p in parts]
+    return records, [reason for reason in reasons if reason]
 
 
 def _points(parts: list[str], rows: list[Path]) -> list[Any]:

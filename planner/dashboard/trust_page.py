@@ -77,7 +77,8 @@ def _errors(own: list[Record], file: str) -> None:
     worst = max(own, key=lambda r: r["median_abs_error"])
     frame.tiles(
         [
-            ("Goals met", f"{sum(judged)} of {len(judged)}", "on points that were not fitted", ""),
+            ("Goals met", f"{sum(judged)} of {len(judged)}" if judged else "none set",
+             "on points that were not fitted" if judged else "nothing of it was held out", ""),
             ("Middle median error", f"{100 * medians[len(medians) // 2]:.1f} %",
              f"over {len(own)} groups of rows", ""),
             ("Worst median error", f"{100 * worst['median_abs_error']:.0f} %",

@@ -19,7 +19,7 @@ from planner.evaluation.widths import other_model, width_of
 from planner.sourced import DOUBTFUL, Sourced
 from planner.specs.base import Spec
 from planner.specs.calibration import Achieved, AttentionVariant, CalibrationSpec, standing_in
-from planner.specs.provenance import Provenance
+from planner.specs.provenance import BORROWED, Provenance
 from planner.step import Step
 
 Z = 1.645
@@ -200,7 +200,7 @@ def _transfer_log_sd(made: Provenance, family: str, kind: str) -> float:
     found = [
         h.p90_abs_error
         for h in made.held_out
-        if h.split in ("part", "assumed")
+        if h.split in ("part", *BORROWED)
         and h.family in _ROWS.get(family, (family,))
         and h.dtype.startswith(kind)
     ]

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
 from planner.report.bars import OKABE_ITO
 from planner.report.checked_page import Verdict, write_checked
@@ -12,7 +11,7 @@ from planner.report.pages import Block
 from planner.report.style import QUIET, base, seconds_axis
 from planner.report.table import Column, Table, key, text
 from planner.report.words import seconds
-from planner.specs.provenance import Split
+from planner.specs.provenance import BORROWED
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -86,46 +85,41 @@ def errors_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table
     rows = tuple(
         (
             str(r["part"]), f"{SHORT.get(r['family'], r['family'])} {r['dtype']}",
-            str(r["split"]), f"{r['n']:,}",
+            _held_out(r), f"{r['n']:,}",
             f"{100 * r['median_abs_error']:.1f} / {100 * r['p90_abs_error']:.0f} %",
             f"{100 * r['bias']:+.1f} %", {True: "✓", False: "✗", None: ""}[ok], str(r["source"]),
         )
         for r, ok in zip(records, met, strict=True)
     )  # fmt: skip
-    judged = [ok for ok in met if ok is not None]
-    stored = any(r.get("stored") for r in records)
-    note = f"{sum(judged)} of {len(judged)} goals met."
-    if stored:
+    note = goals_met(records, met)
+    if any(r.get("stored") for r in records):
         note += " Figures stored when the calibration was made; --refit makes them again."
     return Table("Relative error on points that were not fitted", columns, rows, note)
 
 
-def summary_table(records: Sequence[Record], met: Sequence[bool | None]) -> Table:
-    """Errors on held-out points by family, and how many of its goals are met."""
-    columns = (
-        text("rows"), key("held out"), Column("kernels"), Column("points", min_width=90),
-        Column("median / p90"), Column("goals met"),
-    )  # fmt: skip
-    groups: dict[tuple[str, str], list[tuple[Record, bool | None]]] = {}
-    for record, ok in zip(records, met, strict=True):
-        groups.setdefault((record["family"], record["split"]), []).append((record, ok))
-    rows = []
-    for (family, split), group in sorted(groups.items(), key=lambda of: _place(*of[0])):
-        middle, tail = (
-            median(record[name] for record, _ in group)
-            for name in ("median_abs_error", "p90_abs_error")
-        )
-        judged = [ok for _, ok in group if ok is not None]
-        rows.append((
-            FAMILIES[family], split, f"{len(group):,}", f"{sum(r['n'] for r, _ in group):,}",
-            f"{100 * middle:.1f} / {100 * tail:.0f} %",
-            f"{sum(judged)} of {len(judged)}" if judged else NOTHING,
-        ))  # fmt: skip
-    return Table("By family", columns, tuple(rows), "Median / p90 of the middle kernel and format.")
+def _held_out(record: Record) -> str:
+    """What was held out; of another part's rows whose they are, however narrow the page."""
+    split = str(record["split"])
+    return f"{split}, on {_part_of(record)}" if split in BORROWED else split
 
 
-def _place(family: str, split: str) -> tuple[int, int]:
-    return list(FAMILIES).index(family), get_args(Split).index(split)
+def _part_of(record: Record) -> str:
+    """Part that the rows of a record without a part of its own are of."""
+    return str(record["source"]).partition(":")[0]
+
+
+def goals_met(records: Sequence[Record], met: Sequence[bool | None]) -> str:
+    """How many goals are met, and what has none, as sentences; empty of no records."""
+    if not records:
+        return ""
+    judged = [ok for ok in met if ok is not None]
+    said = [f"{sum(judged):,} of {len(judged):,} goals met."] if judged else ["No goal is set."]
+    splits = [str(r["split"]) for r in records]
+    if borrowed := sum(split in BORROWED for split in splits):
+        said.append(f"Errors on another part, without a goal: {borrowed:,}.")
+    if fitted := splits.count("in_sample"):
+        said.append(f"Errors on points that were fitted, without a goal: {fitted:,}.")
+    return " ".join(said)
 
 
 def shares_table(laws: Mapping[str, Any], title: str) -> Table:
@@ -157,7 +151,7 @@ def worst_table(points: Sequence[Measured]) -> Table:
         )
         for p in points
     )  # fmt: skip
-    return Table("Worst points", columns, rows, "Fitted points included.")
+    return Table("Worst points", columns, rows, "Fitted points included." if rows else "")
 
 
 def compared_table(records: Sequence[Record]) -> Table:
@@ -259,12 +253,9 @@ def write_calibration_html(
     figures = {"parity": parity(points), "residuals": residuals(points)} if points else {}
     judged = [ok for ok in met if ok is not None]
     parts = ", ".join(dict.fromkeys(str(r["part"]) for r in records))
-    verdict = Verdict(
-        "How wrong the calibration is",
-        parts,
-        f"{sum(judged)} of {len(judged)} goals met",
-        all(judged),
-    )
+    good = all(judged) if judged else None
+    said = goals_met(records, met).removesuffix(".") if records else "no rows held out"
+    verdict = Verdict("How wrong the calibration is", parts, said, good)
     blocks = [Block("Held-out points", tuple(figures), (errors_table(records, met),))]
     blocks += [Block("Furthest off", tables=(worst_table(worst),))] if worst else []
     return write_checked(verdict, blocks, figures, path)

@@ -20,7 +20,8 @@ class Verdict:
     about: str
     """What was checked, in a word or two."""
     sentence: str
-    good: bool
+    good: bool | None
+    """None where nothing was judged."""
 
 
 def write_checked(

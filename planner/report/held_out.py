@@ -4,10 +4,12 @@ from planner.evaluation import Result
 from planner.evaluation.fitted import expected_error
 from planner.report.table import Column, Table, key, text
 from planner.report.words import share
+from planner.specs.provenance import BORROWED
 
 SPLITS = {
     "interpolation": "sizes", "shape": "shapes of a model", "ep_degree": "expert-parallel degrees",
-    "part": "the part", "assumed": "nothing: assumed, tried on another part",
+    "part": "the part", "elsewhere": "another part: this one has no rows",
+    "assumed": "nothing: assumed, tried on another part",
     "in_sample": "nothing: too few points",
 }  # fmt: skip
 
@@ -43,12 +45,18 @@ def notes(result: Result) -> tuple[str, ...]:
         replica = use.pool.replica
         calibration = replica.hardware.calibration
         made = calibration.provenance
-        if made is None or not made.held_out:
+        if made is None or not (made.held_out or made.transferred_from):
             found.append(f"{calibration.name}: nothing measured to compare its shares with.")
-        elif made.transferred_from:
+        elif not made.held_out:
+            found.append(
+                f"{calibration.name}: shares are from {made.transferred_from}, another chip; no "
+                "such transfer can be checked."
+            )
+        elif made.transferred_from and all(h.split in BORROWED for h in made.held_out):
+            others = dict.fromkeys(h.source.partition(":")[0] for h in made.held_out)
             found.append(
                 f"{calibration.name}: shares are from {made.transferred_from}; no point above is "
-                "of this part.  They say how far such shares were on parts that were measured."
+                f"of this part.  They say how far such shares were on {', '.join(others)}."
             )
         error = expected_error(replica.pool, replica.hardware.accelerator.name, replica.model.name)
         if error is not None:

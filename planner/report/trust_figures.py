@@ -15,8 +15,8 @@ SPLITS = {"fitted": "sky", "held_out": "vermillion", "unfitted": "blue"}
 WORDS = {
     "fitted": "fitted", "held_out": "held out of a fit", "unfitted": "never part of a fit",
     "interpolation": "other sizes", "shape": "other shapes", "ep_degree": "other EP degrees",
-    "part": "other parts", "assumed": "assumed shares, on other parts",
-    "in_sample": "fitted points",
+    "part": "other parts", "elsewhere": "such transfers, on another part",
+    "assumed": "assumed shares, on other parts", "in_sample": "fitted points",
 }  # fmt: skip
 MOST_CLAIMS = 40
 

@@ -6,10 +6,16 @@ from pydantic import Field
 
 from planner.specs.base import Count, Spec
 
-Split = Literal["interpolation", "shape", "ep_degree", "part", "assumed", "in_sample"]
+Split = Literal[
+    "interpolation", "shape", "ep_degree", "part", "elsewhere", "assumed", "in_sample"
+]  # fmt: skip
 """What the held-out points have in common: their size, a model's shapes, an expert-parallel
-degree, or the part itself; ``assumed``: shares without any rows, tried on other parts that have
+degree, or the part itself; ``elsewhere``: the error that such a transfer makes on another part,
+where this one has no rows; ``assumed``: shares without any rows, tried on other parts that have
 some; ``in_sample`` where too few points exist to hold any out."""
+
+BORROWED: tuple[Split, ...] = ("elsewhere", "assumed")
+"""Splits whose points are not of the part; ``source`` names whose they are."""
 
 CheckFamily = Literal[
     "gemm", "grouped_gemm", "moe_layer", "attention_prefill", "attention_decode", "elementwise",
@@ -23,6 +29,8 @@ class HeldOut(Spec):
 
     family: CheckFamily
     dtype: str
+    """Format of the rows; of attention also kernel and width of heads, engine or library, and an
+    8-bit cache (``bf16 gqa_64 vllm fp8-cache``); of experts the library (``fp8_block triton``)."""
     split: Split
     n: Count
     median_abs_error: float
@@ -30,6 +38,7 @@ class HeldOut(Spec):
     bias: float
     """Geometric mean of predicted over measured, minus one."""
     source: str
+    """Source and version of the rows; before a colon the part they are of, where it is another."""
 
 
 class RowCount(Spec):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from planner import files
-from planner.calibrate.check import check, check_rows, compare
+from planner.calibrate.check import check, check_rows
+from planner.calibrate.compare import compare
 from planner.calibrate.own_rows import best_seen, fit_rows, part_of, write_rows_fit
 from planner.calibrate.rows import read_rows
 from planner.errors import InputError
@@ -25,7 +26,7 @@ def measured(folder: Path) -> Path:
     """Real times of this processor: products and copies, a second in all."""
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = [{"op": "header", "device": "test cpu", "date": "2026-01-01"}]
-    for k, n in ((256, 256), (512, 256), (256, 768), (512, 512), (768, 512)):
+    for k, n in ((256, 256), (512, 256), (256, 768), (1024, 512), (768, 1024)):
         weights = rng.standard_normal((k, n), dtype=np.float32)
         for m in (1, 4, 16, 64, 128, 256, 512):
             x = rng.standard_normal((m, k), dtype=np.float32)

@@ -1,6 +1,7 @@
 """``calibrate run``, ``fit``, ``check`` and ``compare`` as a user meets them."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -27,31 +28,48 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(main, ["calibrate", *map(str, args)], catch_exceptions=False)
 
 
+MEASURED = (("gemm", 20, 30), ("grouped_gemm", 30, 24))
+"""Operation, budget of a run of it [s], and rows that are enough to hold some out."""
+MOST_RUNS = 4
+"""Runs of a budget until enough is measured; each goes on in the same file."""
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real times of this processor, measured by the runner within seconds."""
+    """Real times of this processor, dense products and experts, measured by the runner."""
     out = tmp_path_factory.mktemp("cpu") / "rows.jsonl"
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "planner.cli", "calibrate", "run", "--backend", "cpu"]
-    command += ["--only", "gemm", "--budget", "6", "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True, env=alone)
+    for op, budget_s, enough in MEASURED:
+        asked = [*command, "--only", op, "--budget", str(budget_s), "--out", str(out)]
+        for _ in range(MOST_RUNS):
+            subprocess.run(asked, check=True, capture_output=True, env=alone)
+            found = [json.loads(line)["op"] for line in out.read_text("utf-8").splitlines()]
+            if found.count(op) >= enough:
+                break
     return out
 
 
 def test_measure_fit_check_in_three_commands(rows: Path, tmp_path: Path) -> None:
-    """Structure and sanity; how close it comes is reported, a busy machine asserts nothing."""
+    """Structure and sanity; how close it comes is printed, a busy machine asserts nothing of it."""
     fitted = run("fit", rows, "--out", tmp_path / "fit.json")
     assert fitted.exit_code == 0, fitted.output
     said = json.loads((tmp_path / "fit.json").read_text("utf-8"))
     assert 0 < said["laws"]["gemm/fp32"]["compute_share"]["value"] <= 1
+    assert 0 < said["laws"]["grouped_gemm/fp32"]["compute_share"]["value"] <= 1
     assert said["peak_flop_per_s"]["fp32"] > 1e8
     checked = run("check", rows, "--json")
     assert checked.exit_code == 0
-    for record in json.loads(checked.output):
+    records = json.loads(checked.output)
+    for record in records:
         assert set(record) == FIELDS
         assert record["stored"] is False
-        assert record["family"] == "gemm"
-        assert record["median_abs_error"] >= 0
+        assert 0 <= record["median_abs_error"] <= record["p90_abs_error"] < math.inf
+        assert math.isfinite(record["bias"])
+    held = {(r["family"], r["split"]) for r in records if r["split"] != "in_sample"}
+    assert ("gemm", "interpolation") in held
+    assert ("grouped_gemm", "interpolation") in held
+    sys.stdout.write(run("check", rows).output)  # what pytest -rP shows
 
 
 def test_a_page_with_plots(rows: Path, tmp_path: Path) -> None:
@@ -77,7 +95,9 @@ def test_a_summary_counts_the_goals_of_each_family() -> None:
     own = [r for r in records if (r["family"], r["split"]) == ("gemm", "interpolation")]
     met = sum(r["median_abs_error"] <= 0.05 and r["p90_abs_error"] <= 0.15 for r in own)
     brief = run("check", "h200-sxm", "--stored", "--brief").output
-    (line,) = (row for row in brief.splitlines() if row.startswith("dense products      inter"))
+    (line,) = (
+        row for row in brief.splitlines() if row.startswith("dense products  ") if "inter" in row
+    )
     assert line.split()[3] == str(len(own))
     assert line.split()[-3:] == [str(met), "of", str(len(own))]
     assert "Worst points" not in brief

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,16 +28,17 @@ PLAIN: dict[str, Any] = {"parallelism": Parallelism(), "weights": "bf16"}
 PAIRS = [
     (files.load_accelerator(name), c) for c in CALIBRATIONS for name in c.accelerators
 ]  # fmt: skip
-PAIRS += [
+ENGINES = [
     (
-        files.load_accelerator(name),
-        with_attention_kernels(
-            files.load_calibration(name), Pool(attention_kernel=engine, **PLAIN)
-        ),
+        files.load_accelerator(c.name),
+        with_attention_kernels(c, Pool(attention_kernel=engine, **PLAIN)),
     )
-    for name in ("h100-sxm", "h200-sxm", "b200-sxm", "gb300-nvl72", "l40s", "rtx-pro-6000")
-    for engine in ("vllm", "sglang")
+    for c in CALIBRATIONS
+    for engine in sorted(c.attention_kernels)
 ]
+"""Every part as an engine attends on it that has laws of its own there."""
+FEW = settings(max_examples=20)
+"""Examples of each of these: they are many."""
 VARIANTS: tuple[Any, ...] = (None, "mla_fp8_cache", *get_args(AttentionVariant)[3:])
 M = st.floats(0, 2e6)
 SIDE = st.sampled_from([128.0, 576.0, 2048.0, 7168.0, 24576.0, 129280.0])
@@ -362,15 +363,36 @@ def test_a_prompt_that_stayed_on_chip_by_hand() -> None:
     assert unknown.time_s(law) == pytest.approx(40e-6 / 0.5 + keys_s)
 
 
+PROMPTS: dict[str, Any] = {
+    "tokens": st.floats(1, 1e5), "context": st.floats(0, 1e5), "more": st.floats(0, 1e5),
+    "variant": st.sampled_from([None, "gqa"]),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("part", "calibration"), PAIRS, ids=lambda p: p.name)
-@given(
-    tokens=st.floats(1, 1e5), context=st.floats(0, 1e5), more=st.floats(0, 1e5),
-    variant=st.sampled_from([None, "gqa"]),
-)  # fmt: skip
+@given(**PROMPTS)
 def test_another_prompt_or_a_longer_one_never_takes_less_time(
     part: AcceleratorSpec, calibration: CalibrationSpec, tokens: float, context: float,
     more: float, variant: Any,
 ) -> None:  # fmt: skip
+    longer_never_takes_less(part, calibration, tokens, context, more, variant)
+
+
+@pytest.mark.parametrize(("part", "calibration"), ENGINES, ids=lambda p: p.name)
+@FEW
+@given(**PROMPTS)
+def test_a_longer_prompt_never_takes_less_time_under_an_engine(
+    part: AcceleratorSpec, calibration: CalibrationSpec, tokens: float, context: float,
+    more: float, variant: Any,
+) -> None:  # fmt: skip
+    longer_never_takes_less(part, calibration, tokens, context, more, variant)
+
+
+def longer_never_takes_less(
+    part: AcceleratorSpec, calibration: CalibrationSpec, tokens: float, context: float,
+    more: float, variant: Any,
+) -> None:  # fmt: skip
+    """Check another prompt in the batch, and a longer one, against the prompt alone."""
     pairs = tokens * (context + tokens / 2)
     op = AttentionPrefill(
         "x", tokens, pairs, pairs, 4 * 128 * 8, 2 * 128 * 8, variant=variant, heads=8.0,
@@ -414,7 +436,7 @@ def test_blends_lie_between_the_larger_time_and_the_sum() -> None:
 
 def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
     """Every family in every format of the part, of a batch of ``m``."""
-    touched = 256 * (1 - (1 - 8 / 256) ** m)
+    touched = float(-256 * np.expm1(m * np.log1p(-8 / 256)))  # of next to no tokens, too
     found: list[Any] = [
         *(
             AttentionDecode(
@@ -451,7 +473,30 @@ def ops(part: AcceleratorSpec, m: Any, k: float, n: float) -> list[Any]:
 def test_more_never_takes_less_time_than_less_nor_than_light(
     part: AcceleratorSpec, calibration: CalibrationSpec, a: float, b: float, k: float, n: float
 ) -> None:
-    few, many = sorted((a, b))
+    more_never_takes_less(part, calibration, (a, b), k, n)
+
+
+@pytest.mark.parametrize(("part", "calibration"), ENGINES, ids=lambda p: p.name)
+@FEW
+@given(a=M, b=M, k=SIDE, n=SIDE)
+def test_more_never_takes_less_time_under_an_engine(
+    part: AcceleratorSpec, calibration: CalibrationSpec, a: float, b: float, k: float, n: float
+) -> None:
+    more_never_takes_less(part, calibration, (a, b), k, n)
+
+
+def test_engines_attend_on_every_part_that_has_laws_of_theirs() -> None:
+    parts = {calibration.name for _, calibration in ENGINES}
+    assert {"a100-80g-sxm", "gb200-nvl72", "b300-sxm", "h100-sxm", "rtx-4090"} <= parts
+    assert len(ENGINES) == 2 * len(parts)
+
+
+def more_never_takes_less(
+    part: AcceleratorSpec, calibration: CalibrationSpec, sizes: tuple[float, float],
+    k: float, n: float,
+) -> None:  # fmt: skip
+    """Check every operator of two sizes, and each against its products and its transfers."""
+    few, many = sorted(sizes)
     for less, more in zip(ops(part, few, k, n), ops(part, many, k, n), strict=True):
         short, long = (op_time(op, part, calibration) for op in (less, more))
         assert float(short.time_s) <= float(long.time_s) * (1 + 1e-9)
@@ -464,6 +509,9 @@ def test_no_shipped_share_exceeds_one(calibration: CalibrationSpec) -> None:
     laws += [calibration.attention_decode, calibration.attention_prefill, calibration.elementwise]
     laws += calibration.attention_decode_variants.values()
     laws += calibration.attention_prefill_variants.values()
+    laws += calibration.stored_experts.values()
+    for library in calibration.expert_kernels.values():
+        laws += library.values()
     for kernels in calibration.attention_kernels.values():
         laws += [*kernels.prefill.values(), *kernels.decode.values()]
     known = files.references()

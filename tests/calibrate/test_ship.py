@@ -6,25 +6,66 @@ import pytest
 
 from planner import files
 from planner.calibrate.check import check
-from planner.calibrate.parts import _as_called
+from planner.calibrate.goals import goal, meets_goal
+from planner.calibrate.parts import _as_called, transfer
 from planner.calibrate.ship import (
     CORES,
     ESTIMATED,
     HELD_AGAINST,
     MEASURED,
+    OTHER_CHIP,
     TRANSFERRED,
+    _tried,
     _with_estimates,
     ship,
 )
 from planner.report.calibration import errors_markdown
+from planner.report.goal_tables import goals_markdown
 from planner.specs.calibration import CalibrationSpec
 from planner.specs.hardware import Precision
+from planner.specs.provenance import BORROWED
 
 
 def test_a_transferred_calibration_is_made_again_as_it_ships(tmp_path: Path) -> None:
     (path,) = ship(tmp_path, ["gh200"])
     shipped = files.profile_root() / "calibrations" / "gh200.yaml"
     assert path.read_text("utf-8") == shipped.read_text("utf-8")
+
+
+def test_a_transferred_part_takes_the_date_of_its_sibling() -> None:
+    measured, own = files.load_calibration("l40s"), files.load_calibration("rtx-4090")
+    assert measured.provenance
+    assert own.provenance
+    later = measured.provenance.model_copy(update={"fitted": "2099-01-01"})
+    made = transfer(own, own.name, own.accelerators, measured.model_copy(
+        update={"provenance": later}
+    )).provenance  # fmt: skip
+    assert made
+    assert made.fitted == "2099-01-01"
+    assert made.transferred_from == "l40s"
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFERRED if name not in ESTIMATED])
+def test_what_a_part_without_rows_takes_is_tried_elsewhere(name: str) -> None:
+    """34 records of H200 by H100's shares; of MI300X's kind three; none of another chip."""
+    sibling = files.load_calibration(str(TRANSFERRED[name]))
+    held = _tried(name, sibling.name, sibling, {})
+    assert {h.split for h in held} == (set() if name in OTHER_CHIP else {"elsewhere"})
+    assert len(held) == {"dgx-spark-gb10": 0, "mi325x": 3}.get(name, 34)
+    assert all(h.source.startswith("h200-sxm: ") for h in held)
+    assert all(meets_goal(h.model_dump()) is None for h in held)
+
+
+def test_no_shipped_part_meets_a_goal_on_rows_of_another() -> None:
+    for name in {**MEASURED, **TRANSFERRED}:
+        provenance = files.load_calibration(name).provenance
+        assert provenance
+        borrowed = [h for h in provenance.held_out if ": " in h.source]
+        assert {h.split for h in borrowed} <= set(BORROWED)
+        assert {h for h in provenance.held_out if h.split in BORROWED} == set(borrowed)
+        sibling = files.load_calibration(TRANSFERRED.get(name) or name).provenance
+        assert sibling
+        assert provenance.fitted == sibling.fitted
 
 
 def test_every_part_that_is_made_has_its_own_file() -> None:
@@ -155,6 +196,13 @@ def test_the_documented_errors_are_those_that_are_stored() -> None:
     records = [r for r in check(list(MEASURED), refit=False) if r["family"] not in LINKS]
     for line in errors_markdown(records).splitlines():
         assert line in documented
+
+
+def test_the_documented_goals_are_those_that_are_stored() -> None:
+    documented = (files.profile_root().parent / "docs" / "calibration.md").read_text("utf-8")
+    records = check(refit=False)
+    limits, met = [goal(r) for r in records], [meets_goal(r) for r in records]
+    assert goals_markdown(records, limits, met) in documented
 
 
 def test_estimates_say_what_such_estimates_are_worth() -> None:
