@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from planner import files
-from planner.calibrate.choice import elementwise_rows
-from planner.calibrate.fit import PartFit, fit_tables, with_laws
+from planner.calibrate.fit import PartFit, with_laws
 from planner.calibrate.own_rows import RowsFit, fit_rows, part_of
 from planner.calibrate.packed import is_rows, unpacked
 from planner.calibrate.parts import fit_part
@@ -92,15 +91,7 @@ def fit_file(path: Path) -> tuple[AcceleratorSpec | None, RowsFit]:
         file = read_rows(plain)
         name = part_of(file)
         part = files.load_accelerator(name) if name else None
-        fitted = fit_rows(plain, part)
-    found = fitted.found
-    beside = fit_tables(
-        elementwise_rows(file.tables), fitted.peaks, fitted.elementwise, found.most_sigma
-    )
-    found.fits.update(beside.fits)
-    found.rows += beside.rows
-    found.held_out += beside.held_out
-    return part, fitted
+        return part, fit_rows(plain, part)
 
 
 def fit_source(source: str) -> Fitted:

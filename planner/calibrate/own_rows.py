@@ -9,16 +9,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from planner.calibrate.calls import PRECISION, Peaks, elementwise, stated_peaks
-from planner.calibrate.choice import Chosen
+from planner.calibrate.calls import PRECISION, Peaks, stated_peaks
+from planner.calibrate.choice import Chosen, elementwise_rows
 from planner.calibrate.features import variant_of
-from planner.calibrate.fit import MOST_SIGMA, PartFit, fit_tables, with_laws
-from planner.calibrate.laws import Sample, fit_law
+from planner.calibrate.fit import ELEMENTWISE, MOST_SIGMA, PartFit, fit_tables, row_wise
 from planner.calibrate.plausible import LARGE_BYTES, MEMORY, amounts, believed
 from planner.calibrate.rows import RowsFile, Table, read_rows
 from planner.errors import InputError
 from planner.sourced import Sourced
-from planner.specs.calibration import Achieved, CalibrationSpec
+from planner.specs.calibration import Achieved
 from planner.specs.hardware import AcceleratorSpec
 from planner.specs.provenance import CheckFamily, RowCount
 
@@ -49,6 +48,12 @@ Most as vLLM's tuned MoE kernels are named (``fused_moe/configs``: ``device_name
 underscores); the gigabytes of a GH200 are Grace's.
 """
 
+NOT_MEASURED = Achieved(
+    compute_share=Sourced(1.0, "assumption", "vector work", "assumed"),
+    memory_share=Sourced(0.8, "assumption", "not measured", "assumed"),
+    floor_s=Sourced(1.5e-6, "assumption", "not measured", "assumed"),
+)
+"""Kernels that only move bytes, where no row says."""
 FAMILIES = {
     "gemm": "gemm", "grouped_gemm": "grouped_gemm", "moe_layer": "grouped_gemm",
     "attention_decode": "attention_decode", "attention_prefill": "attention_prefill",
@@ -78,7 +83,7 @@ class RowsFit:
             "failed": self.failed,
             "laws": {
                 "/".join(p for p in key if p): law.model_dump(mode="json", exclude_none=True)
-                for key, law in {("elementwise", ""): self.elementwise, **self.found.laws}.items()
+                for key, law in {**self.found.laws, ELEMENTWISE: self.elementwise}.items()
             },
             "held_out": [h.model_dump() for h in self.found.held_out],
             "counts": [r.model_dump() for r in self.found.rows],
@@ -119,7 +124,7 @@ def best_seen(tables: Sequence[Table]) -> Peaks:
 
 
 def choices(tables: Sequence[Table]) -> list[Chosen]:
-    """One choice a family and precision, of the kernel with most rows."""
+    """One choice a family and precision, of the kernel with most rows; small kernels joined."""
     groups: dict[tuple[str, str], list[Table]] = {}
     for table in tables:
         family = FAMILIES.get(table.op)
@@ -128,7 +133,7 @@ def choices(tables: Sequence[Table]) -> list[Chosen]:
             products = family in ("gemm", "grouped_gemm")
             key = (family, precision if products else variant_of(table))
             groups.setdefault(key, []).append(table)
-    found = []
+    found = elementwise_rows(tables)
     for key, group in groups.items():
         rows: dict[str, int] = {}
         for table in group:
@@ -136,19 +141,6 @@ def choices(tables: Sequence[Table]) -> list[Chosen]:
         kernel = max(rows, key=lambda name: rows[name])
         found.append(Chosen(key, tuple(t for t in group if t.kernel == kernel)))
     return found
-
-
-def plain_elementwise(tables: Sequence[Table], peaks: Peaks) -> Achieved:
-    """Constant share and floor of kernels that only move bytes; 0.8 where no row says."""
-    rows = [t for t in tables if t.op == "elementwise" and "bytes" in t.columns]
-    samples = [Sample([elementwise(t["bytes"], peaks)], t.time_s) for t in rows]
-    if sum(map(len, samples)) >= 3:
-        return fit_law(("elementwise", ""), samples, {}, "own-rows", curved=False).law
-    return Achieved(
-        compute_share=Sourced(1.0, "assumption", "vector work", "assumed"),
-        memory_share=Sourced(0.8, "assumption", "not measured", "assumed"),
-        floor_s=Sourced(1.5e-6, "assumption", "not measured", "assumed"),
-    )
 
 
 def fit_rows(path: Path, part: AcceleratorSpec | None = None) -> RowsFit:
@@ -173,8 +165,8 @@ def fit_rows(path: Path, part: AcceleratorSpec | None = None) -> RowsFit:
         peaks = stated_peaks(part) if part else best_seen(tables)
         if part:
             _of_part(tables, peaks, part)
-        law = plain_elementwise(tables, peaks)
-        found = fit_tables(choices(tables), peaks, law, MOST_SIGMA if part else math.inf)
+        most_sigma = MOST_SIGMA if part else math.inf
+        found = fit_tables(choices(tables), peaks, NOT_MEASURED, most_sigma)
     except InputError as error:
         raise InputError(error.where or str(path), error.field, error.problem) from None
     if not found.fits:
@@ -184,6 +176,7 @@ def fit_rows(path: Path, part: AcceleratorSpec | None = None) -> RowsFit:
             _refused(table, rule, n) for table, n in zip(file.tables, counts, strict=True)
             if n and table.op in get_args(CheckFamily)
         ]  # fmt: skip
+    law = row_wise(NOT_MEASURED, found)
     return RowsFit(str(file.header["device"]), peaks, law, found, file.rows, len(file.errors))
 
 
@@ -211,14 +204,6 @@ def _refused(table: Table, rule: str, rows: int) -> RowCount:
         used=0,
         refused={rule: rows},
     )
-
-
-def calibration_from_rows(
-    path: Path, part: AcceleratorSpec, base: CalibrationSpec, name: str
-) -> tuple[CalibrationSpec, RowsFit]:
-    """``base`` with shares fitted to a part's own rows."""
-    fitted = fit_rows(path, part)
-    return with_laws(base, name, (part.name,), fitted.found), fitted
 
 
 def write_rows_fit(path: Path, fitted: RowsFit) -> None:

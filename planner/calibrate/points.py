@@ -9,9 +9,9 @@ import numpy as np
 
 from planner import files
 from planner.calibrate.calls import Peaks, stated_peaks
-from planner.calibrate.choice import Chosen, candidates, chosen, elementwise_rows
+from planner.calibrate.choice import Chosen, candidates, chosen
 from planner.calibrate.features import law_of, predict_s, works
-from planner.calibrate.fit import conversion_law
+from planner.calibrate.fit import ELEMENTWISE, conversion_law
 from planner.calibrate.fitted import fit_file
 from planner.calibrate.own_rows import choices
 from planner.calibrate.packed import read_packed
@@ -64,10 +64,10 @@ def rows_points(path: Path) -> list[Point]:
     """Rows of a file, predicted by the shares fitted to it."""
     tables = read_packed(path).tables
     part, fitted = fit_file(path)
-    own: dict[Key, Achieved] = {("elementwise", ""): fitted.elementwise, **fitted.found.laws}
+    own: dict[Key, Achieved] = {**fitted.found.laws, ELEMENTWISE: fitted.elementwise}
     own[("conversion", "")] = conversion_law(CONVERTED, fitted.elementwise)
-    name, picked = part.name if part else fitted.device, choices(tables) + elementwise_rows(tables)
-    return _points(name, picked, fitted.peaks, own, own.__getitem__)
+    name = part.name if part else fitted.device
+    return _points(name, choices(tables), fitted.peaks, own, own.__getitem__)
 
 
 def _points(
